@@ -1,0 +1,35 @@
+"""Array operators that deep learning and image processing miss in their framework.
+
+Every function takes arrays of NumPy, CuPy, PyTorch, JAX, TensorFlow or another array API library, all of one framework
+and one device, and returns arrays of the same. Gradients are made by the functions named ``<operator>_backward``.
+"""
+
+from arrayops._core.threads import get_num_threads, set_num_threads
+from arrayops.pac import (
+    MaskedOutput,
+    pac_conv2d,
+    pac_conv2d_backward,
+    pac_conv_transpose2d,
+    pac_conv_transpose2d_backward,
+    pac_kernel2d,
+    pac_kernel2d_backward,
+    pac_pool2d,
+    pac_pool2d_backward,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "MaskedOutput",
+    "__version__",
+    "get_num_threads",
+    "pac_conv2d",
+    "pac_conv2d_backward",
+    "pac_conv_transpose2d",
+    "pac_conv_transpose2d_backward",
+    "pac_kernel2d",
+    "pac_kernel2d_backward",
+    "pac_pool2d",
+    "pac_pool2d_backward",
+    "set_num_threads",
+]

@@ -1,0 +1,1 @@
+"""The CPU backend: NumPy on blocks that stay in cache, shared among a few threads."""

@@ -1,0 +1,278 @@
+"""The adaptive kernel of a tile, computed from the guide's planes, and its gradient.
+
+Arrays of a tile are flat runs of its places (see ``tiles``): the kernel is (taps, G, run), with G = 1, or one for each
+guide channel with ``channel_wise``. Squared distances are sums of squared differences: expanding the square is a matrix
+product and fast, but loses the digits of guides with an offset.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from arrayops._backends.numpy.blocks import Scratch
+from arrayops._backends.numpy.memory import Array
+from arrayops._backends.numpy.tiles import FlatPhase, FlatTap, Outputs, Tile
+
+SHIFT = 1e-4
+"""Added to squared distances under the power of the "inv" kernel, so that its gradient is finite at distance 0."""
+
+
+@dataclass(frozen=True)
+class AdaptiveKernel:
+    """What the adaptive kernel of one call depends on, beside the guide.
+
+    ``inv_alpha`` and ``inv_lambda`` are (1, 1) or (G, 1), None for a gaussian; ``smooth`` is (sh, sw) or None. All are
+    of the compute dtype.
+    """
+
+    dtype: "np.dtype[Any]"
+    channels: int
+    asymmetric: bool
+    channel_wise: bool
+    normalize: bool
+    masked: bool
+    inv_alpha: Array | None
+    inv_lambda: Array | None
+    smooth: Array | None
+
+    @property
+    def width(self) -> int:
+        """Channels of the kernel."""
+        return self.channels if self.channel_wise else 1
+
+
+@dataclass
+class TileGuide:
+    """Planes of a tile that the kernel reads: (planes, channels, places), and where its taps are not valid.
+
+    ``blocked`` is True off the image and where masked out, ``outside`` only off the image.
+    """
+
+    planes: Array
+    blocked: Array | None
+    outside: Array | None
+
+
+@dataclass
+class TileKernel:
+    """The kernel of one phase of a tile, and what its gradient needs again.
+
+    ``scale`` is what normalisation or mask multiplied the raw kernel by, ``squared`` the shifted squared distances of
+    an "inv" kernel, ``left`` how many taps were valid at each place.
+    """
+
+    values: Array
+    centre: Array
+    squared: Array | None
+    scale: Array | None
+    left: Array | None
+
+
+def tile_kernel(
+    spec: AdaptiveKernel, guide: TileGuide, phase: FlatPhase, outputs: Outputs, tile: Tile, scratch: Scratch
+) -> TileKernel:
+    """Compute the adaptive kernel of a phase at every place of a tile."""
+    taps, run = phase.taps, tile.run
+    values = scratch("kernel", (len(taps), spec.width, run), spec.dtype)
+    centre = _centre(spec, guide.planes, phase, run, scratch)
+    for index, tap in enumerate(taps):
+        difference = _difference(spec, guide.planes, tap, centre, scratch)
+        if spec.channel_wise:
+            np.multiply(difference, difference, out=values[index])
+        else:
+            np.einsum("gn,gn->n", difference, difference, out=values[index, 0])
+    squared = None
+    if spec.inv_alpha is None or spec.inv_lambda is None:
+        np.multiply(values, -0.5, out=values)
+        np.exp(values, out=values)
+    else:
+        squared = scratch("squared", values.shape, spec.dtype)
+        np.add(values, SHIFT, out=squared)
+        clear_outside(squared, tile, outputs, 1)
+        np.power(squared, spec.inv_lambda / 2, out=values)
+        np.add(values, spec.inv_alpha, out=values)
+    clear_outside(values, tile, outputs)
+    scale, left = _restrict(spec, guide, values, taps, tile, scratch)
+    return TileKernel(values, centre, squared, scale, left)
+
+
+def tile_kernel_backward(
+    spec: AdaptiveKernel,
+    guide: TileGuide,
+    phase: FlatPhase,
+    tile: Tile,
+    kernel: TileKernel,
+    grad: Array,
+    grad_guide: Array,
+    scratch: Scratch,
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Turn the gradient of a phase's kernel into that of the guide's planes, which it adds to ``grad_guide``.
+
+    Parameters
+    ----------
+    grad : ndarray
+        Gradient of ``kernel.values``, zero at junk; overwritten.
+    grad_guide : ndarray
+        As ``guide.planes``.
+
+    Returns
+    -------
+    tuple of ndarray or None
+        Gradients of inv_alpha, inv_lambda and the smoothing kernel, float64.
+    """
+    run = tile.run
+    grad_alpha = grad_lambda = None
+    if spec.normalize:
+        # d(E_t / S) = dE_t / S - E_t dS / S^2, and the second term is the same sum for every tap.
+        projection = scratch("projection", grad.shape[1:], spec.dtype)
+        np.einsum("tgn,tgn->gn", grad, kernel.values, out=projection)
+        np.subtract(grad, projection, out=grad)
+    if spec.inv_lambda is None:
+        # The raw gaussian falls with its squared distance at the rate of half itself, scaled or not.
+        np.multiply(grad, kernel.values, out=grad)
+        np.multiply(grad, -1, out=grad)
+    else:
+        grad_alpha, grad_lambda = _inv_backward(spec, guide, phase.taps, kernel, grad, run, scratch)
+    # ``grad`` is now twice the gradient of the squared distances.
+    grad_centre = scratch("grad_centre", kernel.centre.shape, spec.dtype)
+    grad_centre[...] = 0
+    for index, tap in enumerate(phase.taps):
+        difference = _difference(spec, guide.planes, tap, kernel.centre, scratch)
+        np.multiply(difference, grad[index], out=difference)
+        np.subtract(grad_centre, difference, out=grad_centre)
+        target = grad_guide[tap.guide_plane, :, tap.guide_offset : tap.guide_offset + run]
+        np.add(target, difference, out=target)
+    return grad_alpha, grad_lambda, _centre_backward(spec, guide, phase, grad_centre, grad_guide, run, scratch)
+
+
+def clear_outside(values: Array, tile: Tile, outputs: Outputs, fill: float = 0) -> None:
+    """Overwrite what lies beyond a phase's outputs in flat runs: junk columns, and places that the phase lacks.
+
+    NaN there would survive a product with zero and leak into sums.
+    """
+    places = values.reshape(*values.shape[:-1], tile.rows, tile.pitch)
+    height, width = outputs.extent
+    places[..., height:, :] = fill
+    places[..., width:] = fill
+
+
+def _difference(spec: AdaptiveKernel, planes: Array, tap: FlatTap, centre: Array, scratch: Scratch) -> Array:
+    run = centre.shape[-1]
+    difference = scratch("difference", centre.shape, spec.dtype)
+    np.subtract(planes[tap.guide_plane, :, tap.guide_offset : tap.guide_offset + run], centre, out=difference)
+    if spec.asymmetric:
+        np.maximum(difference, 0, out=difference)
+    return difference
+
+
+def _centre(spec: AdaptiveKernel, planes: Array, phase: FlatPhase, run: int, scratch: Scratch) -> Array:
+    if spec.smooth is None:
+        plane, offset = phase.centre
+        centre: Array = planes[plane, :, offset : offset + run]
+        return centre
+    centre = scratch("centre", (spec.channels, run), spec.dtype)
+    term = scratch("difference", centre.shape, spec.dtype)
+    centre[...] = 0
+    for weights, places in zip(spec.smooth, phase.smooth, strict=True):
+        for weight, (plane, offset) in zip(weights, places, strict=True):
+            np.multiply(planes[plane, :, offset : offset + run], weight, out=term)
+            np.add(centre, term, out=centre)
+    return centre
+
+
+def _centre_backward(
+    spec: AdaptiveKernel,
+    guide: TileGuide,
+    phase: FlatPhase,
+    grad: Array,
+    grad_guide: Array,
+    run: int,
+    scratch: Scratch,
+) -> Array | None:
+    if spec.smooth is None:
+        plane, offset = phase.centre
+        target = grad_guide[plane, :, offset : offset + run]
+        np.add(target, grad, out=target)
+        return None
+    term = scratch("difference", grad.shape, spec.dtype)
+    grad_smooth = np.zeros(spec.smooth.shape)
+    for row, places in enumerate(phase.smooth):
+        for column, (plane, offset) in enumerate(places):
+            samples = guide.planes[plane, :, offset : offset + run]
+            grad_smooth[row, column] = np.multiply(samples, grad, out=term).sum(dtype=np.float64)
+            np.multiply(grad, spec.smooth[row, column], out=term)
+            target = grad_guide[plane, :, offset : offset + run]
+            np.add(target, term, out=target)
+    return grad_smooth
+
+
+def _restrict(
+    spec: AdaptiveKernel, guide: TileGuide, values: Array, taps: Sequence[FlatTap], tile: Tile, scratch: Scratch
+) -> tuple[Array | None, Array | None]:
+    """Zero the kernel at taps that are not valid and rescale the rest; return scale and number of valid taps."""
+    if guide.blocked is None:
+        return None, None
+    run = tile.run
+    left = scratch("left", (run,), np.int32)
+    left[...] = 0
+    for index, tap in enumerate(taps):
+        if tap.plane < 0:
+            values[index] = 0
+            continue
+        blocked = guide.blocked[tap.plane, 0, tap.offset : tap.offset + run]
+        np.copyto(values[index], 0, where=blocked)
+        np.add(left, ~blocked, out=left)
+    scale = scratch("scale", values.shape[1:], spec.dtype)
+    if spec.normalize:
+        np.add.reduce(values, axis=0, out=scale)
+        np.divide(1, scale, out=scale, where=scale != 0)
+    else:
+        valid = scratch("valid", (run,), np.int32)
+        valid[...] = 0
+        assert guide.outside is not None
+        for tap in taps:
+            if tap.plane >= 0:
+                np.add(valid, ~guide.outside[tap.plane, 0, tap.offset : tap.offset + run], out=valid)
+        scale[...] = 0
+        np.divide(valid, left, out=scale, where=left != 0, casting="same_kind")
+    np.multiply(values, scale, out=values)
+    return scale, left
+
+
+def _inv_backward(
+    spec: AdaptiveKernel,
+    guide: TileGuide,
+    taps: Sequence[FlatTap],
+    kernel: TileKernel,
+    grad: Array,
+    run: int,
+    scratch: Scratch,
+) -> tuple[Array, Array]:
+    """Gradients of inv_alpha and inv_lambda; ``grad`` becomes twice that of the squared distances."""
+    assert kernel.squared is not None and spec.inv_lambda is not None
+    if kernel.scale is not None:
+        np.multiply(grad, kernel.scale, out=grad)
+    if guide.blocked is not None:
+        for index, tap in enumerate(taps):
+            if tap.plane < 0:
+                grad[index] = 0
+            else:
+                np.copyto(grad[index], 0, where=guide.blocked[tap.plane, 0, tap.offset : tap.offset + run])
+    shape = spec.inv_lambda.shape
+    half = spec.inv_lambda / 2
+    grad_alpha = grad.sum(axis=(0, 2), dtype=np.float64).reshape(-1, 1)
+    power = scratch("power", grad.shape, spec.dtype)
+    np.power(kernel.squared, half, out=power)
+    np.multiply(power, grad, out=power)
+    # d(q^h) = q^h log(q) dh + h q^(h - 1) dq
+    term = scratch("logarithm", grad.shape, spec.dtype)
+    np.log(kernel.squared, out=term)
+    np.multiply(term, power, out=term)
+    grad_lambda = term.sum(axis=(0, 2), dtype=np.float64).reshape(-1, 1) / 2
+    np.divide(power, kernel.squared, out=grad)
+    np.multiply(grad, 2 * half, out=grad)
+    if shape[0] == 1:
+        grad_alpha, grad_lambda = grad_alpha.sum(keepdims=True), grad_lambda.sum(keepdims=True)
+    return grad_alpha, grad_lambda

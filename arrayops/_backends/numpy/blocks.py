@@ -1,0 +1,153 @@
+"""Runs the blocks of an operator on a few threads, with the same bits for any number of them.
+
+Blocks are handed out in order. A block computes on its own; what it adds to arrays that other blocks add to as well it
+adds in a *commit*, and commits run one at a time in the order of the blocks:
+
+    thread A   compute 0 | commit 0 | compute 2            | commit 2 | ...
+    thread B   compute 1            | commit 1 | compute 3            | commit 3 ...
+
+The holder of the lowest unfinished block never waits, so there is no deadlock; a thread holds one block at a time, so
+memory is bounded by threads times the workspace of a block.
+"""
+
+import math
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from arrayops._backends.numpy.blas import single_threaded
+from arrayops._backends.numpy.memory import Array, empty
+from arrayops._core.threads import get_num_threads
+
+WORKSPACE_LIMIT = 48 << 20
+"""Bytes that all blocks in flight of one call may take together; the rest of 64 MiB is left for temporaries."""
+
+
+class Scratch:
+    """Workspace of one thread during one call: named buffers, kept from block to block.
+
+    Fresh memory costs a page fault for every 4 KiB on first use, which is more than the work of many blocks.
+    """
+
+    def __init__(self) -> None:
+        self._buffers: dict[str, Array] = {}
+
+    def __call__(self, name: str, shape: tuple[int, ...], dtype: "np.dtype[Any] | type") -> Array:
+        """The buffer ``name`` as an uninitialised array; the next call with this name hands out the same memory."""
+        dtype = np.dtype(dtype)
+        size = math.prod(shape) * dtype.itemsize
+        buffer = self._buffers.get(name)
+        if buffer is None or buffer.size < size:
+            buffer = self._buffers[name] = empty((size,), np.uint8)
+        return buffer[:size].view(dtype).reshape(shape)
+
+
+class _Pool:
+    """A thread pool that grows on demand and that a forked child replaces: threads do not survive a fork."""
+
+    def __init__(self) -> None:
+        self._reset()
+        os.register_at_fork(after_in_child=self._reset)
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._executor: ThreadPoolExecutor | None = None
+        self._size = 0
+
+    def submit(self, count: int, task: Callable[[], None]) -> list[Future[None]]:
+        with self._lock:
+            if self._executor is None or self._size < count:
+                if self._executor is not None:
+                    self._executor.shutdown(wait=False)
+                self._executor = ThreadPoolExecutor(count, thread_name_prefix="arrayops")
+                self._size = count
+            return [self._executor.submit(task) for _ in range(count)]
+
+
+_pool = _Pool()
+
+Compute = Callable[[int, Scratch], Any]
+Commit = Callable[[int, Any], None]
+
+
+class _Run:
+    """One call's blocks: which is next to compute, which is next to commit, and the first failure."""
+
+    def __init__(self, compute: Compute, commit: Commit | None, count: int) -> None:
+        self.compute, self.commit, self.count = compute, commit, count
+        self.next_block = 0
+        self.next_commit = 0
+        self.failed = False
+        self.changed = threading.Condition()
+
+    def work(self) -> None:
+        """Compute and commit blocks until none is left; runs on several threads at once."""
+        # NaN and infinity in the data are the caller's business: they propagate without warnings.
+        with np.errstate(all="ignore"):
+            self._work(Scratch())
+
+    def _may_commit(self, index: int) -> bool:
+        return self.next_commit == index or self.failed
+
+    def _work(self, scratch: Scratch) -> None:
+        while True:
+            with self.changed:
+                index = self.next_block
+                if index >= self.count or self.failed:
+                    return
+                self.next_block += 1
+            try:
+                result = self.compute(index, scratch)
+                if self.commit is not None:
+                    with self.changed:
+                        self.changed.wait_for(partial(self._may_commit, index))
+                        if self.failed:
+                            return
+                    # Outside the lock: the order alone keeps commits apart, and others may fetch blocks meanwhile.
+                    self.commit(index, result)
+                    with self.changed:
+                        self.next_commit += 1
+                        self.changed.notify_all()
+            except BaseException:
+                with self.changed:
+                    self.failed = True
+                    self.changed.notify_all()
+                raise
+
+
+def run_blocks(count: int, compute: Compute, commit: Commit | None = None, workspace: int = 0) -> None:
+    """Compute blocks 0 to ``count - 1`` on the available threads, and commit each result in the order of the blocks.
+
+    Parameters
+    ----------
+    count : int
+        Number of blocks.
+    compute : callable
+        ``compute(index, scratch)`` returns what its commit needs, which may lie in ``scratch``, the `Scratch` of the
+        thread that runs it. It must write to nothing else that another block reads or writes.
+    commit : callable, optional
+        ``commit(index, result)``, called once for each block, in order, never two at a time.
+    workspace : int
+        Bytes that one block takes; with large blocks fewer threads run.
+    """
+    threads = min(count, get_num_threads(), max(1, WORKSPACE_LIMIT // max(workspace, 1)))
+    with single_threaded:
+        run = _Run(compute, commit, count)
+        if threads <= 1:
+            run.work()
+            return
+        helpers = _pool.submit(threads - 1, run.work)
+        try:
+            run.work()
+        finally:
+            # Helpers that have not begun find nothing to do; waiting for their turn in the pool could take as long
+            # as another call's work.
+            started = [helper for helper in helpers if not helper.cancel()]
+            errors = [error for helper in started if (error := helper.exception()) is not None]
+        if errors:
+            raise errors[0]

@@ -1,0 +1,73 @@
+"""Allocation of results and workspace, and the half-precision types at the edge of a block.
+
+Inside a block all arithmetic is float32 or float64. Half-precision arrays are widened when a block is loaded and
+rounded when it is stored, so no full-size copy of an input is ever made.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from arrayops._core import dtypes
+from arrayops._core.op import Meta
+from arrayops._frameworks.numpy import BFLOAT16
+
+Array = np.ndarray[Any, Any]
+
+ALIGNMENT = 64
+"""Bytes: a cache line and an AVX-512 vector; TensorFlow and JAX take arrays so aligned without a copy."""
+
+
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """The backend's dtype of a given name."""
+    return BFLOAT16 if name == dtypes.BFLOAT16 else np.dtype(name)
+
+
+def compute_dtype(array: Array) -> np.dtype[Any]:
+    """float64 for float64 arrays, float32 for all others."""
+    return array.dtype if array.dtype == np.float64 else np.dtype(np.float32)
+
+
+def empty(shape: tuple[int, ...], dtype: np.dtype[Any] | type) -> Array:
+    """Uninitialised C-contiguous array whose first element starts a cache line."""
+    dtype = np.dtype(dtype)
+    size = dtype.itemsize
+    for extent in shape:
+        size *= extent
+    raw = np.empty(size + ALIGNMENT, np.uint8)
+    offset = -raw.ctypes.data % ALIGNMENT
+    return raw[offset : offset + size].view(dtype).reshape(shape)
+
+
+def zeros(shape: tuple[int, ...], dtype: np.dtype[Any] | type) -> Array:
+    """`empty` filled with zeros."""
+    array = empty(shape, dtype)
+    array[...] = np.zeros((), array.dtype)
+    return array
+
+
+def empty_result(meta: Meta) -> Array:
+    """Uninitialised array for a promised result."""
+    return empty(meta.shape, numpy_dtype(meta.dtype))
+
+
+def load(destination: Array, source: Array) -> None:
+    """Copy ``source`` into a float32 or float64 array, widening half precision."""
+    if source.dtype == BFLOAT16:
+        np.left_shift(source.view(np.uint16), 16, out=destination.view(np.uint32), dtype=np.uint32)
+    else:
+        np.copyto(destination, source, casting="same_kind")
+
+
+def store(destination: Array, source: Array) -> None:
+    """Copy float32 or float64 values into a result, rounding to nearest even where it is half precision."""
+    if destination.dtype == BFLOAT16:
+        bits = np.ascontiguousarray(source, np.float32).view(np.uint32)
+        # Adding half a unit of the last place kept, less one where that place is even, carries into it as rounding to
+        # nearest even does. NaN is set apart: the carry could turn it into infinity.
+        rounded = (bits + (((bits >> 16) & 1) + np.uint32(0x7FFF))) >> 16
+        quiet = (bits >> 16) | 0x40
+        destination.view(np.uint16)[...] = np.where(np.isnan(source), quiet, rounded)
+    else:
+        with np.errstate(over="ignore"):
+            np.copyto(destination, source, casting="same_kind")

@@ -1,0 +1,194 @@
+"""One call of a pixel-adaptive operator, laid out for its tiles: views of the arrays, the window, and the loaders."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from arrayops._backends.numpy.adaptive import AdaptiveKernel, TileGuide, TileKernel, tile_kernel
+from arrayops._backends.numpy.blocks import Scratch
+from arrayops._backends.numpy.contraction import Contraction
+from arrayops._backends.numpy.layouts import channels_first, kernel_channels_first
+from arrayops._backends.numpy.memory import Array, compute_dtype, empty, load
+from arrayops._backends.numpy.tiles import FlatPhase, Outputs, Tile, cut_tiles, tile_bytes, tile_shape, window
+from arrayops._core.shapes import Axis, Pair
+from arrayops._ops.pac import PacParameters
+
+
+@dataclass(frozen=True)
+class PacCall:
+    """Views (N, C, H, W) of what the call reads, and the tiles of its output.
+
+    Exactly one of ``guide`` (with ``adaptive``) and ``kernel``, (N, G, kh, kw, H, W), is given. ``samples`` and
+    ``contraction`` are None for `pac_kernel2d`, which makes the kernel alone.
+    """
+
+    batch: int
+    dtype: "np.dtype[Any]"
+    tiles: tuple[Tile, ...]
+    output_size: Pair
+    samples: Array | None
+    guide: Array | None
+    kernel: Array | None
+    mask: Array | None
+    adaptive: AdaptiveKernel | None
+    contraction: Contraction | None
+    bias: Array | None
+    workspace: int
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks of work: every tile of every image."""
+        return self.batch * len(self.tiles)
+
+    def block(self, index: int) -> tuple[int, Tile]:
+        """Image and tile of a block."""
+        image, tile = divmod(index, len(self.tiles))
+        return image, self.tiles[tile]
+
+    def load_samples(self, image: int, tile: Tile, guide: TileGuide | None, scratch: Scratch) -> Array:
+        """The input's planes; samples that are masked out are never looked at again, so that NaN may stand there."""
+        assert self.samples is not None
+        channels = self.samples.shape[1]
+        planes = scratch("samples", (tile.input.planes, channels, tile.input.rows, tile.input.pitch), self.dtype)
+        tile.input.load(planes, self.samples[image])
+        flat = flattened(planes)
+        if self.mask is not None and guide is not None and guide.blocked is not None:
+            np.copyto(flat, 0, where=guide.blocked)
+        return flat
+
+    def load_guide(self, image: int, tile: Tile, scratch: Scratch) -> TileGuide | None:
+        """The guide's planes and the validity of samples; None for a call with a computed kernel."""
+        if self.guide is None or self.adaptive is None:
+            return None
+        cut, channels = tile.guide, self.guide.shape[1]
+        planes = scratch("guide", (cut.planes, channels, cut.rows, cut.pitch), self.dtype)
+        cut.load(planes, self.guide[image])
+        blocked = outside = None
+        if self.adaptive.normalize or self.mask is not None:
+            shape = tile.input.planes, 1, tile.input.rows, tile.input.pitch
+            outside = scratch("outside", shape, np.bool_)
+            outside[...] = True
+            for plane, inside, _ in tile.input.parts:
+                outside[plane, :, inside[0], inside[1]] = False
+            blocked = outside
+            if self.mask is not None:
+                blocked = scratch("blocked", shape, np.bool_)
+                blocked[...] = True
+                for plane, inside, source in tile.input.parts:
+                    part = self.mask[image, :, source[0], source[1]]
+                    np.logical_not(part, out=blocked[plane, :, inside[0], inside[1]])
+                blocked = flattened(blocked)
+            outside = flattened(outside)
+            blocked = outside if self.mask is None else blocked
+        return TileGuide(flattened(planes), blocked, outside)
+
+    def phase_kernel(
+        self, image: int, tile: Tile, guide: TileGuide | None, phase: FlatPhase, outputs: Outputs, scratch: Scratch
+    ) -> TileKernel:
+        """The adaptive kernel of one phase: computed from the guide, or loaded."""
+        if guide is not None and self.adaptive is not None:
+            return tile_kernel(self.adaptive, guide, phase, outputs, tile, scratch)
+        assert self.kernel is not None
+        values = scratch("kernel", (len(phase.taps), self.kernel.shape[1], tile.run), self.dtype)
+        self.load_taps(values, self.kernel[image], tile, phase, outputs)
+        return TileKernel(values, values[:0], None, None, None)
+
+    @staticmethod
+    def load_taps(values: Array, kernel: Array, tile: Tile, phase: FlatPhase, outputs: Outputs) -> None:
+        """Fill (taps, G, run) from (G, kh, kw, H, W), junk with zeros."""
+        values[...] = 0
+        places = values.reshape(*values.shape[:2], tile.rows, tile.pitch)
+        height, width = outputs.extent
+        for index, tap in enumerate(phase.taps):
+            source = kernel[:, tap.row, tap.column, outputs.rows, outputs.columns]
+            load(places[index, :, :height, :width], source)
+
+
+def flattened(planes: Array) -> Array:
+    """Planes (planes, channels, rows, pitch) as (planes, channels, places), also where a size is zero."""
+    count, channels, rows, pitch = planes.shape
+    return planes.reshape(count, channels, rows * pitch)
+
+
+def flat_run(scratch: Scratch, name: str, channels: int, tile: Tile, dtype: "np.dtype[Any]") -> tuple[Array, Array]:
+    """An uninitialised run for ``channels``, as (channels, run) and as (channels, rows, pitch)."""
+    places = scratch(name, (channels, tile.rows, tile.pitch), dtype)
+    return places.reshape(channels, tile.run), places
+
+
+def prepare(
+    p: PacParameters,
+    axes: tuple[Axis, Axis],
+    guide_size: Pair,
+    *,
+    guide: Any,
+    kernel: Any = None,
+    mask: Any = None,
+    options: tuple[Any, Any, Any] = (None, None, None),
+    samples: Any = None,
+    contraction: Contraction | None = None,
+    bias: Any = None,
+    backward: bool = False,
+) -> PacCall:
+    """Lay out a call; ``guide_size`` is the resolution of the guide whether or not there is one."""
+    first = guide if samples is None else samples
+    dtype = compute_dtype(first)
+    guide_view = None if guide is None else channels_first(guide, p.layout)
+    kernel_view = None if kernel is None else kernel_channels_first(kernel, p.layout)
+    sample_view = None if samples is None else channels_first(samples, p.layout)
+    alpha, lambda_, smooth = options
+    smooth_size: Pair = (1, 1) if smooth is None else smooth.shape
+    adaptive = None
+    if guide_view is not None:
+        adaptive = AdaptiveKernel(
+            dtype=dtype,
+            channels=guide_view.shape[1],
+            asymmetric=p.asymmetric,
+            channel_wise=p.channel_wise,
+            normalize=p.normalize,
+            masked=mask is not None,
+            inv_alpha=None if alpha is None else widened(alpha, dtype).reshape(-1, 1),
+            inv_lambda=None if lambda_ is None else widened(lambda_, dtype).reshape(-1, 1),
+            smooth=None if smooth is None else widened(smooth, dtype),
+        )
+    whole = window(axes, smooth_size)
+    kernel_taps = axes[0].kernel * axes[1].kernel if samples is None else whole.most_taps
+    width = 1 if kernel_view is not None else 0
+    width = max(width, 0 if adaptive is None else adaptive.width, 0 if kernel_view is None else kernel_view.shape[1])
+    copies = 4 if backward and p.kernel_type == "inv" else 2 if backward or p.kernel_type == "inv" else 1
+    channels = 0 if sample_view is None else sample_view.shape[1]
+    guide_channels = 0 if guide_view is None else guide_view.shape[1]
+    image_bytes = (
+        whole.planes[0] * (channels * (1 + backward) * dtype.itemsize + 2),
+        whole.planes[1] * guide_channels * (1 + backward) * dtype.itemsize,
+    )
+    outputs = 0 if contraction is None else contraction.outputs
+    place_bytes = (kernel_taps * width * copies + outputs + 4 * guide_channels) * dtype.itemsize + 16
+    batch = first.shape[0]
+    shape = tile_shape(whole, batch, image_bytes, place_bytes)
+    tiles = cut_tiles(axes, smooth_size, guide_size, shape, stuffed=samples is None)
+    workspace = tile_bytes(tiles[0], image_bytes, place_bytes) if tiles else 0
+    return PacCall(
+        batch=batch,
+        dtype=dtype,
+        tiles=tiles,
+        output_size=(axes[0].output, axes[1].output),
+        samples=sample_view,
+        guide=guide_view,
+        kernel=kernel_view,
+        mask=None if mask is None else channels_first(mask, p.layout),
+        adaptive=adaptive,
+        contraction=contraction,
+        bias=None if bias is None else widened(bias, dtype),
+        workspace=workspace + (contraction.workspace(tiles[0].run) if contraction is not None and tiles else 0),
+    )
+
+
+def widened(array: Array, dtype: "np.dtype[Any]") -> Array:
+    """``array`` itself where it is of the compute dtype, else a widened copy."""
+    if array.dtype == dtype:
+        return array
+    copy = empty(array.shape, dtype)
+    load(copy, array)
+    return copy

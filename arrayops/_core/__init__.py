@@ -1,0 +1,1 @@
+"""What every operator shares: records, dispatch, checks and shape arithmetic."""

@@ -1,0 +1,137 @@
+"""The record that describes one operator, and the record of its backward derived from it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import Any, Literal, NamedTuple
+
+Kind = Literal["float", "label", "mask"]
+
+
+class Meta(NamedTuple):
+    """Shape and dtype name of an array: all that checks and shape rules may look at."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+Metas = tuple[Meta | None, ...]
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """One array argument: its name in the public signature and what may stand there.
+
+    ``variadic`` holds for the last argument alone and lets it take any number of arrays.
+    """
+
+    name: str
+    kind: Kind = "float"
+    optional: bool = False
+    variadic: bool = False
+    differentiable: bool = True
+
+
+class BackwardParameters(NamedTuple):
+    """Parameters of a backward call: those of the forward, and the names of the gradients that are wanted."""
+
+    forward: Any
+    needs: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operator, described once for dispatch, backends, framework gradients and tests.
+
+    Every backend has a module ``family`` with a function ``name`` that takes ``(arrays, parameters)``: a tuple with
+    one backend array (or None) for each argument, and a hashable parameter tuple. It returns a tuple with one array
+    for each result. All results are C-contiguous, freshly allocated, and of the shapes and dtypes that
+    ``infer(metas, parameters)`` promised; ``infer`` sees metadata only and raises ValueError or TypeError before any
+    work is done.
+
+    Attributes
+    ----------
+    name : str
+        Public name; the backend functions and the public function bear it.
+    family : str
+        Public module, and module in each backend.
+    arrays : tuple of ArraySpec
+        Array arguments in the order in which backends receive them.
+    infer : callable
+        ``(metas, parameters) -> metas of the results``, None for a result that is not made.
+    outputs : tuple of str
+        Names of the results.
+    differentiable_outputs : tuple of str
+        Those results that take a gradient.
+    forward : Op or None
+        For a backward, the operator whose gradient it is.
+    """
+
+    name: str
+    family: str
+    arrays: tuple[ArraySpec, ...]
+    infer: Callable[[Metas, Any], Metas]
+    outputs: tuple[str, ...] = ("output",)
+    differentiable_outputs: tuple[str, ...] = ("output",)
+    forward: "Op | None" = None
+
+    def specs(self, count: int) -> tuple[ArraySpec, ...]:
+        """Specification of each of ``count`` arrays of a call; variadic ones are numbered."""
+        last = self.arrays[-1]
+        if not last.variadic:
+            return self.arrays
+        fixed = self.arrays[:-1]
+        return fixed + tuple(replace(last, name=f"{last.name}[{i}]") for i in range(count - len(fixed)))
+
+    @cached_property
+    def infer_cached(self) -> Callable[[Metas, Any], Metas]:
+        """``infer`` with a memory of recent calls, so that a repeated call pays for no check of shapes."""
+        return lru_cache(maxsize=512)(self.infer)
+
+    @cached_property
+    def differentiable(self) -> tuple[str, ...]:
+        """Names of the arguments that have a gradient, in order."""
+        return tuple(spec.name for spec in self.arrays if spec.differentiable)
+
+    @cached_property
+    def backward(self) -> "Op":
+        """The operator ``<name>_backward``.
+
+        Its arrays are the gradients of the differentiable outputs followed by the arrays of the forward; its results
+        are the gradients of the differentiable arrays, None for those absent or not in ``needs``.
+        """
+        forward, name = self, f"{self.name}_backward"
+        if self.forward is not None:
+            raise TypeError(f"{self.name} is a backward: second derivatives are not provided")
+        gradients = tuple(ArraySpec(f"grad_{output}", differentiable=False) for output in self.differentiable_outputs)
+
+        def infer(metas: Metas, parameters: BackwardParameters) -> Metas:
+            arrays = metas[len(gradients) :]
+            try:
+                results = forward.infer(arrays, parameters.forward)
+            except (TypeError, ValueError) as error:
+                raise type(error)(str(error).replace(f"{forward.name}:", f"{name}:", 1)) from None
+            outputs = dict(zip(forward.outputs, results, strict=True))
+            for spec, output, meta in zip(gradients, forward.differentiable_outputs, metas, strict=False):
+                expected = outputs[output]
+                if meta is None or expected is None or meta == expected:
+                    continue
+                if meta.shape != expected.shape:
+                    raise ValueError(f"{name}: {spec.name} is {meta.shape}, expected {expected.shape} as the {output}")
+                raise TypeError(f"{name}: {spec.name} is {meta.dtype}, expected {expected.dtype} as the {output}")
+            specs = forward.specs(len(arrays))
+            return tuple(
+                meta if spec.name.partition("[")[0] in parameters.needs else None
+                for spec, meta in zip(specs, arrays, strict=True)
+                if spec.differentiable
+            )
+
+        return Op(
+            name=name,
+            family=self.family,
+            arrays=gradients + self.arrays,
+            infer=infer,
+            outputs=self.differentiable,
+            differentiable_outputs=(),
+            forward=self,
+        )

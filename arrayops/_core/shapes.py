@@ -1,0 +1,140 @@
+"""Sizes of sliding windows: strides, dilations, paddings and the output sizes they give. Pure Python, no arrays."""
+
+from typing import Any, NamedTuple
+
+Pair = tuple[int, int]
+Padding = tuple[Pair, Pair] | str
+"""((top, bottom), (left, right)), or "SAME"; "VALID" is padding 0."""
+
+SPATIAL = ("height", "width")
+
+
+class Axis(NamedTuple):
+    """A sliding window along one spatial axis.
+
+    ``before`` and ``after`` are the zeros around the input; for a transposed window they surround the input after
+    it was stuffed with ``stride - 1`` zeros between its samples, over which a window of stride 1 then slides. A
+    negative ``before`` or ``after`` cuts samples off.
+    """
+
+    size: int
+    kernel: int
+    stride: int
+    dilation: int
+    before: int
+    after: int
+    output: int
+    transposed: bool = False
+
+    @property
+    def extent(self) -> int:
+        """Input samples from the first tap to the last."""
+        return (self.kernel - 1) * self.dilation + 1
+
+
+def whole(value: Any) -> bool:
+    """Whether ``value`` is a whole number, NumPy's included, and no bool."""
+    return not isinstance(value, bool) and (isinstance(value, int) or hasattr(value, "__index__"))
+
+
+def pair(op: str, name: str, value: Any, least: int) -> Pair:
+    """``value``, a whole number or two of them, as (rows, columns), each at least ``least``."""
+    if type(value) is int and value >= least:
+        return value, value
+    values = (value, value) if whole(value) else value
+    if not isinstance(values, (tuple, list)) or len(values) != 2 or not all(whole(v) for v in values):
+        raise ValueError(f"{op}: {name} is {value!r}, expected a whole number or a pair of them")
+    if min(values) < least:
+        raise ValueError(f"{op}: {name} is {value!r}, expected at least {least}")
+    return int(values[0]), int(values[1])
+
+
+def padding(op: str, value: Any) -> Padding:
+    """Normalise a padding argument."""
+    if type(value) is int and value >= 0:
+        return (value, value), (value, value)
+    if isinstance(value, str):
+        if value.upper() == "SAME":
+            return "SAME"
+        if value.upper() == "VALID":
+            return (0, 0), (0, 0)
+        raise ValueError(f"{op}: padding is {value!r}, expected 'SAME', 'VALID' or numbers")
+    if isinstance(value, (tuple, list)) and len(value) == 2 and not any(whole(v) for v in value):
+        return pair(op, "padding", value[0], 0), pair(op, "padding", value[1], 0)
+    rows, columns = pair(op, "padding", value, 0)
+    return (rows, rows), (columns, columns)
+
+
+def window(op: str, axis: int, size: int, kernel: int, stride: int, dilation: int, pad: Padding) -> Axis:
+    """The window of a convolution along ``axis`` (0 rows, 1 columns) of an input of ``size``.
+
+    Output sizes are torch's, ``(size + before + after - extent) // stride + 1``; "SAME" is TensorFlow's and ONNX's
+    SAME_UPPER: ``ceil(size / stride)``, the odd zero behind.
+    """
+    extent = (kernel - 1) * dilation + 1
+    if isinstance(pad, str):
+        output = -(-size // stride)
+        total = max((output - 1) * stride + extent - size, 0)
+        before, after = total // 2, total - total // 2
+    else:
+        before, after = pad[axis]
+        output = (size + before + after - extent) // stride + 1
+        if output < 1:
+            raise ValueError(
+                f"{op}: filter {SPATIAL[axis]} is {extent} (size {kernel}, dilation {dilation}), expected at most "
+                f"{size + before + after}, the padded input's"
+            )
+    return Axis(size, kernel, stride, dilation, before, after, output)
+
+
+def transposed_window(
+    op: str, axis: int, size: int, kernel: int, stride: int, dilation: int, pad: Padding, output_padding: int
+) -> Axis:
+    """The window of a transposed convolution along ``axis`` of an input of ``size``.
+
+    Output sizes are torch's, ``(size - 1) * stride + extent - before - after + output_padding``, or ``size * stride``
+    with "SAME".
+    """
+    extent = (kernel - 1) * dilation + 1
+    front, back, extra = transposed_padding(op, axis, extent, stride, dilation, pad, output_padding)
+    output = (size - 1) * stride + extent - front - back + extra if size else 0
+    if size and output < 1:
+        raise ValueError(
+            f"{op}: output {SPATIAL[axis]} is {output} (input {size}, filter {extent}, stride {stride}, padding "
+            f"{front} and {back}), expected at least 1"
+        )
+    return Axis(size, kernel, stride, dilation, extent - 1 - front, extent - 1 - back + extra, output, True)
+
+
+def transposed_input_size(
+    op: str, axis: int, output: int, kernel: int, stride: int, dilation: int, pad: Padding, output_padding: int
+) -> int:
+    """Size of the input from which `transposed_window` makes an output of size ``output``."""
+    extent = (kernel - 1) * dilation + 1
+    front, back, extra = transposed_padding(op, axis, extent, stride, dilation, pad, output_padding)
+    size, rest = divmod(output - extent + front + back - extra, stride)
+    size += 1
+    if output and (rest or size < 1):
+        raise ValueError(
+            f"{op}: guide {SPATIAL[axis]} is {output}, expected {max(size, 1)} * {stride} + "
+            f"{extent - front - back + extra - stride} or another output size of a transposed convolution with filter "
+            f"{extent}, stride {stride}, padding {front} and {back}, output_padding {extra}"
+        )
+    return size if output else 0
+
+
+def transposed_padding(
+    op: str, axis: int, extent: int, stride: int, dilation: int, pad: Padding, output_padding: int
+) -> tuple[int, int, int]:
+    """Output samples cut off in front and behind, and those added behind, by a transposed convolution."""
+    if isinstance(pad, str):
+        if output_padding:
+            raise ValueError(f"{op}: output_padding is {output_padding}, expected 0 with padding 'SAME'")
+        total = max(extent - stride, 0)
+        return total // 2, total - total // 2, max(stride - extent, 0)
+    if output_padding >= max(stride, dilation):
+        raise ValueError(
+            f"{op}: output_padding is {output_padding}, expected less than the larger of stride {stride} and "
+            f"dilation {dilation}"
+        )
+    return pad[axis][0], pad[axis][1], output_padding

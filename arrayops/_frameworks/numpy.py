@@ -1,0 +1,67 @@
+"""NumPy arrays, which are the CPU backend's own."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from arrayops._core import dtypes
+from arrayops._core.op import Meta
+from arrayops._frameworks.base import Device, Framework, Unreadable
+
+# bfloat16 travels through the CPU backend as this dtype: 16 bits that no arithmetic can touch by mistake, whether or
+# not ml_dtypes is installed.
+BFLOAT16 = np.dtype([(dtypes.BFLOAT16, np.uint16)])
+
+NAMES: dict[np.dtype[Any], str] = {
+    np.dtype(name): name for name in {*dtypes.FLOATING, *dtypes.INTEGER, dtypes.BOOL} - {dtypes.BFLOAT16}
+} | {BFLOAT16: dtypes.BFLOAT16}
+
+HOST = Device("cpu", 0)
+
+
+def dtype_name(dtype: "np.dtype[Any]") -> str:
+    """Name of a NumPy dtype; those that no operator takes keep NumPy's name and are refused by the checks."""
+    name = NAMES.get(dtype)
+    if name is None:
+        # Registered by ml_dtypes, which is not imported here: it is known by its name alone.
+        name = dtypes.BFLOAT16 if dtype.name == dtypes.BFLOAT16 and dtype.itemsize == 2 else str(dtype)
+        NAMES[dtype] = name
+    return name
+
+
+def host_view(array: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+    """``array`` with bfloat16 as the backend's dtype, whatever package registered it."""
+    dtype = array.dtype
+    if dtype.kind == "V" and dtype != BFLOAT16 and dtype_name(dtype) == dtypes.BFLOAT16:
+        return array.view(BFLOAT16)
+    return array
+
+
+class NumPyFramework(Framework):
+    """numpy.ndarray and its scalars."""
+
+    name: ClassVar[str] = "NumPy"
+
+    def recognises(self, kind: type) -> bool:
+        return issubclass(kind, (np.ndarray, np.generic))
+
+    def describe(self, array: Any) -> Meta:
+        # The first condition also keeps numpy.ma, which takes 20 ms to load, from being imported for plain arrays.
+        if type(array) is not np.ndarray and isinstance(array, np.ma.MaskedArray):
+            raise Unreadable("is a numpy.ma.MaskedArray, expected a plain array; pass its mask as mask=")
+        dtype = array.dtype
+        return Meta(array.shape, NAMES.get(dtype) or dtype_name(dtype))
+
+    def device(self, array: Any) -> Device:
+        return HOST
+
+    def to_backend(self, array: Any) -> Any:
+        return host_view(np.asarray(array))
+
+    def from_backend(self, result: Any, like: Any) -> Any:
+        if result.dtype == BFLOAT16:
+            return result.view(like.dtype)
+        return result
+
+
+framework = NumPyFramework()

@@ -1,0 +1,379 @@
+"""Records of the pixel-adaptive operators: parameters, checks and shapes."""
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from arrayops._core import checks, dtypes, shapes
+from arrayops._core.op import ArraySpec, Meta, Metas, Op
+from arrayops._core.shapes import Axis, Padding, Pair
+
+KERNEL_TYPES = ("gaussian", "inv")
+
+
+class PacParameters(NamedTuple):
+    """Parameters of every pixel-adaptive operator, normalised.
+
+    ``kernel_size`` is None where the weight gives it. ``filters`` is "grouped" (a weight for each pair of channels of
+    a group), "shared" (one filter for every channel) or "none" (pooling).
+    """
+
+    kernel_size: Pair | None
+    stride: Pair
+    padding: Padding
+    output_padding: Pair
+    dilation: Pair
+    layout: str
+    transposed: bool
+    kernel_type: str
+    asymmetric: bool
+    normalize: bool
+    channel_wise: bool
+    groups: int
+    filters: str
+
+
+def parameters(
+    op: str,
+    *,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    layout: Any,
+    kernel_type: Any,
+    asymmetric: Any,
+    normalize: tuple[str, Any],
+    kernel_size: Any = None,
+    output_padding: Any = 0,
+    channel_wise: Any = False,
+    transposed: Any = False,
+    groups: Any = 1,
+    shared_filters: Any = None,
+) -> PacParameters:
+    """Check and normalise the keywords of the public function ``op``.
+
+    ``normalize`` comes with its public name. ``shared_filters`` is None for an operator without weights.
+    """
+    filters = "none" if shared_filters is None else "grouped"
+    if shared_filters is not None and checks.flag(op, "shared_filters", shared_filters):
+        filters = "shared"
+    if not transposed and output_padding != 0:
+        raise ValueError(f"{op}: output_padding is {output_padding!r}, expected 0 without transposed=True")
+    return PacParameters(
+        kernel_size=None if kernel_size is None else shapes.pair(op, "kernel_size", kernel_size, 1),
+        stride=shapes.pair(op, "stride", stride, 1),
+        padding=shapes.padding(op, padding),
+        output_padding=shapes.pair(op, "output_padding", output_padding, 0),
+        dilation=shapes.pair(op, "dilation", dilation, 1),
+        layout=checks.choice(op, "layout", layout, checks.LAYOUTS),
+        transposed=checks.flag(op, "transposed", transposed),
+        kernel_type=checks.choice(op, "kernel_type", kernel_type, KERNEL_TYPES),
+        asymmetric=checks.flag(op, "asymmetric", asymmetric),
+        normalize=checks.flag(op, *normalize),
+        channel_wise=checks.flag(op, "channel_wise", channel_wise),
+        groups=checks.count(op, "groups", groups),
+        filters=filters,
+    )
+
+
+class Image(NamedTuple):
+    """Batch, channels and size of an array in either layout."""
+
+    batch: int
+    channels: int
+    size: Pair
+
+
+def image(shape: tuple[int, ...], layout: str) -> Image:
+    """Read a shape of four axes in ``layout``."""
+    if layout == "NCHW":
+        batch, channels, height, width = shape
+    else:
+        batch, height, width, channels = shape
+    return Image(batch, channels, (height, width))
+
+
+def image_shape(batch: int, channels: int, size: Pair, layout: str) -> tuple[int, ...]:
+    """Shape of four axes in ``layout``."""
+    return (batch, channels, *size) if layout == "NCHW" else (batch, *size, channels)
+
+
+def kernel_shape(batch: int, channels: int, kernel_size: Pair, size: Pair, layout: str) -> tuple[int, ...]:
+    """Shape of an adaptive kernel in ``layout``."""
+    if layout == "NCHW":
+        return (batch, channels, *kernel_size, *size)
+    return (batch, *size, *kernel_size, channels)
+
+
+def weight_layout(p: PacParameters) -> str:
+    """Axes of the weight: torch's names with NCHW, TensorFlow's with NHWC."""
+    if p.layout == "NCHW":
+        return "I O kh kw" if p.transposed else "O I kh kw"
+    return "kh kw O I" if p.transposed else "kh kw I O"
+
+
+class Weight(NamedTuple):
+    """Channels that a weight connects (of one group where groups cut them) and its filter size."""
+
+    inputs: int
+    outputs: int
+    kernel_size: Pair
+
+
+def weight_extents(shape: tuple[int, ...], p: PacParameters) -> Weight:
+    """Read a weight's shape by `weight_layout`."""
+    sizes = dict(zip(weight_layout(p).split(), shape, strict=True))
+    return Weight(sizes["I"], sizes["O"], (sizes["kh"], sizes["kw"]))
+
+
+@lru_cache(maxsize=512)
+def windows(op: str, p: PacParameters, kernel_size: Pair, size: Pair) -> tuple[Axis, Axis]:
+    """Row and column windows over an input of ``size``."""
+    if p.transposed:
+        rows, columns = (
+            shapes.transposed_window(
+                op, i, size[i], kernel_size[i], p.stride[i], p.dilation[i], p.padding, p.output_padding[i]
+            )
+            for i in (0, 1)
+        )
+    else:
+        rows, columns = (
+            shapes.window(op, i, size[i], kernel_size[i], p.stride[i], p.dilation[i], p.padding) for i in (0, 1)
+        )
+    return rows, columns
+
+
+@lru_cache(maxsize=512)
+def kernel_windows(op: str, p: PacParameters, guide_size: Pair) -> tuple[Axis, Axis]:
+    """Row and column windows of `pac_kernel2d`, which knows the size of the guide alone."""
+    if p.kernel_size is None:
+        raise ValueError(f"{op}: kernel_size is None, expected a whole number or a pair of them")
+    size = guide_size
+    if p.transposed:
+        rows, columns = (
+            shapes.transposed_input_size(
+                op, i, size[i], p.kernel_size[i], p.stride[i], p.dilation[i], p.padding, p.output_padding[i]
+            )
+            for i in (0, 1)
+        )
+        size = rows, columns
+    return windows(op, p, p.kernel_size, size)
+
+
+def check_mask(op: str, mask: Meta | None, batch: int, size: Pair, layout: str) -> None:
+    """A mask is bool, has one channel and the input's resolution."""
+    if mask is not None:
+        checks.dtype(op, "mask", mask, dtypes.BOOL, "(True where the input is valid)")
+        checks.shape(op, "mask", mask, image_shape(batch, 1, size, layout), "as the input, with one channel")
+
+
+def check_companion(op: str, name: str, meta: Meta, input_dtype: str) -> None:
+    """Guide and kernel are of the input's dtype, or float32 beside a half-precision input."""
+    checks.floating(op, name, meta)
+    if meta.dtype != input_dtype and not (input_dtype in dtypes.HALF and meta.dtype == dtypes.FLOAT32):
+        allowed = f"{input_dtype} or float32" if input_dtype in dtypes.HALF else input_dtype
+        raise TypeError(f"{op}: {name} is {meta.dtype}, expected {allowed} beside an input of {input_dtype}")
+
+
+def check_adaptive(
+    op: str,
+    p: PacParameters,
+    guide: Meta,
+    inv_alpha: Meta | None,
+    inv_lambda: Meta | None,
+    smooth_kernel: Meta | None,
+) -> None:
+    """The arrays that shape the adaptive kernel, beside their guide."""
+    channels = image(guide.shape, p.layout).channels
+    for name, meta in (("inv_alpha", inv_alpha), ("inv_lambda", inv_lambda)):
+        if (meta is None) == (p.kernel_type == "inv"):
+            got, expected = ("None", "an array") if meta is None else ("given", "None")
+            raise ValueError(f"{op}: {name} is {got}, expected {expected} with kernel_type {p.kernel_type!r}")
+        if meta is None:
+            continue
+        checks.dtype(op, name, meta, guide.dtype, "as the guide")
+        allowed = ((), (1,), (channels,)) if p.channel_wise else ((), (1,))
+        if meta.shape not in allowed:
+            raise ValueError(f"{op}: {name} is {meta.shape}, expected {' or '.join(map(str, allowed))}")
+    if smooth_kernel is not None:
+        checks.axes(op, "smooth_kernel", smooth_kernel, "sh sw")
+        checks.dtype(op, "smooth_kernel", smooth_kernel, guide.dtype, "as the guide")
+        if not all(extent % 2 for extent in smooth_kernel.shape):
+            raise ValueError(f"{op}: smooth_kernel is {smooth_kernel.shape}, expected odd sizes")
+
+
+def infer_kernel(metas: Metas, p: PacParameters) -> Metas:
+    """Shape rules of ``pac_kernel2d``."""
+    op = "pac_kernel2d"
+    guide, mask, inv_alpha, inv_lambda, smooth_kernel = metas
+    if guide is None or p.kernel_size is None:
+        raise TypeError(f"{op}: guide is None, expected an array")
+    checks.axes(op, "guide", guide, " ".join(p.layout))
+    checks.floating(op, "guide", guide)
+    check_adaptive(op, p, guide, inv_alpha, inv_lambda, smooth_kernel)
+    batch, channels, size = image(guide.shape, p.layout)
+    rows, columns = kernel_windows(op, p, size)
+    check_mask(op, mask, batch, (rows.size, columns.size), p.layout)
+    output = rows.output, columns.output
+    kernel = kernel_shape(batch, channels if p.channel_wise else 1, p.kernel_size, output, p.layout)
+    return Meta(kernel, guide.dtype), output_mask(mask, batch, output, p.layout)
+
+
+def output_mask(mask: Meta | None, batch: int, size: Pair, layout: str) -> Meta | None:
+    """What is promised of the output mask: none without a mask."""
+    return None if mask is None else Meta(image_shape(batch, 1, size, layout), dtypes.BOOL)
+
+
+def check_guide_or_kernel(
+    op: str,
+    p: PacParameters,
+    input: Meta,
+    kernel_size: Pair,
+    guide: Meta | None,
+    kernel: Meta | None,
+    mask: Meta | None,
+    options: tuple[Meta | None, Meta | None, Meta | None],
+) -> Pair:
+    """Check what the adaptive kernel comes from; return the output size."""
+    batch, channels, size = image(input.shape, p.layout)
+    rows, columns = windows(op, p, kernel_size, size)
+    output = rows.output, columns.output
+    if guide is not None and kernel is not None:
+        raise ValueError(f"{op}: guide and kernel are both given, expected one of them")
+    if guide is not None:
+        checks.axes(op, "guide", guide, " ".join(p.layout))
+        check_companion(op, "guide", guide, input.dtype)
+        guide_image = image(guide.shape, p.layout)
+        if guide_image.batch != batch:
+            raise ValueError(f"{op}: guide is {guide.shape}, expected batch {batch} of the input")
+        expected, whose = (output, "output") if p.transposed else (size, "input")
+        if guide_image.size != expected:
+            raise ValueError(f"{op}: guide is {guide.shape}, expected height and width {expected} of the {whose}")
+        if p.filters == "none" and p.channel_wise and guide_image.channels != channels:
+            raise ValueError(
+                f"{op}: guide is {guide.shape}, expected {channels} channels as the input with channel_wise"
+            )
+        check_adaptive(op, p, guide, *options)
+        check_mask(op, mask, batch, size, p.layout)
+    elif kernel is not None:
+        given = zip(("mask", "inv_alpha", "inv_lambda", "smooth_kernel"), (mask, *options), strict=True)
+        settings = (
+            ("normalize_kernel", p.normalize),
+            ("asymmetric", p.asymmetric),
+            ("kernel_type", p.kernel_type != "gaussian"),
+        )
+        for name, present in (*((name, meta is not None) for name, meta in given), *settings):
+            if present:
+                raise ValueError(f"{op}: {name} is given, expected none beside kernel: pass it to pac_kernel2d")
+        letters = "N G kh kw H W" if p.layout == "NCHW" else "N H W kh kw G"
+        checks.axes(op, "kernel", kernel, letters)
+        check_companion(op, "kernel", kernel, input.dtype)
+        allowed = [kernel_shape(batch, 1, kernel_size, output, p.layout)]
+        if p.filters == "none":
+            per_channel = kernel_shape(batch, channels, kernel_size, output, p.layout)
+            allowed = [per_channel] if p.channel_wise else [*allowed, per_channel]
+        if kernel.shape not in allowed:
+            raise ValueError(f"{op}: kernel is {kernel.shape}, expected {' or '.join(map(str, allowed))}")
+    else:
+        raise ValueError(f"{op}: guide and kernel are both None, expected one of them")
+    return output
+
+
+def infer_conv(op: str, metas: Metas, p: PacParameters) -> Metas:
+    """Shape rules of ``pac_conv2d`` and ``pac_conv_transpose2d``."""
+    input, guide, weight, bias, kernel, mask, *options = metas
+    if input is None or weight is None:
+        raise TypeError(f"{op}: input and weight are {input} and {weight}, expected arrays")
+    checks.axes(op, "input", input, " ".join(p.layout))
+    checks.floating(op, "input", input)
+    checks.axes(op, "weight", weight, weight_layout(p))
+    checks.dtype(op, "weight", weight, input.dtype, "as the input")
+    batch, channels, _ = image(input.shape, p.layout)
+    outputs = check_weight(op, p, weight, channels)
+    kernel_size = weight_extents(weight.shape, p).kernel_size
+    if min(kernel_size) < 1:
+        raise ValueError(f"{op}: weight is {weight.shape}, expected a filter of at least 1 x 1")
+    if bias is not None:
+        checks.dtype(op, "bias", bias, input.dtype, "as the input")
+        checks.shape(op, "bias", bias, (outputs,), "for the output channels")
+    alpha, lambda_, smooth = options
+    size = check_guide_or_kernel(op, p, input, kernel_size, guide, kernel, mask, (alpha, lambda_, smooth))
+    output = Meta(image_shape(batch, outputs, size, p.layout), input.dtype)
+    return output, output_mask(mask, batch, size, p.layout)
+
+
+def check_weight(op: str, p: PacParameters, weight: Meta, channels: int) -> int:
+    """The channels that a weight connects, beside the input's; return the number of output channels."""
+    inputs, outputs, _ = weight_extents(weight.shape, p)
+    if p.filters == "shared":
+        if p.groups != 1:
+            raise ValueError(f"{op}: groups is {p.groups}, expected 1 with shared_filters")
+        if (inputs, outputs) != (1, 1):
+            raise ValueError(
+                f"{op}: weight is {weight.shape}, expected one filter, 1 by 1 channels, with shared_filters"
+            )
+        return channels
+    if channels % p.groups:
+        raise ValueError(f"{op}: groups is {p.groups}, expected a divisor of the input's {channels} channels")
+    expected = channels if p.transposed else channels // p.groups
+    if inputs != expected:
+        raise ValueError(
+            f"{op}: weight is {weight.shape}, expected {expected} input channels for an input of {channels} channels "
+            f"in {p.groups} group{'s' * (p.groups > 1)}"
+        )
+    if p.transposed:
+        return outputs * p.groups
+    if outputs % p.groups:
+        raise ValueError(f"{op}: groups is {p.groups}, expected a divisor of the weight's {outputs} output channels")
+    return outputs
+
+
+def infer_conv2d(metas: Metas, p: PacParameters) -> Metas:
+    """Shape rules of ``pac_conv2d``."""
+    return infer_conv("pac_conv2d", metas, p)
+
+
+def infer_conv_transpose2d(metas: Metas, p: PacParameters) -> Metas:
+    """Shape rules of ``pac_conv_transpose2d``."""
+    return infer_conv("pac_conv_transpose2d", metas, p)
+
+
+def infer_pool2d(metas: Metas, p: PacParameters) -> Metas:
+    """Shape rules of ``pac_pool2d``."""
+    op = "pac_pool2d"
+    input, guide, kernel, mask, alpha, lambda_, smooth = metas
+    if input is None or p.kernel_size is None:
+        raise TypeError(f"{op}: input is None, expected an array")
+    checks.axes(op, "input", input, " ".join(p.layout))
+    checks.floating(op, "input", input)
+    size = check_guide_or_kernel(op, p, input, p.kernel_size, guide, kernel, mask, (alpha, lambda_, smooth))
+    batch, channels, _ = image(input.shape, p.layout)
+    return Meta(image_shape(batch, channels, size, p.layout), input.dtype), output_mask(mask, batch, size, p.layout)
+
+
+ADAPTIVE = (
+    ArraySpec("mask", kind="mask", optional=True, differentiable=False),
+    ArraySpec("inv_alpha", optional=True),
+    ArraySpec("inv_lambda", optional=True),
+    ArraySpec("smooth_kernel", optional=True),
+)
+CONVOLUTION = (
+    ArraySpec("input"),
+    ArraySpec("guide", optional=True),
+    ArraySpec("weight"),
+    ArraySpec("bias", optional=True),
+    ArraySpec("kernel", optional=True),
+    *ADAPTIVE,
+)
+OUTPUTS = ("output", "output_mask")
+
+PAC_KERNEL2D = Op("pac_kernel2d", "pac", (ArraySpec("guide"), *ADAPTIVE), infer_kernel, OUTPUTS)
+PAC_CONV2D = Op("pac_conv2d", "pac", CONVOLUTION, infer_conv2d, OUTPUTS)
+PAC_CONV_TRANSPOSE2D = Op("pac_conv_transpose2d", "pac", CONVOLUTION, infer_conv_transpose2d, OUTPUTS)
+PAC_POOL2D = Op(
+    "pac_pool2d",
+    "pac",
+    (ArraySpec("input"), ArraySpec("guide", optional=True), ArraySpec("kernel", optional=True), *ADAPTIVE),
+    infer_pool2d,
+    OUTPUTS,
+)
+OPS = (PAC_KERNEL2D, PAC_CONV2D, PAC_CONV_TRANSPOSE2D, PAC_POOL2D)

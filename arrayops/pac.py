@@ -1,0 +1,886 @@
+"""Pixel-adaptive convolution and its relatives (Su et al., CVPR 2019).
+
+A pixel-adaptive convolution (PAC) is a convolution whose weights are scaled at every pixel by an *adaptive kernel* K,
+computed from a guide image: where the guide changes, K is small and the filter does not mix across.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Generic, Literal, NamedTuple, TypedDict, TypeVar, Unpack, overload
+
+from arrayops._core.dispatch import dispatch, dispatch_backward
+from arrayops._ops.pac import (
+    PAC_CONV2D,
+    PAC_CONV_TRANSPOSE2D,
+    PAC_KERNEL2D,
+    PAC_POOL2D,
+    parameters,
+)
+
+ArrayT = TypeVar("ArrayT")
+Size = int | tuple[int, int]
+Padding = int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]] | str
+KernelType = Literal["gaussian", "inv"]
+Layout = Literal["NCHW", "NHWC"]
+
+
+class MaskedOutput(NamedTuple, Generic[ArrayT]):
+    """Result of a call with ``mask``: the output, and where it had anything to go by.
+
+    ``output_mask`` is bool, one channel at the resolution of the output; it is False where a window held no valid
+    sample, and ``output`` is then 0 (or the bias).
+    """
+
+    output: ArrayT
+    output_mask: ArrayT
+
+
+class PacKernel2dGradients(NamedTuple, Generic[ArrayT]):
+    """Gradients of `pac_kernel2d`, None for those absent or not needed."""
+
+    guide: ArrayT | None
+    inv_alpha: ArrayT | None
+    inv_lambda: ArrayT | None
+    smooth_kernel: ArrayT | None
+
+
+class PacConv2dGradients(NamedTuple, Generic[ArrayT]):
+    """Gradients of `pac_conv2d` and `pac_conv_transpose2d`, None for those absent or not needed."""
+
+    input: ArrayT | None
+    guide: ArrayT | None
+    weight: ArrayT | None
+    bias: ArrayT | None
+    kernel: ArrayT | None
+    inv_alpha: ArrayT | None
+    inv_lambda: ArrayT | None
+    smooth_kernel: ArrayT | None
+
+
+class PacPool2dGradients(NamedTuple, Generic[ArrayT]):
+    """Gradients of `pac_pool2d`, None for those absent or not needed."""
+
+    input: ArrayT | None
+    guide: ArrayT | None
+    kernel: ArrayT | None
+    inv_alpha: ArrayT | None
+    inv_lambda: ArrayT | None
+    smooth_kernel: ArrayT | None
+
+
+class _Adaptive(TypedDict, Generic[ArrayT], total=False):
+    """Keywords that shape the adaptive kernel and place its window."""
+
+    kernel_type: KernelType
+    inv_alpha: ArrayT | None
+    inv_lambda: ArrayT | None
+    asymmetric: bool
+    smooth_kernel: ArrayT | None
+    stride: Size
+    padding: Padding
+    dilation: Size
+    layout: Layout
+
+
+class _KernelKeywords(_Adaptive[ArrayT], total=False):
+    normalize: bool
+    channel_wise: bool
+    transposed: bool
+    output_padding: Size
+
+
+class _ConvKeywords(_Adaptive[ArrayT], total=False):
+    kernel: ArrayT | None
+    normalize_kernel: bool
+    groups: int
+    shared_filters: bool
+
+
+class _ConvTransposeKeywords(_ConvKeywords[ArrayT], total=False):
+    output_padding: Size
+
+
+class _PoolKeywords(_Adaptive[ArrayT], total=False):
+    kernel: ArrayT | None
+    normalize_kernel: bool
+    channel_wise: bool
+
+
+@overload
+def pac_kernel2d(
+    guide: ArrayT, kernel_size: Size, *, mask: None = None, **keywords: Unpack[_KernelKeywords[ArrayT]]
+) -> ArrayT: ...
+@overload
+def pac_kernel2d(
+    guide: ArrayT, kernel_size: Size, *, mask: ArrayT, **keywords: Unpack[_KernelKeywords[ArrayT]]
+) -> MaskedOutput[ArrayT]: ...
+def pac_kernel2d(
+    guide: Any,
+    kernel_size: Size,
+    *,
+    mask: Any = None,
+    normalize: bool = False,
+    channel_wise: bool = False,
+    transposed: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: Any = None,
+    inv_lambda: Any = None,
+    asymmetric: bool = False,
+    smooth_kernel: Any = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+) -> Any:
+    """Adaptive kernel of a guide image, to be used in several calls of the other PAC functions.
+
+    With f the guide, stride s, dilation d, padding p, at output place (y, x) and tap (i, j)::
+
+        K[i, j, y, x] = exp(-1/2 * sum over g of (f[g, y s + i d - p, x s + j d - p] - f_centre[g]) ** 2)
+
+    where f_centre is f at the centre tap (kh // 2, kw // 2), and f is 0 outside the image.
+
+    Parameters
+    ----------
+    guide : array, (N, G, H, W)
+        Guide features, float16, bfloat16, float32 or float64. They are compared as they are: scale them so that a
+        difference of 1 means "rather different". NHWC: (N, H, W, G).
+    kernel_size : int or pair of int
+        Height and width of the filter.
+    mask : array of bool, (N, 1, H, W), optional
+        True where the input is valid. Of the input's resolution, also when ``transposed``. NHWC: (N, H, W, 1).
+    normalize : bool, default False
+        Divide K by its sum over the taps. A tap counts when it falls on a real input sample: inside the image, not on
+        a zero that a transposed convolution stuffs in, and not masked out; K is 0 at the others. Without ``normalize``
+        and ``mask``, K is kept at every tap.
+    channel_wise : bool, default False
+        No sum over g: one kernel for each guide channel.
+    transposed : bool, default False
+        The kernel for `pac_conv_transpose2d`: the guide has the resolution of the output, the window moves over it
+        with stride 1, centred; ``stride``, ``padding`` and ``output_padding`` tell where input samples fall.
+    kernel_type : {"gaussian", "inv"}, default "gaussian"
+        "inv" is ``inv_alpha + (sum over g of (...) ** 2 + 1e-4) ** (inv_lambda / 2)`` instead of the exponential.
+    inv_alpha, inv_lambda : array, () or (1,), or (G,) with ``channel_wise``; dtype of the guide
+        Parameters of the "inv" kernel; both are required with it and refused without.
+    asymmetric : bool, default False
+        Take max(0, .) of each difference before it is squared.
+    smooth_kernel : array, (sh, sw), both odd, dtype of the guide, optional
+        Replace f_centre by the guide filtered (cross-correlated) with this kernel there.
+    stride, dilation, output_padding : int or pair of int, default 1, 1, 0
+        Steps of the window and of its taps; ``output_padding`` is for ``transposed``.
+    padding : int, pair, pair of pairs ((top, bottom), (left, right)), "SAME" or "VALID", default 0
+        As in `pac_conv2d`.
+    layout : {"NCHW", "NHWC"}, default "NCHW"
+        Order of the axes.
+
+    Returns
+    -------
+    array, (N, 1 or G, kh, kw, Ho, Wo), or (N, Ho, Wo, kh, kw, 1 or G) in NHWC
+        K, in the dtype, framework and device of the guide. With ``mask``, a named tuple (output, output_mask): K is
+        scaled by (valid taps) / (valid taps that are masked in) unless ``normalize``, and ``output_mask``, bool,
+        (N, 1, Ho, Wo), is False where no tap is left; K is 0 there.
+
+    Raises
+    ------
+    TypeError
+        For arrays of wrong dtypes, mixed frameworks, or such as want gradients.
+    ValueError
+        For shapes and keywords that do not fit.
+
+    See Also
+    --------
+    pac_kernel2d_backward : its gradients.
+
+    References
+    ----------
+    H. Su et al., "Pixel-Adaptive Convolutional Neural Networks", CVPR 2019, equation 3.
+
+    Examples
+    --------
+    A guide with a step between its second and third column; one row of the kernel of the second column:
+
+    >>> import numpy as np
+    >>> import arrayops as ao
+    >>> guide = np.array([[[[0.0, 0.0, 2.0, 2.0]]]])
+    >>> kernel = ao.pac_kernel2d(guide, (1, 3), padding=(0, 1))
+    >>> kernel.shape
+    (1, 1, 1, 3, 1, 4)
+    >>> kernel[0, 0, 0, :, 0, 1].round(4)
+    array([1.    , 1.    , 0.1353])
+    """
+    p = parameters(
+        "pac_kernel2d",
+        kernel_size=kernel_size,
+        stride=stride,
+        padding=padding,
+        output_padding=output_padding,
+        dilation=dilation,
+        layout=layout,
+        transposed=transposed,
+        kernel_type=kernel_type,
+        asymmetric=asymmetric,
+        normalize=("normalize", normalize),
+        channel_wise=channel_wise,
+    )
+    return _result(dispatch(PAC_KERNEL2D, (guide, mask, inv_alpha, inv_lambda, smooth_kernel), p))
+
+
+def pac_kernel2d_backward(
+    grad_output: ArrayT,
+    guide: ArrayT,
+    kernel_size: Size,
+    *,
+    mask: ArrayT | None = None,
+    normalize: bool = False,
+    channel_wise: bool = False,
+    transposed: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: ArrayT | None = None,
+    inv_lambda: ArrayT | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: ArrayT | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+    needs: Iterable[str] | None = None,
+) -> PacKernel2dGradients[ArrayT]:
+    """Gradients of `pac_kernel2d`.
+
+    Parameters
+    ----------
+    grad_output : array
+        Gradient of the kernel, of its shape and dtype.
+    guide, kernel_size, mask, normalize, channel_wise, transposed, kernel_type, inv_alpha, inv_lambda, asymmetric, \
+smooth_kernel, stride, padding, output_padding, dilation, layout
+        As given to `pac_kernel2d`.
+    needs : iterable of str, optional
+        Names of the gradients to compute, among the fields of the result; None means all.
+
+    Returns
+    -------
+    PacKernel2dGradients
+        Named tuple (guide, inv_alpha, inv_lambda, smooth_kernel), each of the shape and dtype of its array, or None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `pac_kernel2d`; ValueError also for unknown names in ``needs``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayops as ao
+    >>> guide = np.array([[[[0.0, 0.0, 2.0, 2.0]]]])
+    >>> ones = np.ones((1, 1, 1, 3, 1, 4))
+    >>> ao.pac_kernel2d_backward(ones, guide, (1, 3), padding=(0, 1)).guide.round(4)
+    array([[[[ 0.    ,  0.5413, -0.5413, -0.2707]]]])
+    """
+    p = parameters(
+        "pac_kernel2d_backward",
+        kernel_size=kernel_size,
+        stride=stride,
+        padding=padding,
+        output_padding=output_padding,
+        dilation=dilation,
+        layout=layout,
+        transposed=transposed,
+        kernel_type=kernel_type,
+        asymmetric=asymmetric,
+        normalize=("normalize", normalize),
+        channel_wise=channel_wise,
+    )
+    arrays = (guide, mask, inv_alpha, inv_lambda, smooth_kernel)
+    return PacKernel2dGradients(*dispatch_backward(PAC_KERNEL2D, (grad_output,), arrays, p, needs))
+
+
+@overload
+def pac_conv2d(
+    input: ArrayT,
+    guide: ArrayT | None,
+    weight: ArrayT,
+    bias: ArrayT | None = None,
+    *,
+    mask: None = None,
+    **keywords: Unpack[_ConvKeywords[ArrayT]],
+) -> ArrayT: ...
+@overload
+def pac_conv2d(
+    input: ArrayT,
+    guide: ArrayT | None,
+    weight: ArrayT,
+    bias: ArrayT | None = None,
+    *,
+    mask: ArrayT,
+    **keywords: Unpack[_ConvKeywords[ArrayT]],
+) -> MaskedOutput[ArrayT]: ...
+def pac_conv2d(
+    input: Any,
+    guide: Any,
+    weight: Any,
+    bias: Any = None,
+    *,
+    kernel: Any = None,
+    mask: Any = None,
+    normalize_kernel: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: Any = None,
+    inv_lambda: Any = None,
+    asymmetric: bool = False,
+    smooth_kernel: Any = None,
+    groups: int = 1,
+    shared_filters: bool = False,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+) -> Any:
+    """Pixel-adaptive convolution: a convolution whose weights are scaled at every pixel by a kernel of guide features.
+
+    With x the input, W the weight, K the adaptive kernel of the guide (see `pac_kernel2d`), stride s, dilation d::
+
+        y[o, h, w] = b[o] + sum over i, j of K[i, j, h, w]
+                     * sum over c of W[o, c, i, j] x[c, h s + i d - top, w s + j d - left]
+
+    K is computed inside and never stored at full size. With a constant guide the result is that of a convolution.
+
+    Parameters
+    ----------
+    input : array, (N, C, H, W), or (N, H, W, C) in NHWC
+        float16, bfloat16, float32 or float64; half precision is summed in float32.
+    guide : array, (N, G, H, W), or (N, H, W, G) in NHWC; or None with ``kernel``
+        Guide features, in the dtype of the input, or float32 beside half precision.
+    weight : array, (O, C / groups, kh, kw), or (kh, kw, C / groups, O) in NHWC
+        Filter, in the dtype of the input.
+    bias : array, (O,), optional
+        In the dtype of the input.
+    kernel : array, (N, 1, kh, kw, Ho, Wo), or (N, Ho, Wo, kh, kw, 1) in NHWC, optional
+        K as made by `pac_kernel2d`, instead of a guide; the options that shape K are then errors here.
+    mask : array of bool, (N, 1, H, W), or (N, H, W, 1) in NHWC, optional
+        True where the input is valid. Other samples, NaN included, are taken as 0, and the kernel is rescaled.
+    normalize_kernel : bool, default False
+        ``normalize`` of `pac_kernel2d`.
+    kernel_type, inv_alpha, inv_lambda, asymmetric, smooth_kernel
+        As in `pac_kernel2d`.
+    groups : int, default 1
+        Output channels of group k see the input channels of group k alone, as in torch and ONNX.
+    shared_filters : bool, default False
+        One filter for every channel: weight (1, 1, kh, kw), or (kh, kw, 1, 1) in NHWC; O = C, groups 1.
+    stride, dilation : int or pair of int, default 1
+        Steps of the window, and of its taps.
+    padding : int, pair, pair of pairs ((top, bottom), (left, right)), "SAME" or "VALID", default 0
+        Zeros around the input. "SAME", in any case of letters, is TensorFlow's and ONNX's SAME_UPPER, with any stride.
+    layout : {"NCHW", "NHWC"}, default "NCHW"
+        Order of the axes: torch's, or TensorFlow's.
+
+    Returns
+    -------
+    array, (N, O, Ho, Wo), or (N, Ho, Wo, O) in NHWC
+        In the dtype, framework and device of the input; Ho = (H + top + bottom - (kh - 1) d - 1) // s + 1, or
+        ceil(H / s) with "SAME". With ``mask``, a named tuple (output, output_mask); output_mask, bool, (N, 1, Ho, Wo),
+        is False where a window holds no valid sample, and the output there is the bias.
+
+    Raises
+    ------
+    TypeError
+        For arrays of wrong dtypes, mixed frameworks, or such as want gradients.
+    ValueError
+        For shapes and keywords that do not fit.
+
+    See Also
+    --------
+    pac_conv2d_backward : its gradients.
+
+    References
+    ----------
+    H. Su et al., "Pixel-Adaptive Convolutional Neural Networks", CVPR 2019, equations 3 and 4.
+
+    Examples
+    --------
+    A box filter that does not blur across an edge of the guide:
+
+    >>> import numpy as np
+    >>> import arrayops as ao
+    >>> image = np.array([[[[1.0, 2.0, 8.0, 9.0]]]])
+    >>> guide = np.array([[[[0.0, 0.0, 9.0, 9.0]]]])
+    >>> ao.pac_conv2d(image, guide, np.ones((1, 1, 1, 3)), padding=(0, 1), normalize_kernel=True)
+    array([[[[1.5, 1.5, 8.5, 8.5]]]])
+    """
+    p = parameters(
+        "pac_conv2d",
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        layout=layout,
+        kernel_type=kernel_type,
+        asymmetric=asymmetric,
+        normalize=("normalize_kernel", normalize_kernel),
+        groups=groups,
+        shared_filters=shared_filters,
+    )
+    arrays = (input, guide, weight, bias, kernel, mask, inv_alpha, inv_lambda, smooth_kernel)
+    return _result(dispatch(PAC_CONV2D, arrays, p))
+
+
+def pac_conv2d_backward(
+    grad_output: ArrayT,
+    input: ArrayT,
+    guide: ArrayT | None,
+    weight: ArrayT,
+    bias: ArrayT | None = None,
+    *,
+    kernel: ArrayT | None = None,
+    mask: ArrayT | None = None,
+    normalize_kernel: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: ArrayT | None = None,
+    inv_lambda: ArrayT | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: ArrayT | None = None,
+    groups: int = 1,
+    shared_filters: bool = False,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+    needs: Iterable[str] | None = None,
+) -> PacConv2dGradients[ArrayT]:
+    """Gradients of `pac_conv2d`.
+
+    Parameters
+    ----------
+    grad_output : array
+        Gradient of the output, of its shape and dtype.
+    input, guide, weight, bias, kernel, mask, normalize_kernel, kernel_type, inv_alpha, inv_lambda, asymmetric, \
+smooth_kernel, groups, shared_filters, stride, padding, dilation, layout
+        As given to `pac_conv2d`.
+    needs : iterable of str, optional
+        Names of the gradients to compute, among the fields of the result; None means all.
+
+    Returns
+    -------
+    PacConv2dGradients
+        Named tuple (input, guide, weight, bias, kernel, inv_alpha, inv_lambda, smooth_kernel), each of the shape and
+        dtype of its array, or None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `pac_conv2d`; ValueError also for unknown names in ``needs``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayops as ao
+    >>> image = np.array([[[[1.0, 2.0, 8.0, 9.0]]]])
+    >>> guide = np.array([[[[0.0, 0.0, 9.0, 9.0]]]])
+    >>> weight = np.ones((1, 1, 1, 3))
+    >>> gradients = ao.pac_conv2d_backward(np.ones_like(image), image, guide, weight, padding=(0, 1), needs=["weight"])
+    >>> gradients.weight.round(4)
+    array([[[[ 9., 20., 11.]]]])
+    >>> gradients.input is None
+    True
+    """
+    p = parameters(
+        "pac_conv2d_backward",
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        layout=layout,
+        kernel_type=kernel_type,
+        asymmetric=asymmetric,
+        normalize=("normalize_kernel", normalize_kernel),
+        groups=groups,
+        shared_filters=shared_filters,
+    )
+    arrays = (input, guide, weight, bias, kernel, mask, inv_alpha, inv_lambda, smooth_kernel)
+    return PacConv2dGradients(*dispatch_backward(PAC_CONV2D, (grad_output,), arrays, p, needs))
+
+
+@overload
+def pac_conv_transpose2d(
+    input: ArrayT,
+    guide: ArrayT | None,
+    weight: ArrayT,
+    bias: ArrayT | None = None,
+    *,
+    mask: None = None,
+    **keywords: Unpack[_ConvTransposeKeywords[ArrayT]],
+) -> ArrayT: ...
+@overload
+def pac_conv_transpose2d(
+    input: ArrayT,
+    guide: ArrayT | None,
+    weight: ArrayT,
+    bias: ArrayT | None = None,
+    *,
+    mask: ArrayT,
+    **keywords: Unpack[_ConvTransposeKeywords[ArrayT]],
+) -> MaskedOutput[ArrayT]: ...
+def pac_conv_transpose2d(
+    input: Any,
+    guide: Any,
+    weight: Any,
+    bias: Any = None,
+    *,
+    kernel: Any = None,
+    mask: Any = None,
+    normalize_kernel: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: Any = None,
+    inv_lambda: Any = None,
+    asymmetric: bool = False,
+    smooth_kernel: Any = None,
+    groups: int = 1,
+    shared_filters: bool = False,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+) -> Any:
+    """Transposed pixel-adaptive convolution: upsampling guided by an image of the output's resolution.
+
+    Zeros are stuffed between the samples of the input, ``stride - 1`` of them, and the spatially flipped weight is
+    correlated with the result, scaled at every output pixel by the adaptive kernel of the guide (see `pac_kernel2d`
+    with ``transposed``). Only the taps that fall on real samples are visited. With a constant guide the result is that
+    of a transposed convolution.
+
+    Parameters
+    ----------
+    input : array, (N, C, H, W), or (N, H, W, C) in NHWC
+        float16, bfloat16, float32 or float64; half precision is summed in float32.
+    guide : array, (N, G, Ho, Wo), or (N, Ho, Wo, G) in NHWC; or None with ``kernel``
+        Guide features at the resolution of the output, in the dtype of the input, or float32 beside half precision.
+    weight : array, (C, O / groups, kh, kw), or (kh, kw, O / groups, C) in NHWC
+        Filter, in the dtype of the input, laid out as by torch and TensorFlow.
+    bias : array, (O,), optional
+        In the dtype of the input.
+    kernel : array, (N, 1, kh, kw, Ho, Wo), or (N, Ho, Wo, kh, kw, 1) in NHWC, optional
+        K as made by `pac_kernel2d` with ``transposed=True``, instead of a guide; the options that shape K are then
+        errors here.
+    mask : array of bool, (N, 1, H, W), or (N, H, W, 1) in NHWC, optional
+        True where the input is valid. Other samples, NaN included, are taken as 0, and the kernel is rescaled.
+    normalize_kernel, kernel_type, inv_alpha, inv_lambda, asymmetric, smooth_kernel, groups, shared_filters
+        As in `pac_conv2d`.
+    stride, dilation : int or pair of int, default 1
+        Upsampling factor, and step of the taps.
+    padding : int, pair, pair of pairs ((top, bottom), (left, right)), "SAME" or "VALID", default 0
+        Output samples to cut off, as in torch. "SAME" makes the output H * stride by W * stride, as in TensorFlow.
+    output_padding : int or pair of int, default 0
+        Output samples to add at the bottom and at the right, less than stride or dilation; not with "SAME".
+    layout : {"NCHW", "NHWC"}, default "NCHW"
+        Order of the axes: torch's, or TensorFlow's.
+
+    Returns
+    -------
+    array, (N, O, Ho, Wo), or (N, Ho, Wo, O) in NHWC
+        In the dtype, framework and device of the input; Ho = (H - 1) s - top - bottom + (kh - 1) d + output_padding
+        + 1, or H s with "SAME". With ``mask``, a named tuple (output, output_mask), as for `pac_conv2d`.
+
+    Raises
+    ------
+    TypeError
+        For arrays of wrong dtypes, mixed frameworks, or such as want gradients.
+    ValueError
+        For shapes and keywords that do not fit.
+
+    See Also
+    --------
+    pac_conv_transpose2d_backward : its gradients.
+
+    Notes
+    -----
+    The authors' PyTorch code does not flip the weight, and so differs from its framework's transposed convolution;
+    flip its trained weights spatially when you load them.
+
+    References
+    ----------
+    H. Su et al., "Pixel-Adaptive Convolutional Neural Networks", CVPR 2019, section 4.1.
+
+    Examples
+    --------
+    Two samples upsampled by two; between them the guide says to which side a pixel belongs:
+
+    >>> import numpy as np
+    >>> import arrayops as ao
+    >>> image = np.array([[[[1.0, 5.0]]]])
+    >>> guide = np.array([[[[0.0, 0.0, 9.0, 9.0]]]])
+    >>> box = np.ones((1, 1, 1, 3))
+    >>> ao.pac_conv_transpose2d(image, guide, box, stride=(1, 2), padding="SAME", normalize_kernel=True)
+    array([[[[1., 1., 5., 5.]]]])
+    """
+    p = parameters(
+        "pac_conv_transpose2d",
+        stride=stride,
+        padding=padding,
+        output_padding=output_padding,
+        dilation=dilation,
+        layout=layout,
+        transposed=True,
+        kernel_type=kernel_type,
+        asymmetric=asymmetric,
+        normalize=("normalize_kernel", normalize_kernel),
+        groups=groups,
+        shared_filters=shared_filters,
+    )
+    arrays = (input, guide, weight, bias, kernel, mask, inv_alpha, inv_lambda, smooth_kernel)
+    return _result(dispatch(PAC_CONV_TRANSPOSE2D, arrays, p))
+
+
+def pac_conv_transpose2d_backward(
+    grad_output: ArrayT,
+    input: ArrayT,
+    guide: ArrayT | None,
+    weight: ArrayT,
+    bias: ArrayT | None = None,
+    *,
+    kernel: ArrayT | None = None,
+    mask: ArrayT | None = None,
+    normalize_kernel: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: ArrayT | None = None,
+    inv_lambda: ArrayT | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: ArrayT | None = None,
+    groups: int = 1,
+    shared_filters: bool = False,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+    needs: Iterable[str] | None = None,
+) -> PacConv2dGradients[ArrayT]:
+    """Gradients of `pac_conv_transpose2d`.
+
+    Parameters
+    ----------
+    grad_output : array
+        Gradient of the output, of its shape and dtype.
+    input, guide, weight, bias, kernel, mask, normalize_kernel, kernel_type, inv_alpha, inv_lambda, asymmetric, \
+smooth_kernel, groups, shared_filters, stride, padding, output_padding, dilation, layout
+        As given to `pac_conv_transpose2d`.
+    needs : iterable of str, optional
+        Names of the gradients to compute, among the fields of the result; None means all.
+
+    Returns
+    -------
+    PacConv2dGradients
+        Named tuple (input, guide, weight, bias, kernel, inv_alpha, inv_lambda, smooth_kernel), each of the shape and
+        dtype of its array, or None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `pac_conv_transpose2d`; ValueError also for unknown names in ``needs``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayops as ao
+    >>> image, guide = np.ones((1, 1, 2, 2)), np.zeros((1, 3, 4, 4))
+    >>> weight = np.ones((1, 1, 2, 2))
+    >>> ao.pac_conv_transpose2d_backward(np.ones((1, 1, 4, 4)), image, guide, weight, stride=2).input
+    array([[[[4., 4.],
+             [4., 4.]]]])
+    """
+    p = parameters(
+        "pac_conv_transpose2d_backward",
+        stride=stride,
+        padding=padding,
+        output_padding=output_padding,
+        dilation=dilation,
+        layout=layout,
+        transposed=True,
+        kernel_type=kernel_type,
+        asymmetric=asymmetric,
+        normalize=("normalize_kernel", normalize_kernel),
+        groups=groups,
+        shared_filters=shared_filters,
+    )
+    arrays = (input, guide, weight, bias, kernel, mask, inv_alpha, inv_lambda, smooth_kernel)
+    return PacConv2dGradients(*dispatch_backward(PAC_CONV_TRANSPOSE2D, (grad_output,), arrays, p, needs))
+
+
+@overload
+def pac_pool2d(
+    input: ArrayT,
+    guide: ArrayT | None,
+    kernel_size: Size,
+    *,
+    mask: None = None,
+    **keywords: Unpack[_PoolKeywords[ArrayT]],
+) -> ArrayT: ...
+@overload
+def pac_pool2d(
+    input: ArrayT,
+    guide: ArrayT | None,
+    kernel_size: Size,
+    *,
+    mask: ArrayT,
+    **keywords: Unpack[_PoolKeywords[ArrayT]],
+) -> MaskedOutput[ArrayT]: ...
+def pac_pool2d(
+    input: Any,
+    guide: Any,
+    kernel_size: Size,
+    *,
+    kernel: Any = None,
+    mask: Any = None,
+    normalize_kernel: bool = False,
+    channel_wise: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: Any = None,
+    inv_lambda: Any = None,
+    asymmetric: bool = False,
+    smooth_kernel: Any = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+) -> Any:
+    """Pixel-adaptive pooling: sums over windows, weighted at every pixel by the adaptive kernel of the guide.
+
+    With x the input and K the adaptive kernel (see `pac_kernel2d`)::
+
+        y[c, h, w] = sum over i, j of K[i, j, h, w] x[c, h s + i d - top, w s + j d - left]
+
+    With ``normalize_kernel`` it is a weighted mean, the joint bilateral filter among others. Without, and with a
+    constant guide, it is kh * kw times average pooling (with padding counted in).
+
+    Parameters
+    ----------
+    input : array, (N, C, H, W), or (N, H, W, C) in NHWC
+        float16, bfloat16, float32 or float64; half precision is summed in float32.
+    guide : array, (N, G, H, W), or (N, H, W, G) in NHWC; or None with ``kernel``
+        Guide features, in the dtype of the input, or float32 beside half precision.
+    kernel_size : int or pair of int
+        Height and width of the window.
+    kernel : array, (N, 1 or C, kh, kw, Ho, Wo), or (N, Ho, Wo, kh, kw, 1 or C) in NHWC, optional
+        K as made by `pac_kernel2d`, instead of a guide; the options that shape K are then errors here.
+    mask : array of bool, (N, 1, H, W), or (N, H, W, 1) in NHWC, optional
+        True where the input is valid. Other samples, NaN included, are taken as 0, and the kernel is rescaled.
+    channel_wise : bool, default False
+        A kernel for each channel, from the guide channel of the same number (G = C).
+    normalize_kernel, kernel_type, inv_alpha, inv_lambda, asymmetric, smooth_kernel
+        As in `pac_conv2d`.
+    stride, padding, dilation, layout
+        As in `pac_conv2d`.
+
+    Returns
+    -------
+    array, (N, C, Ho, Wo), or (N, Ho, Wo, C) in NHWC
+        In the dtype, framework and device of the input. With ``mask``, a named tuple (output, output_mask), as for
+        `pac_conv2d`.
+
+    Raises
+    ------
+    TypeError
+        For arrays of wrong dtypes, mixed frameworks, or such as want gradients.
+    ValueError
+        For shapes and keywords that do not fit.
+
+    See Also
+    --------
+    pac_pool2d_backward : its gradients.
+
+    References
+    ----------
+    H. Su et al., "Pixel-Adaptive Convolutional Neural Networks", CVPR 2019, section 4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayops as ao
+    >>> image = np.array([[[[1.0, 2.0, 8.0, 9.0]]]])
+    >>> ao.pac_pool2d(image, np.zeros((1, 1, 1, 4)), (1, 2), stride=(1, 2))
+    array([[[[ 3., 17.]]]])
+    """
+    p = parameters(
+        "pac_pool2d",
+        kernel_size=kernel_size,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        layout=layout,
+        kernel_type=kernel_type,
+        asymmetric=asymmetric,
+        normalize=("normalize_kernel", normalize_kernel),
+        channel_wise=channel_wise,
+    )
+    return _result(dispatch(PAC_POOL2D, (input, guide, kernel, mask, inv_alpha, inv_lambda, smooth_kernel), p))
+
+
+def pac_pool2d_backward(
+    grad_output: ArrayT,
+    input: ArrayT,
+    guide: ArrayT | None,
+    kernel_size: Size,
+    *,
+    kernel: ArrayT | None = None,
+    mask: ArrayT | None = None,
+    normalize_kernel: bool = False,
+    channel_wise: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: ArrayT | None = None,
+    inv_lambda: ArrayT | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: ArrayT | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+    needs: Iterable[str] | None = None,
+) -> PacPool2dGradients[ArrayT]:
+    """Gradients of `pac_pool2d`.
+
+    Parameters
+    ----------
+    grad_output : array
+        Gradient of the output, of its shape and dtype.
+    input, guide, kernel_size, kernel, mask, normalize_kernel, channel_wise, kernel_type, inv_alpha, inv_lambda, \
+asymmetric, smooth_kernel, stride, padding, dilation, layout
+        As given to `pac_pool2d`.
+    needs : iterable of str, optional
+        Names of the gradients to compute, among the fields of the result; None means all.
+
+    Returns
+    -------
+    PacPool2dGradients
+        Named tuple (input, guide, kernel, inv_alpha, inv_lambda, smooth_kernel), each of the shape and dtype of its
+        array, or None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `pac_pool2d`; ValueError also for unknown names in ``needs``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayops as ao
+    >>> image, guide = np.ones((1, 1, 1, 4)), np.array([[[[0.0, 0.0, 9.0, 9.0]]]])
+    >>> ao.pac_pool2d_backward(np.ones((1, 1, 1, 4)), image, guide, (1, 3), padding=(0, 1)).input.round(4)
+    array([[[[2., 2., 2., 2.]]]])
+    """
+    p = parameters(
+        "pac_pool2d_backward",
+        kernel_size=kernel_size,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        layout=layout,
+        kernel_type=kernel_type,
+        asymmetric=asymmetric,
+        normalize=("normalize_kernel", normalize_kernel),
+        channel_wise=channel_wise,
+    )
+    arrays = (input, guide, kernel, mask, inv_alpha, inv_lambda, smooth_kernel)
+    return PacPool2dGradients(*dispatch_backward(PAC_POOL2D, (grad_output,), arrays, p, needs))
+
+
+def _result(outputs: tuple[Any, ...]) -> Any:
+    output, output_mask = outputs
+    return output if output_mask is None else MaskedOutput(output, output_mask)
