@@ -27,6 +27,13 @@ from arrayops._core.threads import get_num_threads
 WORKSPACE_LIMIT = 48 << 20
 """Bytes that all blocks in flight of one call may take together; the rest of 64 MiB is left for temporaries."""
 
+UFUNC_BUFFER = 256
+"""Elements of NumPy's ufunc buffer while blocks run.
+
+With the default, 8192, ufuncs copy operands whose rows are shorter than that and not adjacent into the buffer, though
+no cast asks for it: a product of (32, 512) slices then takes 0.85 ns an element, against 0.25 with a small buffer.
+"""
+
 
 class Scratch:
     """Workspace of one thread during one call: named buffers, kept from block to block.
@@ -89,6 +96,8 @@ class _Run:
         """Compute and commit blocks until none is left; runs on several threads at once."""
         # NaN and infinity in the data are the caller's business: they propagate without warnings.
         with np.errstate(all="ignore"):
+            # Restored with the rest of the error state.
+            np.setbufsize(UFUNC_BUFFER)
             self._work(Scratch())
 
     def _may_commit(self, index: int) -> bool:

@@ -14,7 +14,7 @@ def kernel_channels_first(kernel: Array, layout: str) -> Array:
 
 
 def grouped_weight(weight: Array, layout: str, transposed: bool, groups: int) -> Array:
-    """A weight as (groups, outputs of a group, kh, kw, inputs of a group), in the order of the correlation.
+    """A weight as (groups, kh, kw, inputs of a group, outputs of a group), in the order of the correlation.
 
     A transposed convolution correlates with the spatially flipped weight.
     """
@@ -23,8 +23,8 @@ def grouped_weight(weight: Array, layout: str, transposed: bool, groups: int) ->
     first, second, height, width = weight.shape
     grouped = weight.reshape(groups, first // groups, second, height, width)
     if transposed:
-        return grouped[:, :, :, ::-1, ::-1].transpose(0, 2, 3, 4, 1)
-    return grouped.transpose(0, 1, 3, 4, 2)
+        return grouped[:, :, :, ::-1, ::-1].transpose(0, 3, 4, 1, 2)
+    return grouped.transpose(0, 3, 4, 2, 1)
 
 
 def shared_filter(weight: Array, layout: str, transposed: bool) -> Array:

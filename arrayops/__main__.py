@@ -1,0 +1,31 @@
+"""Command line: ``python -m arrayops demo`` and ``python -m arrayops info``."""
+
+import sys
+from collections.abc import Sequence
+
+USAGE = """usage: python -m arrayops COMMAND [OPTIONS]
+
+  demo   upsample a measured disparity map, guided by its photo (demo --help lists options)
+  info   versions, devices, backends and the cache of compiled kernels
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a command; return the exit status."""
+    command, *rest = arguments or ("--help",)
+    if command == "demo":
+        from arrayops._demo.command import main as demo
+
+        return demo(rest)
+    if command == "info":
+        from arrayops._info import report
+
+        print(report())
+        return 0
+    known = command in ("-h", "--help")
+    print(USAGE, end="", file=sys.stdout if known else sys.stderr)
+    return 0 if known else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

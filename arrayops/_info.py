@@ -1,0 +1,94 @@
+"""What ``python -m arrayops info`` prints."""
+
+import os
+import platform
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import arrayops
+
+PACKAGES = (
+    "numpy",
+    "scipy",
+    "threadpoolctl",
+    "cupy-cuda12x",
+    "cupy-cuda13x",
+    "torch",
+    "jax",
+    "tensorflow",
+    "array-api-strict",
+    "ml_dtypes",
+)
+
+
+def report() -> str:
+    """Versions, devices, available backends and the cache of compiled kernels, as aligned lines."""
+    lines = [
+        ("arrayops", arrayops.__version__),
+        ("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
+        *((package, installed(package)) for package in PACKAGES),
+        *devices(),
+        ("kernel cache", kernel_cache()),
+    ]
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)
+
+
+def installed(package: str) -> str:
+    """Version of a distribution, without importing it."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def devices() -> Iterator[tuple[str, str]]:
+    """One line for each backend: whether it can work here, and on what."""
+    yield "backend numpy", f"available, {arrayops.get_num_threads()} of {os.cpu_count()} CPUs"
+    try:
+        import cupy
+    except ImportError:
+        yield "backend cuda", 'not available: CuPy is not installed (pip install "arrayops-nn[cuda12]" or "[cuda13]")'
+        return
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        yield "backend cuda", f"not available: {error}"
+        return
+    yield "backend cuda", f"available, {count} device{'s' * (count != 1)}" + cuda_families()
+    for number in range(count):
+        yield f"cuda:{number}", device(cupy, number)
+
+
+def cuda_families() -> str:
+    """Which operator families have CUDA kernels in this version."""
+    from arrayops._backends import find
+    from arrayops._ops import OPS
+
+    served = set()
+    for op in OPS.values():
+        try:
+            find("cuda", op.family, op.name)
+        except NotImplementedError:
+            continue
+        served.add(op.family)
+    return f", kernels for {', '.join(sorted(served))}" if served else ", no kernels in this version"
+
+
+def device(cupy: Any, number: int) -> str:
+    """Name, compute capability and memory of a GPU."""
+    properties = cupy.cuda.runtime.getDeviceProperties(number)
+    name = properties["name"].decode()
+    memory = properties["totalGlobalMem"] / 2**30
+    return f"{name}, compute capability {properties['major']}.{properties['minor']}, {memory:.1f} GiB"
+
+
+def kernel_cache() -> str:
+    """Place and size of CuPy's cache, where compiled kernels are kept."""
+    place = Path(os.environ.get("CUPY_CACHE_DIR", Path.home() / ".cupy" / "kernel_cache"))
+    if not place.is_dir():
+        return f"{place}, empty"
+    sizes = [entry.stat().st_size for entry in place.iterdir() if entry.is_file()]
+    return f"{place}, {len(sizes)} files, {sum(sizes) / 2**20:.1f} MiB"

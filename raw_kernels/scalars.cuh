@@ -1,0 +1,40 @@
+// Scalar types of a kernel, chosen by the preamble that the host puts in front of the source:
+//
+//   #define SCALAR_FLOAT16 | SCALAR_BFLOAT16 | SCALAR_FLOAT32 | SCALAR_FLOAT64
+//
+// scalar       what arrays hold
+// accumulator  what sums are kept in: float for the half types, else the scalar itself
+// widen        scalar to accumulator, exact
+// narrow       accumulator to scalar, to nearest even
+
+#pragma once
+
+#if defined(SCALAR_FLOAT16)
+#include <cuda_fp16.h>
+typedef __half scalar;
+typedef float accumulator;
+__device__ inline accumulator widen(scalar value) { return __half2float(value); }
+__device__ inline scalar narrow(accumulator value) { return __float2half_rn(value); }
+
+#elif defined(SCALAR_BFLOAT16)
+#include <cuda_bf16.h>
+typedef __nv_bfloat16 scalar;
+typedef float accumulator;
+__device__ inline accumulator widen(scalar value) { return __bfloat162float(value); }
+__device__ inline scalar narrow(accumulator value) { return __float2bfloat16_rn(value); }
+
+#elif defined(SCALAR_FLOAT32)
+typedef float scalar;
+typedef float accumulator;
+__device__ inline accumulator widen(scalar value) { return value; }
+__device__ inline scalar narrow(accumulator value) { return value; }
+
+#elif defined(SCALAR_FLOAT64)
+typedef double scalar;
+typedef double accumulator;
+__device__ inline accumulator widen(scalar value) { return value; }
+__device__ inline scalar narrow(accumulator value) { return value; }
+
+#else
+#error "define the scalar type before including scalars.cuh"
+#endif

@@ -1,0 +1,119 @@
+"""Every operator is complete: public functions, twin backends, documentation, tests. See docs/adding_an_op.md."""
+
+import importlib
+import importlib.util
+import inspect
+from pathlib import Path
+
+import pytest
+
+import arrayops
+from arrayops._core.op import Op
+from arrayops._ops import OPS
+
+ROOT = Path(__file__).resolve().parent.parent
+every_op = pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
+
+
+def backend_modules(family: str) -> dict[str, object]:
+    found = {}
+    for backend in ("numpy", "cuda"):
+        name = f"arrayops._backends.{backend}.{family}"
+        if importlib.util.find_spec(name) is not None:
+            found[backend] = importlib.import_module(name)
+    return found
+
+
+def test_names_are_unique_and_records_are_keyed_by_them() -> None:
+    assert all(name == op.name for name, op in OPS.items())
+    assert len(OPS) >= 4
+
+
+@every_op
+def test_public_functions(op: Op) -> None:
+    module = importlib.import_module(f"arrayops.{op.family}")
+    for name in (op.name, op.backward.name):
+        assert getattr(arrayops, name) is getattr(module, name)
+        assert name in arrayops.__all__
+
+
+@every_op
+def test_public_signatures_hold_the_arrays_of_the_record(op: Op) -> None:
+    forward = inspect.signature(getattr(arrayops, op.name)).parameters
+    backward = inspect.signature(getattr(arrayops, op.backward.name)).parameters
+    assert {spec.name for spec in op.arrays} <= set(forward)
+    assert list(backward) == ["grad_output", *forward, "needs"]
+    for name, parameter in forward.items():
+        assert backward[name].kind == parameter.kind
+        assert backward[name].default == parameter.default
+    # Positional arguments first, in the order of the record.
+    positional = [n for n, p in forward.items() if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+    arrays = [spec.name for spec in op.arrays if spec.name in positional]
+    assert arrays == [name for name in positional if name in arrays]
+
+
+@every_op
+def test_gradients_are_named_after_the_arrays(op: Op) -> None:
+    hint = inspect.signature(getattr(arrayops, op.backward.name)).return_annotation
+    fields = hint.__origin__._fields
+    assert fields == op.differentiable == op.backward.outputs
+
+
+@every_op
+def test_backends_are_twins(op: Op) -> None:
+    modules = backend_modules(op.family)
+    assert "numpy" in modules
+    for module in modules.values():
+        for record in (op, op.backward):
+            signature = inspect.signature(getattr(module, record.name))
+            assert list(signature.parameters) == ["arrays", "parameters"]
+
+
+def test_backends_have_no_operator_without_a_record() -> None:
+    known = {name for op in OPS.values() for name in (op.name, op.backward.name)}
+    for family in {op.family for op in OPS.values()}:
+        for module in backend_modules(family).values():
+            public = {
+                name
+                for name, value in vars(module).items()
+                if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
+            }
+            assert public <= known
+
+
+@every_op
+def test_cuda_family_has_kernels(op: Op) -> None:
+    if "cuda" in backend_modules(op.family):
+        assert list((ROOT / "raw_kernels").glob(f"{op.family}*.cu"))
+
+
+@every_op
+def test_documentation_and_tests_name_the_operator(op: Op) -> None:
+    assert f"| `{op.name}` |" in (ROOT / "docs" / "operators.md").read_text()
+    assert op.name in (ROOT / "CHANGELOG.md").read_text()
+    for place in ("oracles/{}.py", "test_{}_forward.py", "test_{}_backward.py"):
+        files = place.format(op.family), "strategies.py"
+        assert op.name in "".join((ROOT / "tests" / file).read_text() for file in files)
+
+
+@every_op
+def test_docstrings_are_complete(op: Op) -> None:
+    for name in (op.name, op.backward.name):
+        text = inspect.getdoc(getattr(arrayops, name)) or ""
+        for section in ("Parameters", "Returns", "Raises", "Examples"):
+            assert f"\n{section}\n" + "-" * len(section) in text, (name, section)
+        for parameter in inspect.signature(getattr(arrayops, name)).parameters:
+            assert parameter in text, (name, parameter)
+    assert "References" in (inspect.getdoc(getattr(arrayops, op.name)) or "")
+
+
+def test_all_is_complete_and_sorted() -> None:
+    assert sorted(arrayops.__all__) == list(arrayops.__all__)
+    for name in arrayops.__all__:
+        assert hasattr(arrayops, name)
+
+
+def test_a_backward_has_no_backward() -> None:
+    backward = next(iter(OPS.values())).backward
+    with pytest.raises(TypeError, match="second derivatives are not provided"):
+        _ = backward.backward
