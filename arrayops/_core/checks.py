@@ -3,6 +3,8 @@
 from collections.abc import Collection
 from typing import Any
 
+import numpy as np
+
 from arrayops._core import dtypes
 from arrayops._core.op import Meta
 from arrayops._core.shapes import whole
@@ -12,14 +14,14 @@ LAYOUTS = ("NCHW", "NHWC")
 
 def choice(op: str, name: str, value: Any, allowed: Collection[str]) -> str:
     """``value``, one of the ``allowed`` words."""
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{op}: {name} is {value!r}, expected {' or '.join(map(repr, allowed))}")
     return str(value)
 
 
 def flag(op: str, name: str, value: Any) -> bool:
     """``value``, True or False and nothing that merely counts as such (an array, say, put in the wrong place)."""
-    if value is True or value is False:
+    if isinstance(value, (bool, np.bool_)):
         return bool(value)
     raise TypeError(f"{op}: {name} is {value!r}, expected True or False")
 

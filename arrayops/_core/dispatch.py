@@ -35,6 +35,7 @@ def dispatch(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:
     """
     framework: Framework | None = None
     device: Device | None = None
+    kind: type | None = None
     first = ""
     like: Any = None
     metas: list[Meta | None] = []
@@ -44,20 +45,21 @@ def dispatch(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:
                 raise TypeError(f"{op.name}: {spec.name} is None, expected an array")
             metas.append(None)
             continue
-        found = _frameworks.find(array)
+        # Arrays of a call are nearly always of one type, whose framework is then known.
+        found = framework if type(array) is kind else _frameworks.find(array)
         if found is None:
             raise TypeError(
                 f"{op.name}: {spec.name} is {_frameworks.type_name(array)}, expected an array of NumPy, CuPy, PyTorch, "
                 "JAX, TensorFlow or another array API library with DLPack"
             )
         if framework is None:
-            framework, first, like = found, spec.name, array
+            framework, kind, first, like = found, type(array), spec.name, array
         elif found is not framework:
             raise TypeError(
                 f"{op.name}: {spec.name} is an array of {found.name}, expected {framework.name} as for {first}"
             )
         try:
-            if found.wants_gradient(array):
+            if found.differentiates and found.wants_gradient(array):
                 raise Unreadable(gradient_refusal(op, found))
             metas.append(found.describe(array))
             where = found.device(array)
@@ -106,7 +108,10 @@ def dispatch_backward(
 
 def checked_needs(op: Op, needs: Iterable[str]) -> frozenset[str]:
     """``needs`` as a set, every name of which is a differentiable array of ``op``."""
-    wanted = frozenset((needs,) if isinstance(needs, str) else needs)
+    try:
+        wanted = frozenset((needs,) if isinstance(needs, str) else needs)
+    except TypeError:
+        raise TypeError(f"{op.name}_backward: needs is {needs!r}, expected names among {op.differentiable}") from None
     for name in sorted(wanted, key=str):
         if name not in op.differentiable:
             raise ValueError(f"{op.name}_backward: needs has {name!r}, expected names among {op.differentiable}")

@@ -1,5 +1,6 @@
 """Sizes of sliding windows: strides, dilations, paddings and the output sizes they give. Pure Python, no arrays."""
 
+from numbers import Integral
 from typing import Any, NamedTuple
 
 Pair = tuple[int, int]
@@ -34,7 +35,7 @@ class Axis(NamedTuple):
 
 def whole(value: Any) -> bool:
     """Whether ``value`` is a whole number, NumPy's included, and no bool."""
-    return not isinstance(value, bool) and (isinstance(value, int) or hasattr(value, "__index__"))
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def pair(op: str, name: str, value: Any, least: int) -> Pair:
@@ -59,10 +60,17 @@ def padding(op: str, value: Any) -> Padding:
         if value.upper() == "VALID":
             return (0, 0), (0, 0)
         raise ValueError(f"{op}: padding is {value!r}, expected 'SAME', 'VALID' or numbers")
-    if isinstance(value, (tuple, list)) and len(value) == 2 and not any(whole(v) for v in value):
-        return pair(op, "padding", value[0], 0), pair(op, "padding", value[1], 0)
-    rows, columns = pair(op, "padding", value, 0)
-    return (rows, rows), (columns, columns)
+    sides = (value, value) if whole(value) else value
+    if isinstance(sides, (tuple, list)) and len(sides) == 2:
+        sides = [(side, side) if whole(side) else side for side in sides]
+        if all(isinstance(side, (tuple, list)) and len(side) == 2 and all(map(whole, side)) for side in sides):
+            if min(map(min, sides)) < 0:
+                raise ValueError(f"{op}: padding is {value!r}, expected at least 0")
+            (top, bottom), (left, right) = sides
+            return (int(top), int(bottom)), (int(left), int(right))
+    raise ValueError(
+        f"{op}: padding is {value!r}, expected a whole number, a pair (rows, columns), or ((top, bottom), (left, right))"
+    )
 
 
 def window(op: str, axis: int, size: int, kernel: int, stride: int, dilation: int, pad: Padding) -> Axis:
@@ -112,15 +120,16 @@ def transposed_input_size(
     """Size of the input from which `transposed_window` makes an output of size ``output``."""
     extent = (kernel - 1) * dilation + 1
     front, back, extra = transposed_padding(op, axis, extent, stride, dilation, pad, output_padding)
-    size, rest = divmod(output - extent + front + back - extra, stride)
-    size += 1
-    if output and (rest or size < 1):
+    least = extent - front - back + extra
+    steps, rest = divmod(output - least, stride)
+    if output and (rest or steps < 0):
+        below, above = (least + max(steps + i, i) * stride for i in (0, 1))
         raise ValueError(
-            f"{op}: guide {SPATIAL[axis]} is {output}, expected {max(size, 1)} * {stride} + "
-            f"{extent - front - back + extra - stride} or another output size of a transposed convolution with filter "
-            f"{extent}, stride {stride}, padding {front} and {back}, output_padding {extra}"
+            f"{op}: guide {SPATIAL[axis]} is {output}, expected {below} or {above}, the nearest output sizes of a "
+            f"transposed convolution with filter {extent}, stride {stride}, padding {front} and {back} and "
+            f"output_padding {extra}"
         )
-    return size if output else 0
+    return steps + 1 if output else 0
 
 
 def transposed_padding(

@@ -29,6 +29,8 @@ class Framework(ABC):
     """Adapter between one framework's arrays and backend arrays (numpy.ndarray or cupy.ndarray)."""
 
     name: ClassVar[str]
+    differentiates: ClassVar[bool] = True
+    """Whether the framework records gradients at all; without, ``wants_gradient`` is not asked."""
 
     @abstractmethod
     def recognises(self, kind: type) -> bool:

@@ -41,6 +41,7 @@ class NumPyFramework(Framework):
     """numpy.ndarray and its scalars."""
 
     name: ClassVar[str] = "NumPy"
+    differentiates: ClassVar[bool] = False
 
     def recognises(self, kind: type) -> bool:
         return issubclass(kind, (np.ndarray, np.generic))

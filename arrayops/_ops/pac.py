@@ -8,6 +8,7 @@ from arrayops._core.op import ArraySpec, Meta, Metas, Op
 from arrayops._core.shapes import Axis, Padding, Pair
 
 KERNEL_TYPES = ("gaussian", "inv")
+FROM_WEIGHT = object()
 
 
 class PacParameters(NamedTuple):
@@ -42,7 +43,7 @@ def parameters(
     kernel_type: Any,
     asymmetric: Any,
     normalize: tuple[str, Any],
-    kernel_size: Any = None,
+    kernel_size: Any = FROM_WEIGHT,
     output_padding: Any = 0,
     channel_wise: Any = False,
     transposed: Any = False,
@@ -51,7 +52,7 @@ def parameters(
 ) -> PacParameters:
     """Check and normalise the keywords of the public function ``op``.
 
-    ``normalize`` comes with its public name. ``shared_filters`` is None for an operator without weights.
+    ``normalize`` comes with its public name; ``kernel_size`` is `FROM_WEIGHT` where a weight gives it. ``shared_filters`` is None for an operator without weights.
     """
     filters = "none" if shared_filters is None else "grouped"
     if shared_filters is not None and checks.flag(op, "shared_filters", shared_filters):
@@ -59,7 +60,7 @@ def parameters(
     if not transposed and output_padding != 0:
         raise ValueError(f"{op}: output_padding is {output_padding!r}, expected 0 without transposed=True")
     return PacParameters(
-        kernel_size=None if kernel_size is None else shapes.pair(op, "kernel_size", kernel_size, 1),
+        kernel_size=None if kernel_size is FROM_WEIGHT else shapes.pair(op, "kernel_size", kernel_size, 1),
         stride=shapes.pair(op, "stride", stride, 1),
         padding=shapes.padding(op, padding),
         output_padding=shapes.pair(op, "output_padding", output_padding, 0),
@@ -145,8 +146,7 @@ def windows(op: str, p: PacParameters, kernel_size: Pair, size: Pair) -> tuple[A
 @lru_cache(maxsize=512)
 def kernel_windows(op: str, p: PacParameters, guide_size: Pair) -> tuple[Axis, Axis]:
     """Row and column windows of `pac_kernel2d`, which knows the size of the guide alone."""
-    if p.kernel_size is None:
-        raise ValueError(f"{op}: kernel_size is None, expected a whole number or a pair of them")
+    assert p.kernel_size is not None
     size = guide_size
     if p.transposed:
         rows, columns = (

@@ -38,6 +38,11 @@ class AdaptiveKernel:
     smooth: Array | None
 
     @property
+    def even(self) -> bool:
+        """Whether the kernel is the same from p to q as from q to p."""
+        return not self.asymmetric and self.smooth is None
+
+    @property
     def width(self) -> int:
         """Channels of the kernel."""
         return self.channels if self.channel_wise else 1
@@ -59,14 +64,14 @@ class TileGuide:
 class TileKernel:
     """The kernel of one phase of a tile, and what its gradient needs again.
 
-    ``scale`` is what normalisation or mask multiplied the raw kernel by, ``squared`` the shifted squared distances of
-    an "inv" kernel, ``left`` how many taps were valid at each place.
+    ``divisor`` is what normalisation or mask divided the raw kernel by, infinite where no tap is left; ``squared`` are
+    the shifted squared distances of an "inv" kernel; ``left`` is how many taps were valid at each place.
     """
 
     values: Array
     centre: Array
     squared: Array | None
-    scale: Array | None
+    divisor: Array | None
     left: Array | None
 
 
@@ -77,25 +82,24 @@ def tile_kernel(
     taps, run = phase.taps, tile.run
     values = scratch("kernel", (len(taps), spec.width, run), spec.dtype)
     centre = _centre(spec, guide.planes, phase, run, scratch)
-    for index, tap in enumerate(taps):
-        difference = _difference(spec, guide.planes, tap, centre, scratch)
-        if spec.channel_wise:
-            np.multiply(difference, difference, out=values[index])
-        else:
-            np.einsum("gn,gn->n", difference, difference, out=values[index, 0])
-    squared = None
-    if spec.inv_alpha is None or spec.inv_lambda is None:
-        np.multiply(values, -0.5, out=values)
-        np.exp(values, out=values)
+    gaussian = spec.inv_alpha is None or spec.inv_lambda is None
+    if spec.even and phase.mirrored:
+        _mirrored_distances(guide.planes, phase, values, gaussian, scratch)
     else:
+        for index, tap in enumerate(taps):
+            _sum_of_squares(_difference(spec, guide.planes, tap, centre, scratch), values[index])
+        if gaussian:
+            _gaussian(values)
+    squared = None
+    if spec.inv_alpha is not None and spec.inv_lambda is not None:
         squared = scratch("squared", values.shape, spec.dtype)
         np.add(values, SHIFT, out=squared)
         clear_outside(squared, tile, outputs, 1)
         np.power(squared, spec.inv_lambda / 2, out=values)
         np.add(values, spec.inv_alpha, out=values)
     clear_outside(values, tile, outputs)
-    scale, left = _restrict(spec, guide, values, taps, tile, scratch)
-    return TileKernel(values, centre, squared, scale, left)
+    divisor, left = _restrict(spec, guide, values, taps, tile, scratch)
+    return TileKernel(values, centre, squared, divisor, left)
 
 
 def tile_kernel_backward(
@@ -136,6 +140,9 @@ def tile_kernel_backward(
     else:
         grad_alpha, grad_lambda = _inv_backward(spec, guide, phase.taps, kernel, grad, run, scratch)
     # ``grad`` is now twice the gradient of the squared distances.
+    if spec.even and phase.mirrored:
+        _mirrored_backward(guide.planes, phase, grad, grad_guide, scratch)
+        return grad_alpha, grad_lambda, None
     grad_centre = scratch("grad_centre", kernel.centre.shape, spec.dtype)
     grad_centre[...] = 0
     for index, tap in enumerate(phase.taps):
@@ -156,6 +163,72 @@ def clear_outside(values: Array, tile: Tile, outputs: Outputs, fill: float = 0) 
     height, width = outputs.extent
     places[..., height:, :] = fill
     places[..., width:] = fill
+
+
+def _sum_of_squares(difference: Array, into: Array) -> None:
+    """Write squared distances to ``into`` (1, run), or squared differences to (G, run) for a kernel by channel."""
+    if into.shape[0] == 1:
+        np.einsum("gn,gn->n", difference, difference, out=into[0])
+    else:
+        np.multiply(difference, difference, out=into)
+
+
+def _gaussian(squared: Array) -> None:
+    np.multiply(squared, -0.5, out=squared)
+    np.exp(squared, out=squared)
+
+
+def _mirrored_distances(planes: Array, phase: FlatPhase, values: Array, gaussian: bool, scratch: Scratch) -> None:
+    """Squared distances, or their gaussian, by pairs of opposite taps.
+
+    The distance from p to the tap at p + s is that from p + s to its opposite tap, at p. So one run of distances,
+    ``s`` places longer, serves both: its end is the one tap's, its beginning the other's.
+
+          e = p - s                p                      for the places p of a tile
+        ... |----------------------|-------------------|
+            f[e] against f[e + s]
+    """
+    run = values.shape[-1]
+    plane, offset = phase.centre
+    for pair in phase.mirrored:
+        length = run + pair.shift
+        start = offset - pair.shift
+        difference = scratch("difference", (planes.shape[1], length), planes.dtype)
+        samples = planes[plane, :, start : start + length + pair.shift]
+        np.subtract(samples[:, pair.shift :], samples[:, :length], out=difference)
+        both = scratch("both", (values.shape[1], length), planes.dtype)
+        _sum_of_squares(difference, both)
+        if gaussian:
+            _gaussian(both)
+        np.copyto(values[pair.behind], both[:, pair.shift :])
+        np.copyto(values[pair.before], both[:, :run])
+    if phase.middle >= 0:
+        centre = planes[plane, :, offset : offset + run]
+        difference = scratch("difference", centre.shape, planes.dtype)
+        # Not simply 0: where the guide is NaN or infinite, the kernel is NaN.
+        np.subtract(centre, centre, out=difference)
+        _sum_of_squares(difference, values[phase.middle])
+        if gaussian:
+            _gaussian(values[phase.middle])
+
+
+def _mirrored_backward(planes: Array, phase: FlatPhase, grad: Array, grad_guide: Array, scratch: Scratch) -> None:
+    """Gradient of the guide from that of the squared distances, by the pairs of `_mirrored_distances`."""
+    run = grad.shape[-1]
+    plane, offset = phase.centre
+    for pair in phase.mirrored:
+        length = run + pair.shift
+        span = slice(offset - pair.shift, offset + length)
+        both = scratch("both", (grad.shape[1], length), planes.dtype)
+        both[:, : pair.shift] = 0
+        np.copyto(both[:, pair.shift :], grad[pair.behind])
+        np.add(both[:, :run], grad[pair.before], out=both[:, :run])
+        samples, target = planes[plane, :, span], grad_guide[plane, :, span]
+        difference = scratch("difference", (planes.shape[1], length), planes.dtype)
+        np.subtract(samples[:, pair.shift :], samples[:, :length], out=difference)
+        np.multiply(difference, both, out=difference)
+        np.add(target[:, pair.shift :], difference, out=target[:, pair.shift :])
+        np.subtract(target[:, :length], difference, out=target[:, :length])
 
 
 def _difference(spec: AdaptiveKernel, planes: Array, tap: FlatTap, centre: Array, scratch: Scratch) -> Array:
@@ -211,7 +284,7 @@ def _centre_backward(
 def _restrict(
     spec: AdaptiveKernel, guide: TileGuide, values: Array, taps: Sequence[FlatTap], tile: Tile, scratch: Scratch
 ) -> tuple[Array | None, Array | None]:
-    """Zero the kernel at taps that are not valid and rescale the rest; return scale and number of valid taps."""
+    """Zero the kernel at taps that are not valid and divide the rest; return divisor and number of valid taps."""
     if guide.blocked is None:
         return None, None
     run = tile.run
@@ -224,10 +297,9 @@ def _restrict(
         blocked = guide.blocked[tap.plane, 0, tap.offset : tap.offset + run]
         np.copyto(values[index], 0, where=blocked)
         np.add(left, ~blocked, out=left)
-    scale = scratch("scale", values.shape[1:], spec.dtype)
+    divisor = scratch("divisor", values.shape[1:], spec.dtype)
     if spec.normalize:
-        np.add.reduce(values, axis=0, out=scale)
-        np.divide(1, scale, out=scale, where=scale != 0)
+        np.add.reduce(values, axis=0, out=divisor)
     else:
         valid = scratch("valid", (run,), np.int32)
         valid[...] = 0
@@ -235,10 +307,13 @@ def _restrict(
         for tap in taps:
             if tap.plane >= 0:
                 np.add(valid, ~guide.outside[tap.plane, 0, tap.offset : tap.offset + run], out=valid)
-        scale[...] = 0
-        np.divide(valid, left, out=scale, where=left != 0, casting="same_kind")
-    np.multiply(values, scale, out=values)
-    return scale, left
+        divisor[...] = 0
+        np.divide(left, valid, out=divisor, where=valid != 0, casting="same_kind")
+    # An empty window has kernel 0. Dividing, and not multiplying by the inverse, keeps sums right that are too small
+    # to have an inverse.
+    np.copyto(divisor, np.inf, where=divisor == 0)
+    np.divide(values, divisor, out=values)
+    return divisor, left
 
 
 def _inv_backward(
@@ -252,8 +327,8 @@ def _inv_backward(
 ) -> tuple[Array, Array]:
     """Gradients of inv_alpha and inv_lambda; ``grad`` becomes twice that of the squared distances."""
     assert kernel.squared is not None and spec.inv_lambda is not None
-    if kernel.scale is not None:
-        np.multiply(grad, kernel.scale, out=grad)
+    if kernel.divisor is not None:
+        np.divide(grad, kernel.divisor, out=grad)
     if guide.blocked is not None:
         for index, tap in enumerate(taps):
             if tap.plane < 0:

@@ -11,6 +11,16 @@ from types import TracebackType
 from typing import Any
 
 
+def _set_num_threads(library: Any, count: int) -> None:
+    # Since 3.8 threadpoolctl lets only the first thread that set OpenBLAS's number set it again, and ignores all others
+    # without a word. Here any thread may be the first in or the last out, and the lock keeps them apart.
+    if hasattr(library, "clear_controlling_thread"):
+        library.clear_controlling_thread(force=True)
+    library.set_num_threads(count)
+    if hasattr(library, "clear_controlling_thread"):
+        library.clear_controlling_thread(force=True)
+
+
 class SingleThreadedBlas:
     """Reentrant context manager, shared by all threads of the process."""
 
@@ -35,7 +45,7 @@ class SingleThreadedBlas:
                 self._saved = [(library, library.num_threads) for library in self._libraries]
                 for library, count in self._saved:
                     if count != 1:
-                        library.set_num_threads(1)
+                        _set_num_threads(library, 1)
             self._inside += 1
 
     def __exit__(
@@ -46,7 +56,7 @@ class SingleThreadedBlas:
             if self._inside == 0:
                 for library, count in self._saved:
                     if count != 1:
-                        library.set_num_threads(count)
+                        _set_num_threads(library, count)
 
 
 single_threaded = SingleThreadedBlas()

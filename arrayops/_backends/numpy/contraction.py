@@ -17,6 +17,12 @@ CHUNK_BYTES = 1 << 20
 """Size of the buffer that holds the scaled samples of a chunk: about half of a core's second-level cache."""
 
 
+def balanced(run: int, chunk: int) -> int:
+    """Length, in whole cache lines, of the fewest about equal chunks of at most about ``chunk`` that make up a run."""
+    chunks = max(1, -(-run // chunk))
+    return -(-max(run, 1) // chunks // 16) * 16
+
+
 @dataclass
 class Gradients:
     """Where a contraction's backward puts its results; None for those not wanted.
@@ -86,10 +92,9 @@ class Grouped:
         up for the cost of a NumPy call.
         """
         place = max(1, self.weight.shape[0] * self.weight.shape[3] * self.weight.itemsize)
-        chunk = min(max(CHUNK_BYTES // (8 * place) // 16 * 16, 256), 2048, max(run, 1))
+        chunk = balanced(run, min(max(CHUNK_BYTES // (8 * place), 256), 2048))
         group = max(1, CHUNK_BYTES // (place * chunk))
-        groups = max(1, -(-taps // group))
-        return max(1, -(-taps // groups)), chunk
+        return -(-taps // -(-taps // group)) if taps else 1, chunk
 
     def forward(self, samples: Array, kernel: Array, phase: FlatPhase, output: Array, scratch: Scratch) -> None:
         """Scale the samples of each tap by the kernel, then one matrix product for a group of taps."""
@@ -183,12 +188,13 @@ class Channelwise:
         """The product of one tap, for a chunk."""
         return CHUNK_BYTES // 2
 
-    def _chunk(self) -> int:
-        return max(64, CHUNK_BYTES // 4 // (max(1, self.outputs) * self.dtype.itemsize) // 16 * 16)
+    def _chunk(self, run: int) -> int:
+        return balanced(run, max(256, CHUNK_BYTES // 4 // (max(1, self.outputs) * self.dtype.itemsize)))
 
     def forward(self, samples: Array, kernel: Array, phase: FlatPhase, output: Array, scratch: Scratch) -> None:
         """Add up the scaled samples tap by tap."""
-        run, chunk = kernel.shape[-1], self._chunk()
+        run = kernel.shape[-1]
+        chunk = self._chunk(run)
         for start in range(0, run, chunk):
             stop = min(start + chunk, run)
             target = output[:, start:stop]
@@ -203,7 +209,8 @@ class Channelwise:
         self, samples: Array, kernel: Array, phase: FlatPhase, grad: Array, into: Gradients, scratch: Scratch
     ) -> None:
         """The same products, tap by tap, with the roles of samples, kernel and output exchanged."""
-        run, chunk = kernel.shape[-1], self._chunk()
+        run = kernel.shape[-1]
+        chunk = self._chunk(run)
         shared = kernel.shape[1] == 1
         for start in range(0, run, chunk):
             stop = min(start + chunk, run)

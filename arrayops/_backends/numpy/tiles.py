@@ -35,12 +35,26 @@ class FlatTap(NamedTuple):
     guide_offset: int
 
 
+class Mirrored(NamedTuple):
+    """Two taps at opposite sides of the centre, ``shift`` places behind it and before it."""
+
+    behind: int
+    before: int
+    shift: int
+
+
 class FlatPhase(NamedTuple):
-    """What the outputs of one phase read; centre and smoothing taps as (guide plane, flat shift)."""
+    """What the outputs of one phase read; centre and smoothing taps as (guide plane, flat shift).
+
+    ``mirrored`` pairs all taps but the one at the centre, numbered ``middle``, where every tap has a counterpart on the
+    centre's own plane, as with stride 1 and odd sizes; otherwise it is empty and ``middle`` is -1.
+    """
 
     taps: tuple[FlatTap, ...]
     centre: Pair
     smooth: tuple[tuple[Pair, ...], ...]
+    mirrored: tuple[Mirrored, ...]
+    middle: int
 
 
 class Outputs(NamedTuple):
@@ -61,9 +75,12 @@ class Cut(NamedTuple):
 
     def load(self, planes: Array, image: Array, fill: float = 0) -> None:
         """Fill ``planes`` (planes, channels, rows, pitch) from ``image`` (channels, height, width)."""
-        planes[...] = fill
-        for plane, inside, source in self.parts:
-            load(planes[plane, :, inside[0], inside[1]], image[:, source[0], source[1]])
+        for plane, (rows, columns), source in self.parts:
+            load(planes[plane, :, rows, columns], image[:, source[0], source[1]])
+            planes[plane, :, : rows.start] = fill
+            planes[plane, :, rows.stop :] = fill
+            planes[plane, :, rows, : columns.start] = fill
+            planes[plane, :, rows, columns.stop :] = fill
 
     def add(self, image: Array, planes: Array) -> None:
         """Add ``planes`` to ``image``: the transpose of `load`."""
@@ -184,8 +201,17 @@ def _flat_phases(row_taps: AxisTaps, column_taps: AxisTaps, pitch: int, stuffed:
                         place = guide_place(r.guide_plane, r.guide_shift, c.guide_plane, c.guide_shift)
                         taps.append(FlatTap(r.number, c.number, plane, offset, *place))
             smooth = tuple(tuple(guide_place(*r, *c) for c in column.smooth) for r in row.smooth)
-            phases.append(FlatPhase(tuple(taps), guide_place(*row.centre, *column.centre), smooth))
+            centre = guide_place(*row.centre, *column.centre)
+            phases.append(FlatPhase(tuple(taps), centre, smooth, *_mirrored(taps, centre)))
     return tuple(phases)
+
+
+def _mirrored(taps: list[FlatTap], centre: Pair) -> tuple[tuple[Mirrored, ...], int]:
+    shifts = {tap.guide_offset - centre[1]: number for number, tap in enumerate(taps)}
+    if any(tap.guide_plane != centre[0] for tap in taps) or any(-shift not in shifts for shift in shifts):
+        return (), -1
+    pairs = (Mirrored(number, shifts[-shift], shift) for shift, number in shifts.items() if shift > 0)
+    return tuple(pairs), shifts.get(0, -1)
 
 
 def _outputs(row: Phase, column: Phase, corner: Pair, size: Pair) -> Outputs:
@@ -225,6 +251,8 @@ TILE_BYTES = 8 << 20
 
 MOST_ROWS = 32
 
+MOST_PLACES = 1 << 40
+
 
 def tile_shape(whole: Window, batch: int, image_bytes: Pair, place_bytes: int) -> Pair:
     """Rows and columns of a tile; they depend on the shapes alone, so that results do not depend on the machine.
@@ -241,6 +269,8 @@ def tile_shape(whole: Window, batch: int, image_bytes: Pair, place_bytes: int) -
         Bytes kept for each output place.
     """
     rows, columns = whole.places
+    if batch * rows * columns >= MOST_PLACES:
+        raise MemoryError(f"a result of {batch} x {rows} x {columns} places and more is beyond any memory")
 
     def size(height: int, width: int) -> int:
         pitch = width + whole.reach[1]

@@ -1,0 +1,142 @@
+"""PyTorch tensors: shared memory both ways, on the CPU by NumPy's own bridge, on CUDA by DLPack and torch's stream."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch.autograd import forward_ad
+
+from arrayops._core import dispatch, dtypes
+from arrayops._core.op import Meta
+from arrayops._frameworks import type_name
+from arrayops._frameworks.base import Device, Framework, Unreadable
+from arrayops._frameworks.numpy import BFLOAT16, HOST
+
+NAMES: dict[torch.dtype, str] = {
+    getattr(torch, name): name for name in {*dtypes.FLOATING, *dtypes.INTEGER, dtypes.BOOL} if hasattr(torch, name)
+}
+
+# Tensor classes whose memory is that of a plain tensor.
+_PLAIN: frozenset[type] = frozenset({torch.Tensor, torch.nn.Parameter})
+
+# Looked up once: each call asks them for every tensor.
+_is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+_dispatch_modes = torch._C._len_torch_dispatch_stack
+_tracing_state = torch._C._get_tracing_state
+
+
+class TorchFramework(Framework):
+    """torch.Tensor on the CPU and on CUDA devices."""
+
+    name: ClassVar[str] = "PyTorch"
+
+    def recognises(self, kind: type) -> bool:
+        return issubclass(kind, torch.Tensor)
+
+    def wants_gradient(self, array: Any) -> bool:
+        if array.requires_grad and torch.is_grad_enabled():
+            return True
+        # Forward mode has no flag on the tensor, and reading a dual tensor would drop its tangent without a word.
+        return forward_ad._current_level >= 0 and _has_tangent(array)
+
+    def describe(self, array: Any) -> Meta:
+        if _is_wrapped(array):
+            raise Unreadable(
+                "belongs to a torch.func transformation (vmap, grad, jvp), expected a plain tensor: call arrayops "
+                "outside the transformation"
+            )
+        if _dispatch_modes() or _tracing_state() is not None:
+            _refuse_tracing()
+        if array.is_nested or array.layout is not torch.strided or array.is_quantized:
+            _refuse_layout(array)
+        if type(array) not in _PLAIN:
+            _refuse_dispatching(array)
+        return Meta(tuple(array.shape), NAMES.get(array.dtype) or str(array.dtype).removeprefix("torch."))
+
+    def device(self, array: Any) -> Device:
+        if array.is_cpu:
+            return HOST
+        if array.is_cuda:
+            return Device("cuda", array.get_device())
+        if array.is_meta:
+            raise Unreadable("is on the meta device and holds no data, expected a tensor on the CPU or a CUDA device")
+        raise Unreadable(f"is on {array.device}, which no backend serves: move it to the CPU")
+
+    def to_backend(self, array: Any) -> Any:
+        if type(array) is not torch.Tensor:
+            with torch._C.DisableTorchFunctionSubclass():
+                array = array.as_subclass(torch.Tensor)
+        if array.requires_grad:
+            array = array.detach()
+        # Lazy negation and conjugation are flags that neither NumPy nor DLPack knows of.
+        if array.is_neg():
+            array = array.resolve_neg()
+        if array.is_conj():
+            array = array.resolve_conj()
+        if not array.is_cpu:
+            import cupy
+
+            return cupy.from_dlpack(array)
+        view = array.view(torch.int16).numpy().view(BFLOAT16) if array.dtype is torch.bfloat16 else array.numpy()
+        view.setflags(write=False)
+        return view
+
+    def from_backend(self, result: Any, like: Any) -> Any:
+        if not like.is_cpu:
+            return torch.from_dlpack(result)
+        # torch.from_numpy raises where torch.from_dlpack would abort the process: on negative strides.
+        if result.dtype == BFLOAT16:
+            return torch.from_numpy(result.view(np.int16)).view(torch.bfloat16)
+        return torch.from_numpy(result)
+
+    def launching(self, device: Device) -> Any:
+        from arrayops._frameworks.cupy import launching
+
+        return launching(device.number, torch.cuda.current_stream(device.number))
+
+
+def _has_tangent(array: torch.Tensor) -> bool:
+    return forward_ad.unpack_dual(array).tangent is not None
+
+
+def _refuse_dispatching(array: torch.Tensor) -> None:
+    """Refuse subclasses that answer operations themselves: their memory is not what they stand for, or is absent."""
+    kind = type(array)
+    # Compared by equality: the attribute is a method of the class, made afresh on each look-up, where it is overridden.
+    if kind.__torch_dispatch__ != torch.Tensor.__torch_dispatch__:
+        raise Unreadable(f"is {type_name(array)}, a tensor subclass with a __torch_dispatch__, expected a plain tensor")
+
+
+def _refuse_tracing() -> None:
+    """Refuse calls from torch's tracers, which would record the result as a constant or make it fake."""
+    modes = torch._C._TorchDispatchModeKey
+    tracers = (
+        ("torch.jit.trace", _tracing_state()),
+        ("make_fx", torch._C._get_dispatch_mode(modes.PROXY)),
+        ("FakeTensorMode", torch._C._get_dispatch_mode(modes.FAKE)),
+    )
+    for tracer, active in tracers:
+        if active is not None:
+            raise Unreadable(f"is traced by {tracer}, which cannot record arrayops: call arrayops outside the trace")
+
+
+def _refuse_layout(array: torch.Tensor) -> None:
+    if array.is_nested:
+        raise Unreadable("is a nested tensor, expected a dense one: pass its components one at a time")
+    if array.is_quantized:
+        raise Unreadable("is a quantized tensor, expected a plain one: pass tensor.dequantize()")
+    raise Unreadable(f"has layout {array.layout}, expected torch.strided: pass tensor.to_dense()")
+
+
+# torch.compile shall run dispatch and all below it as they are: Dynamo would translate the NumPy backend into torch
+# operations. A compiled caller's graph breaks at dispatch (see its ``_torchdynamo_disable``) and goes on behind it.
+# This stands at module level since Dynamo would try to trace it in a function.
+_frames = torch._C._dynamo.eval_frame
+_frames.set_code_exec_strategy(
+    dispatch.dispatch.__code__, _frames._FrameExecStrategy(_frames._FrameAction.SKIP, _frames._FrameAction.SKIP)
+)
+# When the first tensor of all comes from a compiled function, that call is under way already: the rest of it runs
+# uncompiled. torch.compile sets its hook again at the next call.
+_frames.set_eval_frame(None)
+
+framework = TorchFramework()

@@ -1,0 +1,80 @@
+"""What a call on tiny NumPy arrays costs over the backend function that it ends in.
+
+Run from a checkout: ``PYTHONPATH=. python tests/benchmarks/call_overhead.py``
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+import arrayops as ao
+from arrayops import _backends
+
+LIMIT_US = 25
+CALLS, ROUNDS = 500, 31
+
+
+def microseconds(function: Callable[[], Any]) -> float:
+    """Median time of a call, over rounds of many calls."""
+    rounds = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        for _ in range(CALLS):
+            function()
+        rounds.append((time.perf_counter() - start) / CALLS * 1e6)
+    return statistics.median(rounds)
+
+
+def overhead(call: Callable[[], Any]) -> float:
+    """Time of a public call whose backend function returns at once with a result made before."""
+    found: dict[str, Any] = {}
+    real = _backends.find
+
+    def recording(kind: str, family: str, name: str) -> Any:
+        function = real(kind, family, name)
+
+        def record(arrays: Any, parameters: Any) -> Any:
+            found["results"] = function(arrays, parameters)
+            return found["results"]
+
+        return record
+
+    with mock.patch.object(_backends, "find", recording):
+        call()
+
+    def instant(arrays: Any, parameters: Any) -> Any:
+        return found["results"]
+
+    def found_at_once(kind: str, family: str, name: str) -> Any:
+        return instant
+
+    with mock.patch.object(_backends, "find", found_at_once):
+        return microseconds(call)
+
+
+def main() -> int:
+    """Print the overhead of each call; 1 if one is over the limit."""
+    x = np.ones((1, 2, 6, 6), np.float32)
+    weight = np.ones((2, 2, 3, 3), np.float32)
+    gradient = np.ones((1, 2, 6, 6), np.float32)
+    calls = {
+        "pac_kernel2d": lambda: ao.pac_kernel2d(x, 3, padding=1),
+        "pac_conv2d": lambda: ao.pac_conv2d(x, x, weight, padding=1),
+        "pac_conv_transpose2d": lambda: ao.pac_conv_transpose2d(x, x, weight, padding=1),
+        "pac_pool2d": lambda: ao.pac_pool2d(x, x, 3, padding=1),
+        "pac_conv2d_backward": lambda: ao.pac_conv2d_backward(gradient, x, x, weight, padding=1),
+    }
+    costs = {name: (overhead(call), microseconds(call)) for name, call in calls.items()}
+    print("| call | overhead us | whole call us |\n|---|---|---|")
+    for name, (extra, whole) in costs.items():
+        print(f"| {name} | {extra:.1f} | {whole:.0f} |")
+    return 0 if all(extra <= LIMIT_US for extra, _ in costs.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

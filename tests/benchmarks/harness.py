@@ -1,0 +1,173 @@
+"""Side-by-side timing: every rival runs in turn within each round, so that drift of the machine hits all alike.
+
+What is reported are medians over rounds, ratios of medians, and *floors*: the time that the operation count needs at
+the rate of a large matrix product measured on this machine, and that its bytes need at the measured rate of a copy.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+THREADS = 2
+
+
+@dataclass
+class Case:
+    """One comparison: rivals by name, the first of which is ours, and what the work is worth.
+
+    ``agree`` checks results before anything is timed; ``operations`` are floating-point operations, ``bytes`` the fewest
+    that must be moved, ``limits`` the most that our time may be, as a multiple of the rival's.
+    """
+
+    name: str
+    rivals: Mapping[str, Callable[[], Any]]
+    agree: Callable[[], None]
+    operations: float
+    bytes: float
+    limits: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Row:
+    """Result of a case: medians in milliseconds, floors in milliseconds, our median over each rival's."""
+
+    case: str
+    median_ms: dict[str, float]
+    quartiles_ms: dict[str, tuple[float, float]]
+    floor_operations_ms: float
+    floor_bytes_ms: float
+    ratio_to: dict[str, float]
+    limits: dict[str, float]
+
+    @property
+    def kept(self) -> bool:
+        """Whether every limit held."""
+        return all(self.ratio_to[rival] <= limit for rival, limit in self.limits.items())
+
+
+def seconds(function: Callable[[], Any]) -> float:
+    """Wall-clock time of one call."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+@cache
+def product_rate() -> float:
+    """Floating-point operations per second of a large float32 matrix product."""
+    a = np.random.default_rng(0).standard_normal((1536, 1536), np.float32)
+    a @ a
+    return 2 * 1536**3 / statistics.median(seconds(lambda: a @ a) for _ in range(7))
+
+
+@cache
+def copy_rate() -> float:
+    """Bytes per second, read and written, of a large copy on one thread."""
+    source = np.ones(1 << 25, np.float32)
+    target = np.empty_like(source)
+    np.copyto(target, source)
+    return 2 * source.nbytes / statistics.median(seconds(lambda: np.copyto(target, source)) for _ in range(7))
+
+
+def measure(case: Case, rounds: int) -> Row:
+    """Check agreement, warm up, time all rivals in turn."""
+    case.agree()
+    times: dict[str, list[float]] = {name: [] for name in case.rivals}
+    for function in case.rivals.values():
+        function()
+    for _ in range(rounds):
+        for name, function in case.rivals.items():
+            times[name].append(seconds(function) * 1e3)
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    quartiles = {name: statistics.quantiles(values, n=4) for name, values in times.items()}
+    ours, *others = case.rivals
+    return Row(
+        case.name,
+        medians,
+        {name: (values[0], values[2]) for name, values in quartiles.items()},
+        case.operations / product_rate() * 1e3,
+        case.bytes / copy_rate() * 1e3,
+        {name: medians[ours] / medians[name] for name in others},
+        dict(case.limits),
+    )
+
+
+def machine() -> dict[str, str]:
+    """What the numbers were measured on."""
+    model = platform.processor() or platform.machine()
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        names = [
+            line.partition(":")[2].strip() for line in information.read_text().splitlines() if "model name" in line
+        ]
+        model = names[0] if names else model
+    versions = {}
+    for package in ("numpy", "scipy", "torch", "jax", "tensorflow"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {
+        "date": date.today().isoformat(),
+        "cpu": f"{model}, {os.cpu_count()} cores",
+        "python": platform.python_version(),
+        **versions,
+    }
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Markdown table of the rows."""
+    rivals = list(rows[0].median_ms)
+    ours, *others = rivals
+    head = [
+        "case",
+        *(f"{name} ms" for name in rivals),
+        *(f"{ours} / {name} (limit)" for name in others),
+        "floor: operations ms",
+        "floor: bytes ms",
+    ]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for row in rows:
+        ratios = []
+        for name in others:
+            limit = row.limits.get(name)
+            held = "" if limit is None else f" ({limit:.3g}{'' if row.ratio_to[name] <= limit else ', MISSED'})"
+            ratios.append(f"{row.ratio_to[name]:.2f}{held}")
+        cells = [
+            row.case,
+            *(f"{row.median_ms[name]:.1f}" for name in rivals),
+            *ratios,
+            f"{row.floor_operations_ms:.1f}",
+            f"{row.floor_bytes_ms:.1f}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main(title: str, cases: Callable[[], Iterable[Case]]) -> int:
+    """Command line of a benchmark: time its cases, print the table, write JSON if asked; 1 if a limit was missed."""
+    parser = argparse.ArgumentParser(description=title)
+    parser.add_argument("--rounds", type=int, default=15, help="rounds of timing (default 15)")
+    parser.add_argument("--only", default="", help="run the cases whose name holds this text")
+    parser.add_argument("--json", type=Path, help="also write all figures to this file")
+    arguments = parser.parse_args()
+    rows = [measure(case, arguments.rounds) for case in cases() if arguments.only in case.name]
+    about = machine()
+    print(f"{title}\n\n{', '.join(f'{name} {value}' for name, value in about.items())}; {THREADS} threads each")
+    print(f"matrix product {product_rate() / 1e9:.0f} GFLOP/s, copy {copy_rate() / 1e9:.1f} GB/s\n")
+    print(table(rows))
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"machine": about, "rows": [asdict(row) for row in rows]}, indent=1))
+    return 0 if all(row.kept for row in rows) else 1

@@ -1,0 +1,70 @@
+"""The frameworks, each imported once a session, and only when a test of it runs."""
+
+import os
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from toy_op import Backend
+
+import arrayops as ao
+from arrayops import _backends
+
+# Read when JAX starts its CPU platform, and by no test that runs before this file is collected.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2".strip()
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def imported(name: str) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pytest.importorskip(name, reason=f"{name} is not installed")
+
+
+@pytest.fixture(scope="session")
+def torch() -> Any:
+    return imported("torch")
+
+
+@pytest.fixture(scope="session")
+def jax() -> Any:
+    return imported("jax")
+
+
+@pytest.fixture(scope="session")
+def tf() -> Any:
+    tensorflow = imported("tensorflow")
+    cpu = tensorflow.config.list_physical_devices("CPU")[0]
+    tensorflow.config.set_logical_device_configuration(cpu, [tensorflow.config.LogicalDeviceConfiguration()] * 2)
+    return tensorflow
+
+
+@pytest.fixture(scope="session")
+def keras(tf: Any) -> Any:
+    return imported("keras")
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
+    backend = Backend()
+    monkeypatch.setattr(_backends, "find", backend.find)
+    return backend
+
+
+class PacCall:
+    """Arrays for pac_conv2d and its backward, and what they give in NumPy."""
+
+    def __init__(self) -> None:
+        random = np.random.default_rng(5)
+        shapes = ((2, 4, 9, 11), (2, 3, 9, 11), (6, 4, 3, 3), (6,))
+        self.arrays = [random.standard_normal(shape).astype(np.float32) for shape in shapes]
+        self.gradient = random.standard_normal((2, 6, 9, 11)).astype(np.float32)
+        self.output = ao.pac_conv2d(*self.arrays, padding=1)
+        self.gradients = ao.pac_conv2d_backward(self.gradient, *self.arrays, padding=1)[:4]
+
+
+@pytest.fixture(scope="session")
+def pac() -> PacCall:
+    return PacCall()

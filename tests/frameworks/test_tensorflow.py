@@ -1,0 +1,197 @@
+"""Eager TensorFlow tensors on two logical CPU devices, and what TensorFlow and Keras have beside them."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from toy_op import FLOATS, Backend, address, bfloat16, unaligned
+
+import arrayops as ao
+from arrayops import _frameworks
+
+GRADIENT = (
+    "scaled: input asks TensorFlow for a gradient, which scaled does not carry through TensorFlow: pass detached "
+    "arrays and call arrayops.scaled_backward for the gradients"
+)
+SYMBOLIC = (
+    "scaled: input is a symbolic tensor of tf.function or a Keras model, expected an eager tensor: call arrayops "
+    "outside the graph, or inside it by tf.py_function"
+)
+
+
+def values(tensor: Any) -> "np.ndarray[Any, Any]":
+    return np.asarray(tensor).astype(np.float64)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_result_and_no_copy(tf: Any, toy: Backend, dtype: str) -> None:
+    tensor = tf.cast(tf.reshape(tf.range(96), (4, 24)), dtype)
+    result = toy.scaled(tensor)
+    assert isinstance(result, tf.Tensor)
+    assert (result.dtype, result.shape, result.backing_device) == (tensor.dtype, tensor.shape, tensor.backing_device)
+    np.testing.assert_array_equal(values(result), values(tensor) * 2)
+    assert address(toy.arrays[0]) == address(np.asarray(tensor))
+    assert not toy.arrays[0].flags.writeable
+    assert address(np.asarray(result)) == address(toy.result)
+
+
+def test_result_works_in_tensorflow(tf: Any, toy: Backend) -> None:
+    """TensorFlow takes imported memory without a look and aborts later, on first use."""
+    for shape in ((1,), (3, 5), (64, 64), (1 << 18,)):
+        result = toy.scaled(tf.ones(shape))
+        toy.result = None
+        assert float(tf.reduce_sum(result * 2)) == 4 * np.prod(shape)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_unaligned_memory_is_copied(tf: Any, dtype: str) -> None:
+    result = unaligned(np.arange(100, dtype=np.float32)) if dtype == "float32" else unaligned(bfloat16(range(100)))
+    assert address(result) % 64
+    like = tf.ones(1)
+    tensor = _frameworks.find(like).from_backend(result, like)
+    assert address(np.asarray(tensor)) != address(result)
+    assert tensor.dtype == dtype
+    np.testing.assert_array_equal(values(tensor + tensor), np.arange(100) * 2)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3, 0, 2)])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_scalars_and_zero_size(tf: Any, toy: Backend, shape: tuple[int, ...], dtype: str) -> None:
+    result = toy.scaled(tf.ones(shape, dtype))
+    assert (tuple(result.shape), result.dtype) == (shape, dtype)
+    assert float(tf.reduce_sum(result)) == 2 * np.prod(shape)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"])
+def test_other_dtypes(tf: Any, toy: Backend, dtype: str) -> None:
+    tensor = tf.cast(tf.ones(3), dtype)
+    assert toy.scaled(tensor).dtype == dtype
+    assert _frameworks.find(tensor).describe(tensor) == ((3,), dtype)
+
+
+def test_pac_conv2d_equals_numpy(tf: Any, pac: Any) -> None:
+    tensors = [tf.constant(array) for array in pac.arrays]
+    np.testing.assert_array_equal(ao.pac_conv2d(*tensors, padding=1), pac.output)
+    gradients = ao.pac_conv2d_backward(tf.constant(pac.gradient), *tensors, padding=1)
+    for gradient, expected in zip(gradients, pac.gradients, strict=False):
+        np.testing.assert_array_equal(gradient, expected)
+
+
+class TestDevices:
+    @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+    def test_result_stays_on_the_device(self, tf: Any, toy: Backend, dtype: str) -> None:
+        for device in tf.config.list_logical_devices("CPU"):
+            with tf.device(device.name):
+                tensor = tf.ones((4, 32), dtype)
+            result = toy.scaled(tensor)
+            assert result.backing_device.endswith(device.name.removeprefix("/"))
+            assert address(np.asarray(result)) == address(toy.result)
+
+    def test_mixed_devices(self, tf: Any, toy: Backend) -> None:
+        tensors = []
+        for device in tf.config.list_logical_devices("CPU"):
+            with tf.device(device.name):
+                tensors.append(tf.ones(3))
+        with pytest.raises(ValueError, match=r"^scaled: weight is on cpu:1, expected cpu:0 as for input$"):
+            toy.scaled(*tensors)
+
+    def test_device_that_no_backend_serves(self, tf: Any) -> None:
+        class OnTPU:
+            backing_device = "/job:localhost/replica:0/task:0/device:TPU:0"
+
+        framework = _frameworks.find(tf.ones(1))
+        with pytest.raises(TypeError) as error:
+            framework.device(OnTPU())
+        assert str(error.value) == f"is on {OnTPU.backing_device}, which no backend serves: move it to the CPU"
+
+
+class TestGradients:
+    def test_tape(self, tf: Any, toy: Backend) -> None:
+        tensor = tf.ones(3)
+        with tf.GradientTape() as tape:
+            np.testing.assert_array_equal(toy.scaled(tensor), np.full(3, 2.0))
+            tape.watch(tensor)
+            for watched in (tensor, tensor * 2):
+                with pytest.raises(TypeError) as error:
+                    toy.scaled(watched)
+                assert str(error.value) == GRADIENT
+            np.testing.assert_array_equal(toy.scaled(tf.stop_gradient(tensor)), np.full(3, 2.0))
+            with tape.stop_recording():
+                np.testing.assert_array_equal(toy.scaled(tensor), np.full(3, 2.0))
+        np.testing.assert_array_equal(toy.scaled(tensor), np.full(3, 2.0))
+
+    def test_variable_read_under_a_tape(self, tf: Any, toy: Backend) -> None:
+        variable = tf.Variable([1.0, 2.0])
+        with tf.GradientTape(), pytest.raises(TypeError) as error:
+            toy.scaled(variable.value())
+        assert str(error.value) == GRADIENT
+
+    def test_forward_accumulator(self, tf: Any, toy: Backend) -> None:
+        tensor = tf.ones(3)
+        with tf.autodiff.ForwardAccumulator(tensor, tensor), pytest.raises(TypeError) as error:
+            toy.scaled(tensor)
+        assert str(error.value) == GRADIENT
+
+    def test_py_function_under_a_tape(self, tf: Any, toy: Backend) -> None:
+        tensor = tf.ones(3)
+        with tf.GradientTape() as tape:
+            tape.watch(tensor)
+            with pytest.raises(tf.errors.InvalidArgumentError, match="asks TensorFlow for a gradient"):
+                tf.py_function(toy.scaled, [tensor], tf.float32)
+
+
+class TestNoTensors:
+    def test_variable(self, tf: Any, toy: Backend) -> None:
+        variable = tf.Variable([1.0, 2.0])
+        with pytest.raises(TypeError) as error:
+            toy.scaled(variable)
+        assert str(error.value) == "scaled: input is a tf.Variable, expected a tensor: pass variable.value()"
+        np.testing.assert_array_equal(toy.scaled(variable.value()), [2.0, 4.0])
+        np.testing.assert_array_equal(variable, [1.0, 2.0])
+
+    @pytest.mark.parametrize("autograph", [True, False])
+    def test_function(self, tf: Any, toy: Backend, autograph: bool) -> None:
+        with pytest.raises(TypeError) as error:
+            tf.function(toy.scaled, autograph=autograph)(tf.ones(3))
+        assert SYMBOLIC in str(error.value)
+
+    def test_inside_function_as_advised(self, tf: Any, toy: Backend) -> None:
+        function = tf.function(lambda x: tf.py_function(toy.scaled, [x], tf.float32) + 1)
+        np.testing.assert_array_equal(function(tf.ones(3)), np.full(3, 3.0))
+
+    def test_concrete_tensor_in_a_function_is_a_constant(self, tf: Any, toy: Backend) -> None:
+        constant = tf.ones(3)
+        function = tf.function(lambda x: x + toy.scaled(constant))
+        np.testing.assert_array_equal(function(tf.ones(3)), np.full(3, 3.0))
+
+    def test_composite_tensors(self, tf: Any, toy: Backend) -> None:
+        for composite in (tf.ragged.constant([[1.0], [1.0, 2.0]]), tf.sparse.from_dense([[1.0]])):
+            with pytest.raises(TypeError, match=r"^scaled: input is tensorflow\..*Tensor, expected an array of NumPy"):
+                toy.scaled(composite)
+
+    def test_strings(self, tf: Any) -> None:
+        tensor = tf.constant("text")
+        assert _frameworks.find(tensor).describe(tensor) == ((), "string")
+
+
+class TestKeras:
+    def test_variable(self, keras: Any, toy: Backend) -> None:
+        variable = keras.Variable([1.0, 2.0])
+        with pytest.raises(TypeError) as error:
+            toy.scaled(variable)
+        assert str(error.value) == (
+            "scaled: input is a keras.Variable, expected an array: pass keras.ops.stop_gradient(variable)"
+        )
+        np.testing.assert_array_equal(toy.scaled(keras.ops.stop_gradient(variable)), [2.0, 4.0])
+
+    def test_symbolic(self, keras: Any, toy: Backend) -> None:
+        with pytest.raises(TypeError) as error:
+            toy.scaled(keras.Input((3,)))
+        assert str(error.value) == (
+            "scaled: input is a symbolic KerasTensor and holds no data, expected an array: call arrayops on the "
+            "outputs of the model"
+        )
+
+    def test_beside_a_tensor(self, tf: Any, keras: Any, toy: Backend) -> None:
+        with pytest.raises(TypeError, match=r"^scaled: weight is an array of Keras, expected TensorFlow as for input$"):
+            toy.scaled(tf.ones(3), keras.Variable([1.0]))

@@ -1,0 +1,327 @@
+"""PyTorch tensors, and all that must not pass for one."""
+
+import subprocess
+import sys
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+from toy_op import FLOATS, Backend, address, bfloat16
+
+import arrayops as ao
+from arrayops import _frameworks
+
+GRADIENT = (
+    "scaled: input asks PyTorch for a gradient, which scaled does not carry through PyTorch: pass detached arrays and "
+    "call arrayops.scaled_backward for the gradients"
+)
+TRANSFORMED = (
+    "scaled: input belongs to a torch.func transformation (vmap, grad, jvp), expected a plain tensor: call arrayops "
+    "outside the transformation"
+)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_result_and_no_copy(torch: Any, toy: Backend, dtype: str) -> None:
+    tensor = torch.arange(6).reshape(2, 3).to(getattr(torch, dtype))
+    result = toy.scaled(tensor)
+    assert type(result) is torch.Tensor
+    assert (result.dtype, result.device, result.shape) == (tensor.dtype, tensor.device, tensor.shape)
+    assert torch.equal(result, tensor * 2)
+    assert address(toy.arrays[0]) == tensor.data_ptr()
+    assert result.data_ptr() == address(toy.result)
+
+
+def test_backend_cannot_write_to_inputs(torch: Any, toy: Backend) -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        toy.scaled(torch.ones(3, dtype=dtype))
+        assert not toy.arrays[0].flags.writeable
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", ["transposed", "stepped", "expanded", "channels_last"])
+def test_strides(torch: Any, toy: Backend, name: str, dtype: str) -> None:
+    whole = torch.arange(24).reshape(4, 6).to(getattr(torch, dtype))
+    tensor = {
+        "transposed": whole.T,
+        "stepped": whole[::2, 1::3],
+        "expanded": whole[0].expand(3, 6),
+        "channels_last": whole.reshape(1, 2, 3, 4).to(memory_format=torch.channels_last),
+    }[name]
+    before = tensor.clone()
+    result = toy.scaled(tensor)
+    assert address(toy.arrays[0]) == tensor.data_ptr()
+    assert result.is_contiguous()
+    assert torch.equal(result, before * 2)
+    assert torch.equal(tensor, before)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3, 0, 2)])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_scalars_and_zero_size(torch: Any, toy: Backend, shape: tuple[int, ...], dtype: str) -> None:
+    result = toy.scaled(torch.ones(shape, dtype=getattr(torch, dtype)))
+    assert tuple(result.shape) == shape
+    assert result.dtype == getattr(torch, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"])
+def test_other_dtypes(torch: Any, toy: Backend, dtype: str) -> None:
+    tensor = torch.ones(3).to(getattr(torch, dtype))
+    assert toy.scaled(tensor).dtype == tensor.dtype
+    assert _frameworks.find(tensor).describe(tensor) == ((3,), dtype)
+
+
+def test_pac_conv2d_equals_numpy(torch: Any, pac: Any) -> None:
+    tensors = [torch.from_numpy(array) for array in pac.arrays]
+    np.testing.assert_array_equal(ao.pac_conv2d(*tensors, padding=1), pac.output)
+    gradients = ao.pac_conv2d_backward(torch.from_numpy(pac.gradient), *tensors, padding=1)
+    for gradient, expected in zip(gradients, pac.gradients, strict=False):
+        np.testing.assert_array_equal(gradient, expected)
+
+
+def test_results_of_every_float_dtype(torch: Any, pac: Any) -> None:
+    """The operator's own results, which come with their own strides and offsets, survive the way back."""
+    for name in FLOATS:
+        tensors = [torch.from_numpy(array).to(getattr(torch, name)) for array in pac.arrays]
+        result = ao.pac_conv2d(*tensors, padding=1)
+        assert result.dtype == tensors[0].dtype
+        assert torch.allclose(result.float(), torch.from_numpy(pac.output), rtol=0.1, atol=0.2)
+
+
+class TestGradients:
+    def test_requires_grad(self, torch: Any, toy: Backend) -> None:
+        tensor = torch.ones(3, requires_grad=True)
+        for asking in (tensor, tensor * 2, torch.nn.Parameter(torch.ones(3))):
+            with pytest.raises(TypeError) as error:
+                toy.scaled(asking)
+            assert str(error.value) == GRADIENT
+        for context in (torch.no_grad, torch.inference_mode):
+            with context():
+                assert torch.equal(toy.scaled(tensor), torch.full((3,), 2.0))
+        assert not toy.scaled(tensor.detach()).requires_grad
+        assert type(toy.scaled(torch.nn.Parameter(torch.ones(3), requires_grad=False))) is torch.Tensor
+
+    def test_requires_grad_of_the_operator(self, torch: Any) -> None:
+        image = torch.ones(1, 1, 4, 4)
+        with pytest.raises(TypeError) as error:
+            ao.pac_conv2d(image, image, torch.ones(1, 1, 3, 3, requires_grad=True))
+        assert str(error.value) == (
+            "pac_conv2d: weight asks PyTorch for a gradient, which pac_conv2d does not carry through PyTorch: pass "
+            "detached arrays and call arrayops.pac_conv2d_backward for the gradients"
+        )
+
+    def test_second_derivative(self, torch: Any) -> None:
+        image = torch.ones(1, 1, 4, 4)
+        with pytest.raises(TypeError) as error:
+            ao.pac_conv2d_backward(torch.ones(1, 1, 2, 2, requires_grad=True), image, image, torch.ones(1, 1, 3, 3))
+        assert str(error.value) == (
+            "pac_conv2d_backward: grad_output asks PyTorch for a gradient, but pac_conv2d_backward has none: second "
+            "derivatives are not provided"
+        )
+
+    def test_dual_tensor_keeps_its_tangent(self, torch: Any, toy: Backend) -> None:
+        from torch.autograd import forward_ad
+
+        with forward_ad.dual_level():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # The first dual tensor loads parts of torch that torch deprecates.
+                dual = forward_ad.make_dual(torch.ones(3), torch.ones(3))
+            with pytest.raises(TypeError) as error:
+                toy.scaled(dual)
+            assert str(error.value) == GRADIENT
+            assert torch.equal(toy.scaled(torch.ones(3)), torch.full((3,), 2.0))
+
+    def test_func(self, torch: Any, toy: Backend) -> None:
+        tensor = torch.ones(2, 3)
+
+        def quiet(array: Any) -> Any:
+            with torch.no_grad():
+                return toy.scaled(array)
+
+        for function, message in (
+            (torch.func.grad(lambda array: toy.scaled(array).sum()), GRADIENT),
+            (lambda array: torch.func.jvp(toy.scaled, (array,), (array,)), GRADIENT),
+            (torch.func.hessian(toy.scaled), GRADIENT),
+            (torch.func.grad(quiet), TRANSFORMED),
+            (torch.func.vmap(toy.scaled), TRANSFORMED),
+            (torch.func.functionalize(toy.scaled), TRANSFORMED),
+        ):
+            with pytest.raises(TypeError) as error:
+                function(tensor)
+            assert str(error.value) == message
+
+
+class TestSilentErrors:
+    def test_lazy_negation(self, torch: Any, toy: Backend) -> None:
+        tensor = torch.complex(torch.ones(3), torch.full((3,), 2.0)).conj().imag
+        assert tensor.is_neg()
+        assert torch.equal(toy.scaled(tensor), torch.full((3,), -4.0))
+
+    def test_lazy_conjugation(self, torch: Any) -> None:
+        tensor = torch.complex(torch.ones(3), torch.full((3,), 2.0)).conj()
+        assert tensor.is_conj()
+        np.testing.assert_array_equal(_frameworks.find(tensor).to_backend(tensor), np.full(3, 1 - 2j, np.complex64))
+
+    def test_meta(self, torch: Any, toy: Backend) -> None:
+        with pytest.raises(TypeError) as error:
+            toy.scaled(torch.empty(3, device="meta"))
+        assert str(error.value) == (
+            "scaled: input is on the meta device and holds no data, expected a tensor on the CPU or a CUDA device"
+        )
+
+    def test_device_that_no_backend_serves(self, torch: Any, toy: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+        framework = _frameworks.find(torch.ones(1))
+
+        class OnMetal:
+            is_cpu = is_cuda = is_meta = False
+            device = torch.device("mps", 0)
+
+        with pytest.raises(TypeError, match=r"^is on mps:0, which no backend serves: move it to the CPU$"):
+            framework.device(OnMetal())
+
+    def test_fake_tensor(self, torch: Any, toy: Backend) -> None:
+        from torch._subclasses.fake_tensor import FakeTensorMode
+
+        real = torch.ones(3)
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            fake = torch.ones(3)
+            with pytest.raises(TypeError) as error:
+                toy.scaled(real)
+        assert str(error.value) == (
+            "scaled: input is traced by FakeTensorMode, which cannot record arrayops: call arrayops outside the trace"
+        )
+        with pytest.raises(TypeError) as error:
+            toy.scaled(fake)
+        assert str(error.value) == (
+            "scaled: input is torch._subclasses.fake_tensor.FakeTensor, a tensor subclass with a __torch_dispatch__, "
+            "expected a plain tensor"
+        )
+
+    def test_tracers(self, torch: Any, toy: Backend) -> None:
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        for tracer, name in (
+            (lambda: torch.jit.trace(lambda x: toy.scaled(x), torch.ones(3)), "torch.jit.trace"),
+            (lambda: make_fx(lambda x: toy.scaled(x))(torch.ones(3)), "make_fx"),
+            (lambda: make_fx(lambda x: toy.scaled(x), tracing_mode="fake")(torch.ones(3)), "make_fx"),
+        ):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                with pytest.raises(TypeError) as error:
+                    tracer()
+            assert str(error.value) == (
+                f"scaled: input is traced by {name}, which cannot record arrayops: call arrayops outside the trace"
+            )
+
+    def test_subclasses(self, torch: Any, toy: Backend) -> None:
+        class Plain(torch.Tensor):
+            pass
+
+        class Dispatching(torch.Tensor):
+            @classmethod
+            def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+                return function(*args, **(kwargs or {}))
+
+        class Answering(torch.Tensor):
+            @classmethod
+            def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+                if function is torch.Tensor.numpy:
+                    return np.zeros(3)
+                return super().__torch_function__(function, types, args, kwargs or {})
+
+        for kind in (Plain, Answering):
+            result = toy.scaled(torch.ones(3).as_subclass(kind))
+            assert type(result) is torch.Tensor
+            assert torch.equal(result, torch.full((3,), 2.0))
+        with pytest.raises(TypeError, match=r"Dispatching, a tensor subclass with a __torch_dispatch__, expected a"):
+            toy.scaled(torch.ones(3).as_subclass(Dispatching))
+
+    def test_layouts(self, torch: Any, toy: Backend) -> None:
+        eye = torch.eye(4)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            parts = [torch.ones(2), torch.ones(3)]
+            layouts = {
+                "has layout torch.sparse_coo, expected torch.strided: pass tensor.to_dense()": eye.to_sparse(),
+                "has layout torch.sparse_csr, expected torch.strided: pass tensor.to_dense()": eye.to_sparse_csr(),
+                "has layout torch._mkldnn, expected torch.strided: pass tensor.to_dense()": eye.to_mkldnn(),
+                "is a quantized tensor, expected a plain one: pass tensor.dequantize()": torch.quantize_per_tensor(
+                    eye, 0.1, 0, torch.quint8
+                ),
+            }
+            nested = [torch.nested.nested_tensor(parts, layout=layout) for layout in (torch.strided, torch.jagged)]
+        dense = "is a nested tensor, expected a dense one: pass its components one at a time"
+        for message, tensor in (*layouts.items(), *((dense, tensor) for tensor in nested)):
+            with pytest.raises(TypeError) as error:
+                toy.scaled(tensor)
+            assert str(error.value) == f"scaled: input {message}"
+
+    def test_other_dispatch_modes_are_no_tracers(self, torch: Any, toy: Backend) -> None:
+        from torch.utils.flop_counter import FlopCounterMode
+
+        with FlopCounterMode(display=False):
+            assert torch.equal(toy.scaled(torch.ones(3)), torch.full((3,), 2.0))
+
+    def test_default_device_does_not_move_results(self, torch: Any, toy: Backend) -> None:
+        tensor = torch.ones(3)
+        with torch.device("meta"):
+            assert toy.scaled(tensor).device.type == "cpu"
+
+
+def test_negative_strides_never_abort(torch: Any) -> None:
+    """torch.from_dlpack ends the process on a negative stride; results come back by a way that raises instead."""
+    framework = _frameworks.find(torch.ones(1))
+    for array in (np.ones(4, np.float32)[::-1], bfloat16([1.0, 2.0])[::-1]):
+        with pytest.raises(ValueError, match="negative"):
+            framework.from_backend(array, torch.ones(1))
+
+
+COMPILED = """
+import warnings
+import toy_op  # arrayops before torch, and the first call of all from a compiled function: the hardest order
+import numpy, torch
+from arrayops import _backends
+
+warnings.simplefilter("error", UserWarning)
+toy = toy_op.Backend()
+_backends.find = toy.find
+graphs = []
+
+def backend(module, inputs):
+    graphs.append([str(node.target) for node in module.graph.nodes if node.op == "call_function"])
+    return module
+
+def function(x):
+    return toy.scaled(x * 3) + 1
+
+compiled = torch.compile(function, backend=backend)
+for _ in range(3):
+    assert torch.equal(compiled(torch.ones(3)), torch.full((3,), 7.0))
+assert type(toy.arrays[0]) is numpy.ndarray
+assert len(graphs) == 2 and all(len(graph) == 1 for graph in graphs), graphs
+
+def whole(x):
+    return toy.scaled(x)
+
+try:
+    torch.compile(whole, backend=backend, fullgraph=True)(torch.ones(3))
+except torch._dynamo.exc.Unsupported as error:
+    assert "torch.compiler.disable" in str(error)
+else:
+    raise AssertionError("compiled as one graph")
+"""
+
+
+def test_compile_leaves_the_backend_alone() -> None:
+    """Dynamo would otherwise turn NumPy calls of the backend into torch operations with other bits."""
+    pytest.importorskip("torch", reason="torch is not installed")
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILED],
+        env={"PYTHONPATH": ":".join(path for path in sys.path if path), "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

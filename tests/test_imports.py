@@ -1,0 +1,71 @@
+"""What importing and calling arrayops loads, seen from fresh processes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HEAVY = (
+    "scipy",
+    "cupy",
+    "torch",
+    "jax",
+    "tensorflow",
+    "keras",
+    "ml_dtypes",
+    "threadpoolctl",
+    "concurrent.futures",
+    "numpy.ma",
+    "matplotlib",
+)
+CALL = """
+image = numpy.ones((1, 2, 9, 9), numpy.float32)
+output = arrayops.pac_conv2d(image, image, numpy.ones((2, 2, 3, 3), numpy.float32))
+"""
+
+
+def fresh(code: str) -> str:
+    """What ``code`` prints in a process of its own, which finds arrayops through PYTHONPATH alone."""
+    root = str(Path(__file__).resolve().parent.parent)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": root},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+def loaded(code: str, names: tuple[str, ...]) -> list[str]:
+    """Which modules ``code`` loads beyond those that NumPy alone does."""
+    return eval(
+        fresh(
+            f"import sys, numpy\nbefore = set(sys.modules)\n{code}\n"
+            f"print([name for name in {names} if name in sys.modules and name not in before])"
+        )
+    )
+
+
+def test_import_loads_nothing_heavy() -> None:
+    assert loaded("import arrayops", HEAVY) == []
+
+
+def test_numpy_call_imports_no_framework() -> None:
+    names = ("cupy", "torch", "jax", "tensorflow", "keras", "ml_dtypes", "numpy.ma")
+    assert loaded(f"import arrayops\n{CALL}", names) == []
+
+
+def test_array_of_one_framework_imports_no_other() -> None:
+    code = "import arrayops\ntry:\n    arrayops.pac_conv2d([1], [1], [1])\nexcept TypeError:\n    pass"
+    assert loaded(code, ("cupy", "torch", "jax", "tensorflow", "keras", "ml_dtypes")) == []
+
+
+def test_import_is_quick() -> None:
+    measure = "import time, numpy\nstart = time.perf_counter()\nimport arrayops\nprint(time.perf_counter() - start)"
+    assert min(float(fresh(measure)) for _ in range(3)) < 0.2
+
+
+def test_every_public_name_exists() -> None:
+    assert fresh("import arrayops\nprint([n for n in arrayops.__all__ if not hasattr(arrayops, n)])") == "[]"

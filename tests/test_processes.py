@@ -1,0 +1,206 @@
+"""Forked children, threads and limited CPU affinity: nothing hangs and no bit changes."""
+
+import hashlib
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import arrayops as ao
+
+TIMEOUT = 120
+
+
+def arrays(seed: int = 0) -> "list[np.ndarray[Any, Any]]":
+    """An input, a guide and weights large enough for several blocks of every backward and forward."""
+    random = np.random.default_rng(seed)
+    shapes = ((1, 8, 160, 200), (1, 3, 160, 200), (8, 8, 5, 5))
+    return [random.standard_normal(shape, np.float32) for shape in shapes]
+
+
+def call(seed: int = 0) -> "list[np.ndarray[Any, Any]]":
+    """Output and gradients of one call."""
+    x, guide, weight = arrays(seed)
+    output = ao.pac_conv2d(x, guide, weight, padding=2)
+    gradients = ao.pac_conv2d_backward(output, x, guide, weight, padding=2)
+    return [output, gradients.input, gradients.guide, gradients.weight]
+
+
+def digest(results: "list[np.ndarray[Any, Any]]") -> list[bytes]:
+    return [result.tobytes() for result in results]
+
+
+@pytest.fixture(scope="module")
+def expected() -> list[bytes]:
+    """Bits of `call`, computed with the pool of this process in use."""
+    ao.set_num_threads(2)
+    try:
+        return digest(call())
+    finally:
+        ao.set_num_threads(None)
+
+
+def in_child(connection: Any) -> None:
+    ao.set_num_threads(2)
+    connection.send(digest(call()))
+    connection.close()
+
+
+def fork_and_call(count: int = 1) -> list[list[bytes]]:
+    context = multiprocessing.get_context("fork")
+    children, ends = [], []
+    for _ in range(count):
+        end, child_end = context.Pipe(duplex=False)
+        child = context.Process(target=in_child, args=(child_end,))
+        with warnings.catch_warnings():
+            # Forking a process that has threads is what this is about.
+            warnings.simplefilter("ignore")
+            child.start()
+        child_end.close()
+        children.append(child)
+        ends.append(end)
+    try:
+        received = [end.recv() if end.poll(TIMEOUT) else None for end in ends]
+    finally:
+        for child in children:
+            child.join(5)
+            if child.is_alive():
+                child.kill()
+    assert None not in received, "a forked child hangs"
+    return received
+
+
+def fork_while_computing() -> None:
+    stop = threading.Event()
+    finished: list[list[bytes]] = []
+
+    def compute() -> None:
+        while not stop.is_set():
+            finished.append(digest(call()))
+
+    worker = threading.Thread(target=compute)
+    worker.start()
+    try:
+        forked = [fork_and_call()[0] for _ in range(5)]
+    finally:
+        stop.set()
+        worker.join()
+    print("right" if all(result == finished[0] for result in (*forked, *finished, digest(call()))) else "wrong")
+
+
+def run_alone(code: str, *arguments: str) -> str:
+    """What ``code`` prints in a process of its own, in which a hang does not stop the tests."""
+    tests = Path(__file__).resolve().parent
+    done = subprocess.run(
+        [sys.executable, "-c", f"import test_processes\n{code}", *arguments],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(tests.parent), str(tests)))},
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=TIMEOUT,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+class TestFork:
+    def test_after_the_parent_used_its_pool(self, expected: list[bytes]) -> None:
+        assert fork_and_call(2) == [expected] * 2
+
+    def test_while_another_thread_of_the_parent_computes(self) -> None:
+        """The child inherits locks as they are, held or not, and none of the threads that would release them.
+
+        In the parent, fork ends the threads of OpenBLAS, and a product that was split among them would never return.
+        """
+        assert run_alone("test_processes.fork_while_computing()") == "right"
+
+    def test_parent_goes_on(self, expected: list[bytes]) -> None:
+        fork_and_call()
+        assert digest(call()) == expected
+
+    def test_data_loader(self, expected: list[bytes]) -> None:
+        torch = pytest.importorskip("torch", reason="torch is not installed")
+
+        class Outputs(torch.utils.data.Dataset):
+            def __len__(self) -> int:
+                return 4
+
+            def __getitem__(self, index: int) -> Any:
+                return ao.pac_conv2d(*map(torch.from_numpy, arrays()), padding=2)
+
+        loader = torch.utils.data.DataLoader(
+            Outputs(), batch_size=None, num_workers=2, multiprocessing_context="fork", timeout=TIMEOUT
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            outputs = [output.numpy().tobytes() for output in loader]
+        assert outputs == expected[:1] * 4
+
+
+class TestThreads:
+    def test_calls_at_once(self, expected: list[bytes]) -> None:
+        """Different calls on six threads at once give what they give alone."""
+        alone = {0: expected} | {seed: digest(call(seed)) for seed in (1, 2)}
+        results: dict[int, list[list[bytes]]] = {}
+        start = threading.Barrier(6)
+
+        def compute(number: int) -> None:
+            start.wait(TIMEOUT)
+            results[number] = [digest(call(number % 3)) for _ in range(2)]
+
+        threads = [threading.Thread(target=compute, args=(number,), daemon=True) for number in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(TIMEOUT)
+        assert results == {number: [alone[number % 3]] * 2 for number in range(6)}
+
+    @pytest.mark.parametrize("count", [1, 2, 3, 7])
+    def test_bits_do_not_depend_on_the_number(self, expected: list[bytes], count: int) -> None:
+        ao.set_num_threads(count)
+        try:
+            assert digest(call()) == expected
+        finally:
+            ao.set_num_threads(None)
+
+    def test_blas_threads_are_given_back(self) -> None:
+        from threadpoolctl import threadpool_info
+
+        before = threadpool_info()
+        call()
+        assert threadpool_info() == before
+
+
+AFFINITY = """
+import hashlib, os, sys
+cpus = sorted(os.sched_getaffinity(0))[: int(sys.argv[1])]
+os.sched_setaffinity(0, cpus)
+assert test_processes.ao.get_num_threads() == len(cpus)
+print(hashlib.sha256(b"".join(test_processes.digest(test_processes.call()))).hexdigest())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no CPU affinity")
+@pytest.mark.parametrize("cpus", [1, 2])
+def test_limited_affinity(expected: list[bytes], cpus: int) -> None:
+    assert run_alone(AFFINITY, str(cpus)) == hashlib.sha256(b"".join(expected)).hexdigest()
+
+
+def test_affinity_of_the_calling_thread(expected: list[bytes]) -> None:
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("this system has no CPU affinity")
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        assert ao.get_num_threads() == 1
+        assert digest(call()) == expected
+    finally:
+        os.sched_setaffinity(0, before)
+    assert ao.get_num_threads() == len(before)
