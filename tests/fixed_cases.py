@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from oracles import pac_torch
 from strategies import FLOAT64, Case, normal, to_layout
 

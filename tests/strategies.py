@@ -12,6 +12,7 @@ from typing import Any
 import hypothesis.strategies as st
 import numpy as np
 from hypothesis import HealthCheck, Phase, settings
+
 from tolerances import BFLOAT16
 
 OPERATORS = ("pac_kernel2d", "pac_conv2d", "pac_conv_transpose2d", "pac_pool2d")

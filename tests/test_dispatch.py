@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from toy_op import SCALED, Backend, Parameters
 
 from arrayops import _backends
 from arrayops._core.dispatch import checked_needs, dispatch, dispatch_backward
 from arrayops._core.op import ArraySpec, Meta, Op
 from arrayops._frameworks import base, numpy
+from toy_op import SCALED, Backend, Parameters
 
 KNOWN = "expected an array of NumPy, CuPy, PyTorch, JAX, TensorFlow or another array API library with DLPack"
 ONE = np.ones((2, 3), np.float32)
@@ -66,6 +66,7 @@ class Foreign(numpy.NumPyFramework):
     """Arrays of another framework, which lie and behave as told."""
 
     name = "Foreign"
+    differentiates = True
 
     def recognises(self, kind: type) -> bool:
         return kind is ForeignArray

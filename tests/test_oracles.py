@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given
+
 from oracles import pac, pac_torch
 from strategies import FLOAT64, GRADIENTS, OPERATORS, Case, cases, examples
 from tolerances import FINITE_DIFFERENCE, STEP, assert_close, norm

@@ -7,8 +7,10 @@ from typing import Any
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from fixed_cases import NAMED, build, grad_output, named
 from hypothesis import given
+
+import arrayops as ao
+from fixed_cases import NAMED, build, grad_output, named
 from oracles import pac, pac_torch
 from strategies import (
     BFLOAT16,
@@ -25,8 +27,6 @@ from strategies import (
     in_memory,
 )
 from tolerances import FINITE_DIFFERENCE, STEP, assert_close, norm
-
-import arrayops as ao
 
 
 def output_shape(case: Case) -> tuple[int, ...]:

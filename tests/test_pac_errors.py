@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from strategies import BFLOAT16, POSITIONAL
 
 import arrayops as ao
+from strategies import BFLOAT16, POSITIONAL
 
 X = np.ones((1, 4, 6, 8), np.float32)
 G = np.ones((1, 3, 6, 8), np.float32)

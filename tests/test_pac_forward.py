@@ -7,13 +7,13 @@ from typing import Any
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from fixed_cases import NAMED, build, named
 from hypothesis import given
+
+import arrayops as ao
+from fixed_cases import NAMED, build, named
 from oracles import pac, pac_torch
 from strategies import BFLOAT16, DTYPES, FLOAT16, FLOAT32, FLOAT64, OPERATORS, Case, cases, examples
 from tolerances import assert_close
-
-import arrayops as ao
 
 
 def run(case: Case) -> tuple[np.ndarray, np.ndarray | None]:

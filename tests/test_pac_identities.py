@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+
+import arrayops as ao
 from fixed_cases import NAMED, TABLE, build, grad_output, named
 from oracles import pac_torch
 from strategies import DTYPES, FLOAT32, FLOAT64, OPERATORS, Case
 from tolerances import assert_close
-
-import arrayops as ao
 
 
 def output(case: Case) -> np.ndarray:

@@ -78,8 +78,9 @@ def fork_and_call(count: int = 1) -> list[list[bytes]]:
 
 
 def fork_while_computing() -> None:
+    # First of all a call alone: no child that is forked while another thread imports a module can ever import it.
+    finished = [digest(call())]
     stop = threading.Event()
-    finished: list[list[bytes]] = []
 
     def compute() -> None:
         while not stop.is_set():
@@ -170,12 +171,33 @@ class TestThreads:
         finally:
             ao.set_num_threads(None)
 
-    def test_blas_threads_are_given_back(self) -> None:
-        from threadpoolctl import threadpool_info
+    def test_blas_is_held_and_given_back_by_any_thread(self) -> None:
+        """A thread other than the one that set the number of BLAS threads before."""
+        import threadpoolctl
 
-        before = threadpool_info()
-        call()
-        assert threadpool_info() == before
+        from arrayops._backends.numpy.blas import single_threaded
+
+        def counts() -> list[int]:
+            return [
+                library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"
+            ]
+
+        seen: list[list[int]] = []
+
+        def hold() -> None:
+            with single_threaded:
+                seen.append(counts())
+            seen.append(counts())
+
+        with threadpoolctl.threadpool_limits(2, user_api="blas"):
+            for _ in range(2):
+                thread = threading.Thread(target=hold)
+                thread.start()
+                thread.join(TIMEOUT)
+            hold()
+        held, given_back = [1] * len(seen[0]), [2] * len(seen[0])
+        assert held
+        assert seen == [held, given_back] * 3
 
 
 AFFINITY = """

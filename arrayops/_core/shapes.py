@@ -69,7 +69,8 @@ def padding(op: str, value: Any) -> Padding:
             (top, bottom), (left, right) = sides
             return (int(top), int(bottom)), (int(left), int(right))
     raise ValueError(
-        f"{op}: padding is {value!r}, expected a whole number, a pair (rows, columns), or ((top, bottom), (left, right))"
+        f"{op}: padding is {value!r}, expected a whole number, a pair (rows, columns), "
+        "or ((top, bottom), (left, right))"
     )
 
 

@@ -132,9 +132,10 @@ def _refuse_layout(array: torch.Tensor) -> None:
 # operations. A compiled caller's graph breaks at dispatch (see its ``_torchdynamo_disable``) and goes on behind it.
 # This stands at module level since Dynamo would try to trace it in a function.
 _frames = torch._C._dynamo.eval_frame
-_frames.set_code_exec_strategy(
-    dispatch.dispatch.__code__, _frames._FrameExecStrategy(_frames._FrameAction.SKIP, _frames._FrameAction.SKIP)
-)
+if hasattr(_frames, "set_code_exec_strategy"):
+    _frames.set_code_exec_strategy(
+        dispatch.dispatch.__code__, _frames._FrameExecStrategy(_frames._FrameAction.SKIP, _frames._FrameAction.SKIP)
+    )
 # When the first tensor of all comes from a compiled function, that call is under way already: the rest of it runs
 # uncompiled. torch.compile sets its hook again at the next call.
 _frames.set_eval_frame(None)

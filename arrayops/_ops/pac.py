@@ -52,7 +52,8 @@ def parameters(
 ) -> PacParameters:
     """Check and normalise the keywords of the public function ``op``.
 
-    ``normalize`` comes with its public name; ``kernel_size`` is `FROM_WEIGHT` where a weight gives it. ``shared_filters`` is None for an operator without weights.
+    ``normalize`` comes with its public name; ``kernel_size`` is `FROM_WEIGHT` where a weight gives it.
+    ``shared_filters`` is None for an operator without weights.
     """
     filters = "none" if shared_filters is None else "grouped"
     if shared_filters is not None and checks.flag(op, "shared_filters", shared_filters):

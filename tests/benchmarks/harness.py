@@ -27,8 +27,8 @@ THREADS = 2
 class Case:
     """One comparison: rivals by name, the first of which is ours, and what the work is worth.
 
-    ``agree`` checks results before anything is timed; ``operations`` are floating-point operations, ``bytes`` the fewest
-    that must be moved, ``limits`` the most that our time may be, as a multiple of the rival's.
+    ``agree`` checks results before anything is timed; ``operations`` are floating-point operations, ``bytes`` the
+    fewest that must be moved, ``limits`` the most that our time may be, as a multiple of the rival's.
     """
 
     name: str

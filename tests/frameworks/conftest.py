@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toy_op import Backend
 
 import arrayops as ao
 from arrayops import _backends
+from toy_op import Backend
 
 # Read when JAX starts its CPU platform, and by no test that runs before this file is collected.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2".strip()

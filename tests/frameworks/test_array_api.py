@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toy_op import Backend, address
 
 import arrayops as ao
 from arrayops import _frameworks
 from arrayops._frameworks.dlpack import ArrayAPIFramework
+from toy_op import Backend, address
 
 xp = pytest.importorskip("array_api_strict", reason="array_api_strict is not installed")
 

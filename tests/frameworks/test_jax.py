@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toy_op import FLOATS, Backend, address, unaligned
 
 import arrayops as ao
 from arrayops import _frameworks
+from toy_op import FLOATS, Backend, address, unaligned
 
 GRADIENT = (
     "scaled: input asks JAX for a gradient, which scaled does not carry through JAX: pass detached arrays and call "

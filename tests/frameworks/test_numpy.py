@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from toy_op import Backend, address, bfloat16
 
 from arrayops._frameworks.numpy import BFLOAT16, NAMES, dtype_name, framework, host_view
+from toy_op import Backend, address, bfloat16
 
 ml_dtypes = pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed")
 

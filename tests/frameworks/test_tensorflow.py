@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toy_op import FLOATS, Backend, address, bfloat16, unaligned
 
 import arrayops as ao
 from arrayops import _frameworks
+from toy_op import FLOATS, Backend, address, bfloat16, unaligned
 
 GRADIENT = (
     "scaled: input asks TensorFlow for a gradient, which scaled does not carry through TensorFlow: pass detached "

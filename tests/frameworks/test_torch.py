@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toy_op import FLOATS, Backend, address, bfloat16
 
 import arrayops as ao
 from arrayops import _frameworks
+from toy_op import FLOATS, Backend, address, bfloat16
 
 GRADIENT = (
     "scaled: input asks PyTorch for a gradient, which scaled does not carry through PyTorch: pass detached arrays and "

@@ -13,7 +13,8 @@ import numpy as np
 
 from arrayops._backends.numpy.blocks import Scratch
 from arrayops._backends.numpy.memory import Array
-from arrayops._backends.numpy.tiles import FlatPhase, FlatTap, Outputs, Tile
+from arrayops._backends.numpy.tiles import FlatPhase, FlatTap, Mirrored, Outputs, Tile
+from arrayops._backends.numpy.views import add_shifted, shifted, slanted
 
 SHIFT = 1e-4
 """Added to squared distances under the power of the "inv" kernel, so that its gradient is finite at distance 0."""
@@ -32,7 +33,6 @@ class AdaptiveKernel:
     asymmetric: bool
     channel_wise: bool
     normalize: bool
-    masked: bool
     inv_alpha: Array | None
     inv_lambda: Array | None
     smooth: Array | None
@@ -87,7 +87,8 @@ def tile_kernel(
         _mirrored_distances(guide.planes, phase, values, gaussian, scratch)
     else:
         for index, tap in enumerate(taps):
-            _sum_of_squares(_difference(spec, guide.planes, tap, centre, scratch), values[index])
+            difference = _difference(spec, guide.planes, tap, centre, scratch)
+            _sum_of_squares(difference[None], values[index : index + 1])
         if gaussian:
             _gaussian(values)
     squared = None
@@ -166,9 +167,9 @@ def clear_outside(values: Array, tile: Tile, outputs: Outputs, fill: float = 0) 
 
 
 def _sum_of_squares(difference: Array, into: Array) -> None:
-    """Write squared distances to ``into`` (1, run), or squared differences to (G, run) for a kernel by channel."""
-    if into.shape[0] == 1:
-        np.einsum("gn,gn->n", difference, difference, out=into[0])
+    """Write squared distances to ``into`` (taps, 1, run), or squared differences to (taps, G, run)."""
+    if into.shape[1] == 1:
+        np.einsum("tgn,tgn->tn", difference, difference, out=into[:, 0])
     else:
         np.multiply(difference, difference, out=into)
 
@@ -190,24 +191,25 @@ def _mirrored_distances(planes: Array, phase: FlatPhase, values: Array, gaussian
     """
     run = values.shape[-1]
     plane, offset = phase.centre
-    for pair in phase.mirrored:
-        length = run + pair.shift
-        start = offset - pair.shift
-        difference = scratch("difference", (planes.shape[1], length), planes.dtype)
-        samples = planes[plane, :, start : start + length + pair.shift]
-        np.subtract(samples[:, pair.shift :], samples[:, :length], out=difference)
-        both = scratch("both", (values.shape[1], length), planes.dtype)
+    samples = planes[plane : plane + 1]
+    for pairs in phase.mirrored:
+        furthest = pairs.shift + (pairs.pairs - 1) * pairs.step
+        length = run + furthest
+        difference = scratch("difference", (pairs.pairs, planes.shape[1], length), planes.dtype)
+        _mirrored_differences(samples, offset - furthest, pairs, difference)
+        both = scratch("both", (pairs.pairs, values.shape[1], length), planes.dtype)
         _sum_of_squares(difference, both)
         if gaussian:
             _gaussian(both)
-        np.copyto(values[pair.behind], both[:, pair.shift :])
-        np.copyto(values[pair.before], both[:, :run])
+        np.copyto(values[pairs.behind : pairs.behind + pairs.pairs], both[:, :, furthest:])
+        opposite = slanted(both[None], 0, pairs.pairs, furthest - pairs.shift, pairs.step, run)[0]
+        np.copyto(_before(values, pairs), opposite)
     if phase.middle >= 0:
         centre = planes[plane, :, offset : offset + run]
         difference = scratch("difference", centre.shape, planes.dtype)
         # Not simply 0: where the guide is NaN or infinite, the kernel is NaN.
         np.subtract(centre, centre, out=difference)
-        _sum_of_squares(difference, values[phase.middle])
+        _sum_of_squares(difference[None], values[phase.middle : phase.middle + 1])
         if gaussian:
             _gaussian(values[phase.middle])
 
@@ -216,19 +218,42 @@ def _mirrored_backward(planes: Array, phase: FlatPhase, grad: Array, grad_guide:
     """Gradient of the guide from that of the squared distances, by the pairs of `_mirrored_distances`."""
     run = grad.shape[-1]
     plane, offset = phase.centre
-    for pair in phase.mirrored:
-        length = run + pair.shift
-        span = slice(offset - pair.shift, offset + length)
-        both = scratch("both", (grad.shape[1], length), planes.dtype)
-        both[:, : pair.shift] = 0
-        np.copyto(both[:, pair.shift :], grad[pair.behind])
-        np.add(both[:, :run], grad[pair.before], out=both[:, :run])
-        samples, target = planes[plane, :, span], grad_guide[plane, :, span]
-        difference = scratch("difference", (planes.shape[1], length), planes.dtype)
-        np.subtract(samples[:, pair.shift :], samples[:, :length], out=difference)
+    samples = planes[plane : plane + 1]
+    for pairs in phase.mirrored:
+        reach = (pairs.pairs - 1) * pairs.step
+        furthest = pairs.shift + reach
+        length = run + furthest
+        both = scratch("both", (pairs.pairs, grad.shape[1], length), planes.dtype)
+        both[:, :, :furthest] = 0
+        np.copyto(both[:, :, furthest:], grad[pairs.behind : pairs.behind + pairs.pairs])
+        opposite = slanted(both[None], 0, pairs.pairs, furthest - pairs.shift, pairs.step, run)[0]
+        np.add(opposite, _before(grad, pairs), out=opposite)
+        padded = scratch("difference", (1, pairs.pairs, planes.shape[1], reach + length + reach), planes.dtype)
+        padded[..., :reach] = 0
+        padded[..., reach + length :] = 0
+        difference = padded[0, :, :, reach : reach + length]
+        start = offset - furthest
+        _mirrored_differences(samples, start, pairs, difference)
         np.multiply(difference, both, out=difference)
-        np.add(target[:, pair.shift :], difference, out=target[:, pair.shift :])
-        np.subtract(target[:, :length], difference, out=target[:, :length])
+        target = grad_guide[plane : plane + 1]
+        moved = target[:, :, start + pairs.shift : start + furthest + length]
+        add_shifted(moved, padded, 0, pairs.pairs, reach, pairs.step, scratch)
+        total = scratch("total", difference.shape[1:], planes.dtype)
+        np.add.reduce(difference, axis=0, out=total)
+        still = target[0, :, start : start + length]
+        np.subtract(still, total, out=still)
+
+
+def _mirrored_differences(samples: Array, start: int, pairs: Mirrored, into: Array) -> None:
+    """Write f[e + s] - f[e] for each of the pairs' shifts s, and places e from ``start``."""
+    count, _, length = into.shape
+    moved = shifted(samples, start + pairs.shift, pairs.step, count, length)[0]
+    np.subtract(moved, samples[:, :, start : start + length], out=into)
+
+
+def _before(values: Array, pairs: Mirrored) -> Array:
+    """The taps before the centre, in the order of those behind it: by growing distance."""
+    return values[pairs.before - pairs.pairs + 1 : pairs.before + 1][::-1]
 
 
 def _difference(spec: AdaptiveKernel, planes: Array, tap: FlatTap, centre: Array, scratch: Scratch) -> Array:
@@ -326,7 +351,8 @@ def _inv_backward(
     scratch: Scratch,
 ) -> tuple[Array, Array]:
     """Gradients of inv_alpha and inv_lambda; ``grad`` becomes twice that of the squared distances."""
-    assert kernel.squared is not None and spec.inv_lambda is not None
+    assert kernel.squared is not None
+    assert spec.inv_lambda is not None
     if kernel.divisor is not None:
         np.divide(grad, kernel.divisor, out=grad)
     if guide.blocked is not None:

@@ -147,7 +147,6 @@ def prepare(
             asymmetric=p.asymmetric,
             channel_wise=p.channel_wise,
             normalize=p.normalize,
-            masked=mask is not None,
             inv_alpha=None if alpha is None else widened(alpha, dtype).reshape(-1, 1),
             inv_lambda=None if lambda_ is None else widened(lambda_, dtype).reshape(-1, 1),
             smooth=None if smooth is None else widened(smooth, dtype),

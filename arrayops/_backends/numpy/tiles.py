@@ -36,15 +36,32 @@ class FlatTap(NamedTuple):
 
 
 class Mirrored(NamedTuple):
-    """Two taps at opposite sides of the centre, ``shift`` places behind it and before it."""
+    """Taps on opposite sides of the centre: of ``pairs`` pairs the i-th is ``shift + i step`` places behind and before.
+
+    They are the taps ``behind + i`` and ``before - i`` of a phase.
+    """
 
     behind: int
     before: int
+    pairs: int
     shift: int
+    step: int
+
+
+class TapRun(NamedTuple):
+    """Taps ``first`` to ``first + taps - 1`` of a phase: of one input plane, their shifts ``step`` apart."""
+
+    first: int
+    taps: int
+    plane: int
+    offset: int
+    step: int
 
 
 class FlatPhase(NamedTuple):
     """What the outputs of one phase read; centre and smoothing taps as (guide plane, flat shift).
+
+    ``runs`` covers the taps on real samples, each time those of a filter row that share an input plane.
 
     ``mirrored`` pairs all taps but the one at the centre, numbered ``middle``, where every tap has a counterpart on the
     centre's own plane, as with stride 1 and odd sizes; otherwise it is empty and ``middle`` is -1.
@@ -55,6 +72,7 @@ class FlatPhase(NamedTuple):
     smooth: tuple[tuple[Pair, ...], ...]
     mirrored: tuple[Mirrored, ...]
     middle: int
+    runs: tuple[TapRun, ...]
 
 
 class Outputs(NamedTuple):
@@ -201,8 +219,10 @@ def _flat_phases(row_taps: AxisTaps, column_taps: AxisTaps, pitch: int, stuffed:
                         place = guide_place(r.guide_plane, r.guide_shift, c.guide_plane, c.guide_shift)
                         taps.append(FlatTap(r.number, c.number, plane, offset, *place))
             smooth = tuple(tuple(guide_place(*r, *c) for c in column.smooth) for r in row.smooth)
+            # By plane within a filter row, so that runs are as long as can be.
+            taps.sort(key=lambda tap: (tap.row, tap.plane, tap.column))
             centre = guide_place(*row.centre, *column.centre)
-            phases.append(FlatPhase(tuple(taps), centre, smooth, *_mirrored(taps, centre)))
+            phases.append(FlatPhase(tuple(taps), centre, smooth, *_mirrored(taps, centre), _runs(taps)))
     return tuple(phases)
 
 
@@ -210,8 +230,36 @@ def _mirrored(taps: list[FlatTap], centre: Pair) -> tuple[tuple[Mirrored, ...], 
     shifts = {tap.guide_offset - centre[1]: number for number, tap in enumerate(taps)}
     if any(tap.guide_plane != centre[0] for tap in taps) or any(-shift not in shifts for shift in shifts):
         return (), -1
-    pairs = (Mirrored(number, shifts[-shift], shift) for shift, number in shifts.items() if shift > 0)
-    return tuple(pairs), shifts.get(0, -1)
+    runs: list[Mirrored] = []
+    for shift, number in sorted(shifts.items()):
+        if shift <= 0:
+            continue
+        if runs and taps[number].row == taps[number - 1].row:
+            run = runs[-1]
+            step = run.step if run.pairs > 1 else shift - run.shift
+            expected = run.behind + run.pairs, run.before - run.pairs, run.shift + run.pairs * step
+            if expected == (number, shifts[-shift], shift):
+                runs[-1] = run._replace(pairs=run.pairs + 1, step=step)
+                continue
+        runs.append(Mirrored(number, shifts[-shift], 1, shift, 0))
+    return tuple(runs), shifts.get(0, -1)
+
+
+def _runs(taps: list[FlatTap]) -> tuple[TapRun, ...]:
+    runs: list[TapRun] = []
+    rows: list[int] = []
+    for number, tap in enumerate(taps):
+        if tap.plane < 0:
+            continue
+        if runs and (tap.row, tap.plane) == (rows[-1], runs[-1].plane):
+            run = runs[-1]
+            step = run.step if run.taps > 1 else tap.offset - run.offset
+            if tap.offset == run.offset + run.taps * step:
+                runs[-1] = run._replace(taps=run.taps + 1, step=step)
+                continue
+        runs.append(TapRun(number, 1, tap.plane, tap.offset, 0))
+        rows.append(tap.row)
+    return tuple(runs)
 
 
 def _outputs(row: Phase, column: Phase, corner: Pair, size: Pair) -> Outputs:
@@ -249,7 +297,8 @@ def _overlap(source: Source, plane: int, size: int, start: int, length: int) -> 
 TILE_BYTES = 8 << 20
 """Size of a tile with all that is kept for it; small enough for the caches, large enough for long runs."""
 
-MOST_ROWS = 32
+TILE_PLACES = 16384
+"""Places of a tile where its size allows: NumPy calls on shorter runs spend too much of their time around the work."""
 
 MOST_PLACES = 1 << 40
 
@@ -280,7 +329,8 @@ def tile_shape(whole: Window, batch: int, image_bytes: Pair, place_bytes: int) -
         )
         return planes + place_bytes * height * pitch
 
-    height, width = max(1, min(rows, MOST_ROWS)), max(1, columns)
+    width = max(1, columns)
+    height = max(1, min(rows, TILE_PLACES // (width + whole.reach[1])))
     # A few blocks for each of a few threads, unless they would be slivers.
     while height > 8 and batch * -(-rows // height) < 8:
         height = -(-height // 2)
