@@ -177,9 +177,14 @@ class TestThreads:
 
         from arrayops._backends.numpy.blas import single_threaded
 
+        with single_threaded:
+            assert single_threaded._libraries
+            # Those that were loaded at its first use, NumPy's among them; SciPy may have brought another since.
+            paths = {library.filepath for library in single_threaded._libraries}
+
         def counts() -> list[int]:
             return [
-                library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"
+                library["num_threads"] for library in threadpoolctl.threadpool_info() if library["filepath"] in paths
             ]
 
         seen: list[list[int]] = []

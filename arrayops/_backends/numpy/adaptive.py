@@ -202,7 +202,7 @@ def _mirrored_distances(planes: Array, phase: FlatPhase, values: Array, gaussian
         if gaussian:
             _gaussian(both)
         np.copyto(values[pairs.behind : pairs.behind + pairs.pairs], both[:, :, furthest:])
-        opposite = slanted(both[None], 0, pairs.pairs, furthest - pairs.shift, pairs.step, run)[0]
+        opposite = slanted(both[None, None], furthest - pairs.shift, pairs.grid, run)[0, 0]
         np.copyto(_before(values, pairs), opposite)
     if phase.middle >= 0:
         centre = planes[plane, :, offset : offset + run]
@@ -226,18 +226,18 @@ def _mirrored_backward(planes: Array, phase: FlatPhase, grad: Array, grad_guide:
         both = scratch("both", (pairs.pairs, grad.shape[1], length), planes.dtype)
         both[:, :, :furthest] = 0
         np.copyto(both[:, :, furthest:], grad[pairs.behind : pairs.behind + pairs.pairs])
-        opposite = slanted(both[None], 0, pairs.pairs, furthest - pairs.shift, pairs.step, run)[0]
+        opposite = slanted(both[None, None], furthest - pairs.shift, pairs.grid, run)[0, 0]
         np.add(opposite, _before(grad, pairs), out=opposite)
-        padded = scratch("difference", (1, pairs.pairs, planes.shape[1], reach + length + reach), planes.dtype)
+        padded = scratch("difference", (1, 1, pairs.pairs, planes.shape[1], reach + length + reach), planes.dtype)
         padded[..., :reach] = 0
         padded[..., reach + length :] = 0
-        difference = padded[0, :, :, reach : reach + length]
+        difference = padded[0, 0, :, :, reach : reach + length]
         start = offset - furthest
         _mirrored_differences(samples, start, pairs, difference)
         np.multiply(difference, both, out=difference)
         target = grad_guide[plane : plane + 1]
         moved = target[:, :, start + pairs.shift : start + furthest + length]
-        add_shifted(moved, padded, 0, pairs.pairs, reach, pairs.step, scratch)
+        add_shifted(moved, padded, reach, pairs.grid, scratch)
         total = scratch("total", difference.shape[1:], planes.dtype)
         np.add.reduce(difference, axis=0, out=total)
         still = target[0, :, start : start + length]
@@ -246,8 +246,8 @@ def _mirrored_backward(planes: Array, phase: FlatPhase, grad: Array, grad_guide:
 
 def _mirrored_differences(samples: Array, start: int, pairs: Mirrored, into: Array) -> None:
     """Write f[e + s] - f[e] for each of the pairs' shifts s, and places e from ``start``."""
-    count, _, length = into.shape
-    moved = shifted(samples, start + pairs.shift, pairs.step, count, length)[0]
+    length = into.shape[2]
+    moved = shifted(samples, start + pairs.shift, pairs.grid, length)[0, 0]
     np.subtract(moved, samples[:, :, start : start + length], out=into)
 
 

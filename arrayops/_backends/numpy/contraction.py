@@ -11,8 +11,8 @@ import numpy as np
 
 from arrayops._backends.numpy.blocks import Scratch
 from arrayops._backends.numpy.memory import Array
-from arrayops._backends.numpy.tiles import FlatPhase, FlatTap, TapRun
-from arrayops._backends.numpy.views import add_shifted, shifted
+from arrayops._backends.numpy.tiles import FlatPhase, FlatTap, TapBlock
+from arrayops._backends.numpy.views import Grid, add_shifted, shifted
 
 CHUNK_BYTES = 5 << 18
 """Size of the buffer that holds the scaled samples of a chunk: about half of a core's second-level cache."""
@@ -24,30 +24,21 @@ def balanced(run: int, chunk: int) -> int:
     return -(-max(run, 1) // chunks // 16) * 16
 
 
-def split(runs: tuple[TapRun, ...], most: int) -> list[tuple[TapRun, ...]]:
-    """Neighbouring runs in about equal parts of at most ``most`` taps; longer runs are cut."""
-    short = [
-        run._replace(first=run.first + at, taps=min(most, run.taps - at), offset=run.offset + at * run.step)
-        for run in runs
-        for at in range(0, run.taps, most)
-    ]
-    parts: list[tuple[TapRun, ...]] = []
-    left = sum(run.taps for run in short)
-    while short:
-        aim = -(-left // -(-left // most))
-        part = [short.pop(0)]
-        taken = part[0].taps
-        while short and taken + short[0].taps <= max(aim, taken):
-            taken += short[0].taps
-            part.append(short.pop(0))
-        parts.append(tuple(part))
-        left -= taken
+def split(blocks: tuple[TapBlock, ...], most: int) -> list[TapBlock]:
+    """Cut blocks by whole rows of taps, or within rows where those are too long, into at most ``most`` taps each."""
+    parts = []
+    for block in blocks:
+        rows, columns, row_step, column_step = block.grid
+        height = max(1, most // columns)
+        height = -(-rows // -(-rows // height))
+        width = columns if columns <= most else most
+        for row in range(0, rows, height):
+            for column in range(0, columns, width):
+                grid = Grid(min(height, rows - row), min(width, columns - column), row_step, column_step)
+                first = block.first + row * columns + column
+                offset = block.offset + row * row_step + column * column_step
+                parts.append(TapBlock(first, block.plane, offset, grid))
     return parts
-
-
-def extent(runs: tuple[TapRun, ...]) -> tuple[int, int]:
-    """First tap of neighbouring runs, and number of their taps."""
-    return runs[0].first, runs[-1].first + runs[-1].taps - runs[0].first
 
 
 @dataclass
@@ -119,7 +110,7 @@ class Grouped:
         return chosen
 
     def _steps(self, run: int) -> tuple[int, int]:
-        """Most taps of a group, and number of places in a chunk.
+        """Most taps of a part, and number of places in a chunk.
 
         Long chunks: a NumPy call costs microseconds, and with several threads each is a turn at the interpreter.
         """
@@ -128,12 +119,12 @@ class Grouped:
         return max(1, CHUNK_BYTES // (place * chunk)), chunk
 
     def forward(self, samples: Array, kernel: Array, phase: FlatPhase, output: Array, scratch: Scratch) -> None:
-        """Scale the samples of each tap by the kernel, then one matrix product for a group of taps."""
+        """Scale the samples of each tap by the kernel, then one matrix product for a part of the taps."""
         weight = self._of(phase)
         groups, _, channels, outputs = weight.shape
         run = kernel.shape[-1]
         most, chunk = self._steps(run)
-        parts = split(phase.runs, most)
+        parts = split(phase.blocks, most)
         planes = samples.reshape(samples.shape[0], groups, channels, samples.shape[2])
         grouped_output = output.reshape(groups, outputs, run)
         if not parts:
@@ -141,21 +132,17 @@ class Grouped:
         for start in range(0, run, chunk):
             length = min(chunk, run - start)
             target = grouped_output[:, :, start : start + length]
-            for number, runs in enumerate(parts):
-                first, taps = extent(runs)
-                columns = scratch("columns", (groups, taps, channels, length), weight.dtype)
-                for some in runs:
-                    begin, end = some.first - first, some.first - first + some.taps
-                    scale = kernel[some.first : some.first + some.taps, :, start : start + length]
-                    source = shifted(planes[some.plane], some.offset + start, some.step, some.taps, length)
-                    np.multiply(source, scale, out=columns[:, begin:end])
-                factors = weight[:, first : first + taps].reshape(groups, taps * channels, outputs).transpose(0, 2, 1)
-                matrix = columns.reshape(groups, taps * channels, length)
+            for number, (first, plane, offset, grid) in enumerate(parts):
+                columns = scratch("columns", (groups, grid.rows, grid.columns, channels, length), weight.dtype)
+                scale = self._scale(kernel, first, grid, start, length)
+                np.multiply(shifted(planes[plane], offset + start, grid, length), scale, out=columns)
+                factors = weight[:, first : first + grid.taps].reshape(groups, grid.taps * channels, outputs)
+                matrix = columns.reshape(groups, grid.taps * channels, length)
                 if number == 0:
-                    np.matmul(factors, matrix, out=target)
+                    np.matmul(factors.transpose(0, 2, 1), matrix, out=target)
                 else:
                     product = scratch("product", target.shape, weight.dtype)
-                    np.matmul(factors, matrix, out=product)
+                    np.matmul(factors.transpose(0, 2, 1), matrix, out=product)
                     np.add(target, product, out=target)
 
     def backward(
@@ -163,14 +150,14 @@ class Grouped:
     ) -> None:
         """The transposed matrix product gives the gradient of the scaled samples; the rest follows from it.
 
-        The columns have zeros around each chunk, so that the taps of a run, which add to places shifted against each
-        other, can be added up by one slanted view.
+        The columns have zeros around each chunk, so that taps, which add to places shifted against each other, can be
+        added up by one slanted view.
         """
         weight = self._of(phase)
         groups, all_taps, channels, outputs = weight.shape
         run = kernel.shape[-1]
         most, chunk = self._steps(run)
-        parts = split(phase.runs, most)
+        parts = split(phase.blocks, most)
         planes = samples.reshape(samples.shape[0], groups, channels, samples.shape[2])
         grouped_grad = grad.reshape(groups, outputs, run)
         grad_planes = None if into.samples is None else into.samples.reshape(planes.shape)
@@ -181,47 +168,42 @@ class Grouped:
         for start in range(0, run, chunk):
             length = min(chunk, run - start)
             part = grouped_grad[:, :, start : start + length]
-            for runs in parts:
-                first, taps = extent(runs)
-                margin = max((some.taps - 1) * some.step for some in runs) if grad_planes is not None else 0
-                margin = -(-margin // 16) * 16
-                padded = scratch("columns", (groups, taps, channels, margin + length + margin), weight.dtype)
+            for first, plane, offset, grid in parts:
+                margin = 0 if grad_planes is None else -(-grid.reach // 16) * 16
+                width = margin + length + margin
+                padded = scratch("columns", (groups, grid.rows, grid.columns, channels, width), weight.dtype)
                 columns = padded[..., margin : margin + length]
-                factors = weight[:, first : first + taps].reshape(groups, taps * channels, outputs)
-                matrix = padded.reshape(groups, taps * channels, padded.shape[-1])[:, :, margin : margin + length]
+                matrix = padded.reshape(groups, grid.taps * channels, width)[:, :, margin : margin + length]
+                factors = weight[:, first : first + grid.taps].reshape(groups, grid.taps * channels, outputs)
+                source = shifted(planes[plane], offset + start, grid, length)
+                scale = self._scale(kernel, first, grid, start, length)
                 if grad_planes is not None or into.kernel is not None:
                     np.matmul(factors, part, out=matrix)
-                for some in runs:
-                    here = columns[:, some.first - first : some.first - first + some.taps]
-                    source = shifted(planes[some.plane], some.offset + start, some.step, some.taps, length)
-                    scale = kernel[some.first : some.first + some.taps, :, start : start + length]
-                    if into.kernel is not None:
-                        target = into.kernel[some.first : some.first + some.taps, 0, start : start + length]
-                        np.einsum("gtcn,gtcn->tn", source, here, out=target)
-                    if grad_planes is not None:
-                        np.multiply(here, scale, out=here)
+                if into.kernel is not None:
+                    target = self._scale(into.kernel, first, grid, start, length)[:, :, 0]
+                    np.einsum("grtcn,grtcn->rtn", source, columns, out=target)
                 if grad_planes is not None:
+                    np.multiply(columns, scale, out=columns)
                     padded[..., :margin] = 0
                     padded[..., margin + length :] = 0
-                    for some in runs:
-                        reach = (some.taps - 1) * some.step
-                        places = slice(some.offset + start, some.offset + start + length + reach)
-                        target = grad_planes[some.plane, :, :, places]
-                        add_shifted(target, padded, some.first - first, some.taps, margin, some.step, scratch)
+                    at = offset + start
+                    target = grad_planes[plane, :, :, at : at + length + grid.reach]
+                    add_shifted(target, padded, margin, grid, scratch)
                 if grad_weight is not None:
-                    for some in runs:
-                        here = columns[:, some.first - first : some.first - first + some.taps]
-                        scale = kernel[some.first : some.first + some.taps, :, start : start + length]
-                        source = shifted(planes[some.plane], some.offset + start, some.step, some.taps, length)
-                        np.multiply(source, scale, out=here)
+                    np.multiply(source, scale, out=columns)
                     # This way round: the long dimension in front is half as fast again in OpenBLAS.
                     summand = scratch("summand", factors.shape, weight.dtype)
                     np.matmul(matrix, part.transpose(0, 2, 1), out=summand)
-                    sums = grad_weight[:, first : first + taps].reshape(factors.shape)
+                    sums = grad_weight[:, first : first + grid.taps].reshape(factors.shape)
                     np.add(sums, summand, out=sums)
         if into.weight is not None and grad_weight is not None and all_taps:
             rows, across = [tap.row for tap in phase.taps], [tap.column for tap in phase.taps]
             into.weight[:, rows, across] += grad_weight
+
+    @staticmethod
+    def _scale(kernel: Array, first: int, grid: Grid, start: int, length: int) -> Array:
+        """The kernel of a part and chunk, (rows, columns, 1, length): one value for all channels."""
+        return kernel[first : first + grid.taps, :, start : start + length].reshape(grid.rows, grid.columns, 1, length)
 
 
 @dataclass(frozen=True)

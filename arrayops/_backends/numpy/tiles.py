@@ -12,11 +12,13 @@ contiguous run for every tap:
 """
 
 from functools import lru_cache
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
 
 from arrayops._backends.numpy.memory import Array, load
+from arrayops._backends.numpy.views import Grid
 from arrayops._core.shapes import Axis, Pair
 from arrayops._core.taps import AxisTaps, Phase, Source, axis_taps
 
@@ -47,21 +49,25 @@ class Mirrored(NamedTuple):
     shift: int
     step: int
 
+    @property
+    def grid(self) -> Grid:
+        """The taps behind the centre as a grid of one row."""
+        return Grid(1, self.pairs, 0, self.step)
 
-class TapRun(NamedTuple):
-    """Taps ``first`` to ``first + taps - 1`` of a phase: of one input plane, their shifts ``step`` apart."""
+
+class TapBlock(NamedTuple):
+    """Taps of one input plane, which form a grid: ``first`` and those that follow it, shifted from ``offset`` on."""
 
     first: int
-    taps: int
     plane: int
     offset: int
-    step: int
+    grid: Grid
 
 
 class FlatPhase(NamedTuple):
     """What the outputs of one phase read; centre and smoothing taps as (guide plane, flat shift).
 
-    ``runs`` covers the taps on real samples, each time those of a filter row that share an input plane.
+    ``blocks`` covers the taps on real samples, a block for each input plane.
 
     ``mirrored`` pairs all taps but the one at the centre, numbered ``middle``, where every tap has a counterpart on the
     centre's own plane, as with stride 1 and odd sizes; otherwise it is empty and ``middle`` is -1.
@@ -72,7 +78,7 @@ class FlatPhase(NamedTuple):
     smooth: tuple[tuple[Pair, ...], ...]
     mirrored: tuple[Mirrored, ...]
     middle: int
-    runs: tuple[TapRun, ...]
+    blocks: tuple[TapBlock, ...]
 
 
 class Outputs(NamedTuple):
@@ -219,10 +225,9 @@ def _flat_phases(row_taps: AxisTaps, column_taps: AxisTaps, pitch: int, stuffed:
                         place = guide_place(r.guide_plane, r.guide_shift, c.guide_plane, c.guide_shift)
                         taps.append(FlatTap(r.number, c.number, plane, offset, *place))
             smooth = tuple(tuple(guide_place(*r, *c) for c in column.smooth) for r in row.smooth)
-            # By plane within a filter row, so that runs are as long as can be.
-            taps.sort(key=lambda tap: (tap.row, tap.plane, tap.column))
+            taps.sort(key=lambda tap: (tap.plane, tap.row, tap.column))
             centre = guide_place(*row.centre, *column.centre)
-            phases.append(FlatPhase(tuple(taps), centre, smooth, *_mirrored(taps, centre), _runs(taps)))
+            phases.append(FlatPhase(tuple(taps), centre, smooth, *_mirrored(taps, centre), _blocks(taps)))
     return tuple(phases)
 
 
@@ -245,21 +250,20 @@ def _mirrored(taps: list[FlatTap], centre: Pair) -> tuple[tuple[Mirrored, ...], 
     return tuple(runs), shifts.get(0, -1)
 
 
-def _runs(taps: list[FlatTap]) -> tuple[TapRun, ...]:
-    runs: list[TapRun] = []
-    rows: list[int] = []
-    for number, tap in enumerate(taps):
-        if tap.plane < 0:
+def _blocks(taps: list[FlatTap]) -> tuple[TapBlock, ...]:
+    """The taps of a plane are all of some rows with all of some columns, each a constant number apart."""
+    blocks = []
+    for plane, members in groupby(enumerate(taps), key=lambda entry: entry[1].plane):
+        if plane < 0:
             continue
-        if runs and (tap.row, tap.plane) == (rows[-1], runs[-1].plane):
-            run = runs[-1]
-            step = run.step if run.taps > 1 else tap.offset - run.offset
-            if tap.offset == run.offset + run.taps * step:
-                runs[-1] = run._replace(taps=run.taps + 1, step=step)
-                continue
-        runs.append(TapRun(number, 1, tap.plane, tap.offset, 0))
-        rows.append(tap.row)
-    return tuple(runs)
+        block = list(members)
+        first, tap = block[0]
+        columns = sum(other.row == tap.row for _, other in block)
+        rows = len(block) // columns
+        row_step = block[columns][1].offset - tap.offset if rows > 1 else 0
+        column_step = block[1][1].offset - tap.offset if columns > 1 else 0
+        blocks.append(TapBlock(first, plane, tap.offset, Grid(rows, columns, row_step, column_step)))
+    return tuple(blocks)
 
 
 def _outputs(row: Phase, column: Phase, corner: Pair, size: Pair) -> Outputs:
