@@ -5,8 +5,8 @@ and one device, and returns arrays of the same. Gradients are made by the functi
 """
 
 from arrayops._core.threads import get_num_threads, set_num_threads
+from arrayops._typing import MaskedOutput
 from arrayops.pac import (
-    MaskedOutput,
     pac_conv2d,
     pac_conv2d_backward,
     pac_conv_transpose2d,

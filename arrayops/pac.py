@@ -5,7 +5,7 @@ computed from a guide image: where the guide changes, K is small and the filter 
 """
 
 from collections.abc import Iterable
-from typing import Any, Generic, Literal, NamedTuple, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Generic, NamedTuple, TypedDict, Unpack, overload
 
 from arrayops._core.dispatch import dispatch, dispatch_backward
 from arrayops._ops.pac import (
@@ -15,23 +15,7 @@ from arrayops._ops.pac import (
     PAC_POOL2D,
     parameters,
 )
-
-ArrayT = TypeVar("ArrayT")
-Size = int | tuple[int, int]
-Padding = int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]] | str
-KernelType = Literal["gaussian", "inv"]
-Layout = Literal["NCHW", "NHWC"]
-
-
-class MaskedOutput(NamedTuple, Generic[ArrayT]):
-    """Result of a call with ``mask``: the output, and where it had anything to go by.
-
-    ``output_mask`` is bool, one channel at the resolution of the output; it is False where a window held no valid
-    sample, and ``output`` is then 0 (or the bias).
-    """
-
-    output: ArrayT
-    output_mask: ArrayT
+from arrayops._typing import ArrayT, KernelType, Layout, MaskedOutput, Padding, Size
 
 
 class PacKernel2dGradients(NamedTuple, Generic[ArrayT]):

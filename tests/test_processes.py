@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import arrayops as ao
+from arrayops._backends.numpy.blocks import run_blocks
 
 TIMEOUT = 120
 
@@ -175,12 +176,12 @@ class TestThreads:
         """A thread other than the one that set the number of BLAS threads before."""
         import threadpoolctl
 
-        from arrayops._backends.numpy.blas import single_threaded
+        from arrayops._backends.numpy.process_settings import single_threaded_blas as single_threaded
 
         with single_threaded:
-            assert single_threaded._libraries
+            assert single_threaded.libraries
             # Those that were loaded at its first use, NumPy's among them; SciPy may have brought another since.
-            paths = {library.filepath for library in single_threaded._libraries}
+            paths = {library.filepath for library in single_threaded.libraries}
 
         def counts() -> list[int]:
             return [
@@ -203,6 +204,41 @@ class TestThreads:
         held, given_back = [1] * len(seen[0]), [2] * len(seen[0])
         assert held
         assert seen == [held, given_back] * 3
+
+    def test_switch_interval_is_given_back(self) -> None:
+        before = sys.getswitchinterval()
+        during = []
+
+        def compute(index: int, scratch: Any) -> None:
+            during.append(sys.getswitchinterval())
+
+        ao.set_num_threads(2)
+        try:
+            run_blocks(4, compute)
+        finally:
+            ao.set_num_threads(None)
+        assert during == [pytest.approx(2e-4)] * 4
+        assert sys.getswitchinterval() == before
+
+    def test_a_failure_in_any_block_ends_the_call(self) -> None:
+        """Blocks that wait for their turn to commit must not wait for one that will never come."""
+
+        def compute(index: int, scratch: Any) -> int:
+            if index == 3:
+                raise MemoryError("block 3")
+            return index
+
+        committed: list[int] = []
+        for count in (1, 2, 4):
+            ao.set_num_threads(count)
+            committed.clear()
+            try:
+                with pytest.raises(MemoryError, match="block 3"):
+                    run_blocks(50, compute, lambda index, result: committed.append(result))
+            finally:
+                ao.set_num_threads(None)
+            assert committed == list(range(len(committed)))
+            assert 3 not in committed
 
 
 AFFINITY = """

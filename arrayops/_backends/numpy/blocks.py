@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from arrayops._backends.numpy.blas import single_threaded
 from arrayops._backends.numpy.memory import Array, empty
+from arrayops._backends.numpy.process_settings import short_turns, single_threaded_blas
 from arrayops._core.threads import get_num_threads
 
 WORKSPACE_LIMIT = 48 << 20
@@ -171,18 +171,19 @@ def run_blocks(count: int, compute: Compute, commit: Commit | None = None, works
         Bytes that one block takes; with large blocks fewer threads run.
     """
     threads = min(count, get_num_threads(), max(1, WORKSPACE_LIMIT // max(workspace, 1)))
-    with single_threaded:
+    with single_threaded_blas:
         run = _Run(compute, commit, count)
         if threads <= 1:
             run.work()
             return
-        helpers = _pool.submit(threads - 1, run.work)
-        try:
-            run.work()
-        finally:
-            # Helpers that have not begun find nothing to do; waiting for their turn in the pool could take as long
-            # as another call's work.
-            started = [helper for helper in helpers if not helper.cancel()]
-            errors = [error for helper in started if (error := helper.exception()) is not None]
+        with short_turns:
+            helpers = _pool.submit(threads - 1, run.work)
+            try:
+                run.work()
+            finally:
+                # Helpers that have not begun find nothing to do; waiting for their turn in the pool could take as long
+                # as another call's work.
+                started = [helper for helper in helpers if not helper.cancel()]
+                errors = [error for helper in started if (error := helper.exception()) is not None]
         if errors:
             raise errors[0]

@@ -153,8 +153,9 @@ def prepare(
         )
     whole = window(axes, smooth_size)
     kernel_taps = axes[0].kernel * axes[1].kernel if samples is None else whole.most_taps
-    width = 1 if kernel_view is not None else 0
-    width = max(width, 0 if adaptive is None else adaptive.width, 0 if kernel_view is None else kernel_view.shape[1])
+    width = 1 if adaptive is None else adaptive.width
+    if kernel_view is not None:
+        width = kernel_view.shape[1]
     copies = 4 if backward and p.kernel_type == "inv" else 2 if backward or p.kernel_type == "inv" else 1
     channels = 0 if sample_view is None else sample_view.shape[1]
     guide_channels = 0 if guide_view is None else guide_view.shape[1]
@@ -163,7 +164,9 @@ def prepare(
         whole.planes[1] * guide_channels * (1 + backward) * dtype.itemsize,
     )
     outputs = 0 if contraction is None else contraction.outputs
-    place_bytes = (kernel_taps * width * copies + outputs + 4 * guide_channels) * dtype.itemsize + 16
+    # With stride 1, the differences of a row of taps are computed at once.
+    differences = 3 + (axes[1].kernel if p.stride == (1, 1) else 1)
+    place_bytes = (kernel_taps * width * copies + outputs + differences * guide_channels) * dtype.itemsize + 16
     batch = first.shape[0]
     shape = tile_shape(whole, batch, image_bytes, place_bytes)
     tiles = cut_tiles(axes, smooth_size, guide_size, shape, stuffed=samples is None)
