@@ -13,7 +13,7 @@ from arrayops._ops.pac import (
     PAC_CONV_TRANSPOSE2D,
     PAC_KERNEL2D,
     PAC_POOL2D,
-    parameters,
+    remembered_parameters,
 )
 from arrayops._typing import ArrayT, KernelType, Layout, MaskedOutput, Padding, Size
 
@@ -192,7 +192,7 @@ def pac_kernel2d(
     >>> kernel[0, 0, 0, :, 0, 1].round(4)
     array([1.    , 1.    , 0.1353])
     """
-    p = parameters(
+    p = remembered_parameters(
         "pac_kernel2d",
         kernel_size=kernel_size,
         stride=stride,
@@ -203,7 +203,7 @@ def pac_kernel2d(
         transposed=transposed,
         kernel_type=kernel_type,
         asymmetric=asymmetric,
-        normalize=("normalize", normalize),
+        normalize=normalize,
         channel_wise=channel_wise,
     )
     return _result(dispatch(PAC_KERNEL2D, (guide, mask, inv_alpha, inv_lambda, smooth_kernel), p))
@@ -261,7 +261,7 @@ smooth_kernel, stride, padding, output_padding, dilation, layout
     >>> ao.pac_kernel2d_backward(ones, guide, (1, 3), padding=(0, 1)).guide.round(4)
     array([[[[ 0.    ,  0.5413, -0.5413, -0.2707]]]])
     """
-    p = parameters(
+    p = remembered_parameters(
         "pac_kernel2d_backward",
         kernel_size=kernel_size,
         stride=stride,
@@ -272,7 +272,7 @@ smooth_kernel, stride, padding, output_padding, dilation, layout
         transposed=transposed,
         kernel_type=kernel_type,
         asymmetric=asymmetric,
-        normalize=("normalize", normalize),
+        normalize=normalize,
         channel_wise=channel_wise,
     )
     arrays = (guide, mask, inv_alpha, inv_lambda, smooth_kernel)
@@ -391,7 +391,7 @@ def pac_conv2d(
     >>> ao.pac_conv2d(image, guide, np.ones((1, 1, 1, 3)), padding=(0, 1), normalize_kernel=True)
     array([[[[1.5, 1.5, 8.5, 8.5]]]])
     """
-    p = parameters(
+    p = remembered_parameters(
         "pac_conv2d",
         stride=stride,
         padding=padding,
@@ -399,7 +399,7 @@ def pac_conv2d(
         layout=layout,
         kernel_type=kernel_type,
         asymmetric=asymmetric,
-        normalize=("normalize_kernel", normalize_kernel),
+        normalize_kernel=normalize_kernel,
         groups=groups,
         shared_filters=shared_filters,
     )
@@ -466,7 +466,7 @@ smooth_kernel, groups, shared_filters, stride, padding, dilation, layout
     >>> gradients.input is None
     True
     """
-    p = parameters(
+    p = remembered_parameters(
         "pac_conv2d_backward",
         stride=stride,
         padding=padding,
@@ -474,7 +474,7 @@ smooth_kernel, groups, shared_filters, stride, padding, dilation, layout
         layout=layout,
         kernel_type=kernel_type,
         asymmetric=asymmetric,
-        normalize=("normalize_kernel", normalize_kernel),
+        normalize_kernel=normalize_kernel,
         groups=groups,
         shared_filters=shared_filters,
     )
@@ -595,7 +595,7 @@ def pac_conv_transpose2d(
     >>> ao.pac_conv_transpose2d(image, guide, box, stride=(1, 2), padding="SAME", normalize_kernel=True)
     array([[[[1., 1., 5., 5.]]]])
     """
-    p = parameters(
+    p = remembered_parameters(
         "pac_conv_transpose2d",
         stride=stride,
         padding=padding,
@@ -605,7 +605,7 @@ def pac_conv_transpose2d(
         transposed=True,
         kernel_type=kernel_type,
         asymmetric=asymmetric,
-        normalize=("normalize_kernel", normalize_kernel),
+        normalize_kernel=normalize_kernel,
         groups=groups,
         shared_filters=shared_filters,
     )
@@ -670,7 +670,7 @@ smooth_kernel, groups, shared_filters, stride, padding, output_padding, dilation
     array([[[[4., 4.],
              [4., 4.]]]])
     """
-    p = parameters(
+    p = remembered_parameters(
         "pac_conv_transpose2d_backward",
         stride=stride,
         padding=padding,
@@ -680,7 +680,7 @@ smooth_kernel, groups, shared_filters, stride, padding, output_padding, dilation
         transposed=True,
         kernel_type=kernel_type,
         asymmetric=asymmetric,
-        normalize=("normalize_kernel", normalize_kernel),
+        normalize_kernel=normalize_kernel,
         groups=groups,
         shared_filters=shared_filters,
     )
@@ -782,7 +782,7 @@ def pac_pool2d(
     >>> ao.pac_pool2d(image, np.zeros((1, 1, 1, 4)), (1, 2), stride=(1, 2))
     array([[[[ 3., 17.]]]])
     """
-    p = parameters(
+    p = remembered_parameters(
         "pac_pool2d",
         kernel_size=kernel_size,
         stride=stride,
@@ -791,7 +791,7 @@ def pac_pool2d(
         layout=layout,
         kernel_type=kernel_type,
         asymmetric=asymmetric,
-        normalize=("normalize_kernel", normalize_kernel),
+        normalize_kernel=normalize_kernel,
         channel_wise=channel_wise,
     )
     return _result(dispatch(PAC_POOL2D, (input, guide, kernel, mask, inv_alpha, inv_lambda, smooth_kernel), p))
@@ -849,7 +849,7 @@ asymmetric, smooth_kernel, stride, padding, dilation, layout
     >>> ao.pac_pool2d_backward(np.ones((1, 1, 1, 4)), image, guide, (1, 3), padding=(0, 1)).input.round(4)
     array([[[[2., 2., 2., 2.]]]])
     """
-    p = parameters(
+    p = remembered_parameters(
         "pac_pool2d_backward",
         kernel_size=kernel_size,
         stride=stride,
@@ -858,7 +858,7 @@ asymmetric, smooth_kernel, stride, padding, dilation, layout
         layout=layout,
         kernel_type=kernel_type,
         asymmetric=asymmetric,
-        normalize=("normalize_kernel", normalize_kernel),
+        normalize_kernel=normalize_kernel,
         channel_wise=channel_wise,
     )
     arrays = (input, guide, kernel, mask, inv_alpha, inv_lambda, smooth_kernel)

@@ -8,6 +8,8 @@ from arrayops import _backends, _frameworks
 from arrayops._core.op import BackwardParameters, Meta, Op
 from arrayops._frameworks.base import Device, Framework, Unreadable
 
+ON_CPU = nullcontext()
+
 
 def dispatch(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:
     """Run ``op`` on arrays of one framework and one device; return its results as arrays of the same.
@@ -67,14 +69,14 @@ def dispatch(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:
             raise TypeError(f"{op.name}: {spec.name} {reason}") from None
         if device is None:
             device = where
-        elif where != device:
+        elif where is not device and where != device:
             raise ValueError(f"{op.name}: {spec.name} is on {where}, expected {device} as for {first}")
     if framework is None or device is None:
         raise TypeError(f"{op.name}: got no array")
     promised = op.infer_cached(tuple(metas), parameters)
     function = _backends.find(device.kind, op.family, op.name)
     take, give = framework.to_backend, framework.from_backend
-    with framework.launching(device) if device.kind != "cpu" else nullcontext():
+    with ON_CPU if device.kind == "cpu" else framework.launching(device):
         results = function(tuple([None if array is None else take(array) for array in arrays]), parameters)
         return tuple(
             [None if meta is None else give(result, like) for result, meta in zip(results, promised, strict=True)]
@@ -102,7 +104,7 @@ def dispatch_backward(
     needs : iterable of str, or None
         Names of the gradients that are wanted; None means all.
     """
-    wanted = frozenset(op.differentiable) if needs is None else checked_needs(op, needs)
+    wanted = op.all_needs if needs is None else checked_needs(op, needs)
     return dispatch(op.backward, (*gradients, *arrays), BackwardParameters(parameters, wanted))
 
 

@@ -94,6 +94,11 @@ class Op:
         return tuple(spec.name for spec in self.arrays if spec.differentiable)
 
     @cached_property
+    def all_needs(self) -> frozenset[str]:
+        """What ``needs`` stands for when it is None."""
+        return frozenset(self.differentiable)
+
+    @cached_property
     def backward(self) -> "Op":
         """The operator ``<name>_backward``.
 

@@ -51,16 +51,19 @@ class NumPyFramework(Framework):
         if type(array) is not np.ndarray and isinstance(array, np.ma.MaskedArray):
             raise Unreadable("is a numpy.ma.MaskedArray, expected a plain array; pass its mask as mask=")
         dtype = array.dtype
-        return Meta(array.shape, NAMES.get(dtype) or dtype_name(dtype))
+        # As Meta(...), in half the time.
+        return tuple.__new__(Meta, (array.shape, NAMES.get(dtype) or dtype_name(dtype)))
 
     def device(self, array: Any) -> Device:
         return HOST
 
     def to_backend(self, array: Any) -> Any:
+        if type(array) is np.ndarray and array.dtype.kind != "V":
+            return array
         return host_view(np.asarray(array))
 
     def from_backend(self, result: Any, like: Any) -> Any:
-        if result.dtype == BFLOAT16:
+        if result.dtype.kind == "V":
             return result.view(like.dtype)
         return result
 

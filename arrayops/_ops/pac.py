@@ -42,7 +42,8 @@ def parameters(
     layout: Any,
     kernel_type: Any,
     asymmetric: Any,
-    normalize: tuple[str, Any],
+    normalize: Any = False,
+    normalize_kernel: Any = False,
     kernel_size: Any = FROM_WEIGHT,
     output_padding: Any = 0,
     channel_wise: Any = False,
@@ -52,7 +53,7 @@ def parameters(
 ) -> PacParameters:
     """Check and normalise the keywords of the public function ``op``.
 
-    ``normalize`` comes with its public name; ``kernel_size`` is `FROM_WEIGHT` where a weight gives it.
+    ``normalize`` has either of its public names; ``kernel_size`` is `FROM_WEIGHT` where a weight gives it.
     ``shared_filters`` is None for an operator without weights.
     """
     filters = "none" if shared_filters is None else "grouped"
@@ -70,11 +71,30 @@ def parameters(
         transposed=checks.flag(op, "transposed", transposed),
         kernel_type=checks.choice(op, "kernel_type", kernel_type, KERNEL_TYPES),
         asymmetric=checks.flag(op, "asymmetric", asymmetric),
-        normalize=checks.flag(op, *normalize),
+        normalize=checks.flag(op, "normalize", normalize) or checks.flag(op, "normalize_kernel", normalize_kernel),
         channel_wise=checks.flag(op, "channel_wise", channel_wise),
         groups=checks.count(op, "groups", groups),
         filters=filters,
     )
+
+
+_remembered = lru_cache(maxsize=512, typed=True)(parameters)
+
+
+def remembered_parameters(op: str, stride: Any, padding: Any, dilation: Any, **others: Any) -> PacParameters:
+    """`parameters` with a memory of recent calls.
+
+    Only of calls that give numbers and words: within a tuple the memory could not tell 1 from 1.0 or True, which the
+    checks refuse.
+    """
+    sizes = stride, dilation, others.get("kernel_size", 0), others.get("output_padding", 0)
+    if type(padding) in (int, str) and set(map(type, sizes)) == {int}:
+        try:
+            return _remembered(op, stride=stride, padding=padding, dilation=dilation, **others)
+        except TypeError:
+            # Something unhashable, or refused by the checks, which then say it again.
+            pass
+    return parameters(op, stride=stride, padding=padding, dilation=dilation, **others)
 
 
 class Image(NamedTuple):

@@ -17,6 +17,8 @@ from arrayops._backends.numpy.views import Grid, add_shifted, shifted
 CHUNK_BYTES = 5 << 18
 """Size of the buffer that holds the scaled samples of a chunk: about half of a core's second-level cache."""
 
+FORWARD_TAPS, BACKWARD_TAPS = 8, 4
+
 
 def balanced(run: int, chunk: int) -> int:
     """Length, in whole cache lines, of the fewest about equal chunks of at most about ``chunk`` that make up a run."""
@@ -25,11 +27,11 @@ def balanced(run: int, chunk: int) -> int:
 
 
 def split(blocks: tuple[TapBlock, ...], most: int) -> list[TapBlock]:
-    """Cut blocks by whole rows of taps, or within rows where those are too long, into at most ``most`` taps each."""
+    """Cut blocks by whole rows of taps, or within rows where those are too long, into about ``most`` taps each."""
     parts = []
     for block in blocks:
         rows, columns, row_step, column_step = block.grid
-        height = max(1, most // columns)
+        height = max(1, round(most / columns))
         height = -(-rows // -(-rows // height))
         width = columns if columns <= most else most
         for row in range(0, rows, height):
@@ -93,7 +95,7 @@ class Grouped:
 
     def workspace(self, run: int) -> int:
         """The columns of a chunk, its partial product, and the gradient of the weight with its summand."""
-        _, chunk = self._steps(run)
+        _, chunk = self._steps(run, BACKWARD_TAPS)
         return 3 * CHUNK_BYTES + int(self.outputs * chunk * self.weight.itemsize + 3 * self.weight.nbytes)
 
     def _of(self, phase: FlatPhase) -> Array:
@@ -109,21 +111,22 @@ class Grouped:
             self._chosen[id(phase)] = chosen
         return chosen
 
-    def _steps(self, run: int) -> tuple[int, int]:
-        """Most taps of a part, and number of places in a chunk.
+    def _steps(self, run: int, taps: int) -> tuple[int, int]:
+        """Number of taps in a part, and of places in a chunk, so that a chunk of about ``taps`` fills the columns.
 
-        Long chunks: a NumPy call costs microseconds, and with several threads each is a turn at the interpreter.
+        Forward many taps at once are best: their products add up within one matrix product. Backward long chunks are,
+        for the more calls that are made on each.
         """
         place = max(1, self.weight.shape[0] * self.weight.shape[3] * self.weight.itemsize)
-        chunk = balanced(run, min(max(CHUNK_BYTES // (6 * place), 512), 4096))
-        return max(1, CHUNK_BYTES // (place * chunk)), chunk
+        chunk = balanced(run, min(max(CHUNK_BYTES // (taps * place), 512), 4096))
+        return max(1, -(-CHUNK_BYTES // (place * chunk))), chunk
 
     def forward(self, samples: Array, kernel: Array, phase: FlatPhase, output: Array, scratch: Scratch) -> None:
         """Scale the samples of each tap by the kernel, then one matrix product for a part of the taps."""
         weight = self._of(phase)
         groups, _, channels, outputs = weight.shape
         run = kernel.shape[-1]
-        most, chunk = self._steps(run)
+        most, chunk = self._steps(run, FORWARD_TAPS)
         parts = split(phase.blocks, most)
         planes = samples.reshape(samples.shape[0], groups, channels, samples.shape[2])
         grouped_output = output.reshape(groups, outputs, run)
@@ -156,7 +159,7 @@ class Grouped:
         weight = self._of(phase)
         groups, all_taps, channels, outputs = weight.shape
         run = kernel.shape[-1]
-        most, chunk = self._steps(run)
+        most, chunk = self._steps(run, BACKWARD_TAPS)
         parts = split(phase.blocks, most)
         planes = samples.reshape(samples.shape[0], groups, channels, samples.shape[2])
         grouped_grad = grad.reshape(groups, outputs, run)
