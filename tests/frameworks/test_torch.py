@@ -10,6 +10,7 @@ import pytest
 
 import arrayops as ao
 from arrayops import _frameworks
+from tolerances import BFLOAT16, assert_close
 from toy_op import FLOATS, Backend, address, bfloat16
 
 GRADIENT = (
@@ -86,7 +87,10 @@ def test_results_of_every_float_dtype(torch: Any, pac: Any) -> None:
         tensors = [torch.from_numpy(array).to(getattr(torch, name)) for array in pac.arrays]
         result = ao.pac_conv2d(*tensors, padding=1)
         assert result.dtype == tensors[0].dtype
-        assert torch.allclose(result.float(), torch.from_numpy(pac.output), rtol=0.1, atol=0.2)
+        # The rounded values in double precision.
+        expected = ao.pac_conv2d(*(tensor.double().numpy() for tensor in tensors), padding=1)
+        dtype = BFLOAT16 if name == "bfloat16" else np.dtype(name)
+        assert_close(result.double(), expected, dtype)
 
 
 class TestGradients:
