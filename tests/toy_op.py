@@ -4,10 +4,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from arrayops._backends.numpy.memory import empty, empty_result, load, store
+from arrayops._backends.numpy.memory import empty, load, store
 from arrayops._core.dispatch import dispatch
-from arrayops._core.op import ArraySpec, Meta, Op
-from arrayops._frameworks.numpy import BFLOAT16, dtype_name
+from arrayops._core.op import ArraySpec, Op
+from arrayops._frameworks.numpy import BFLOAT16
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
@@ -36,7 +36,7 @@ class Backend:
     def __call__(self, arrays: tuple[Any, ...], parameters: Parameters) -> tuple[Any, ...]:
         self.arrays = arrays
         source = arrays[0]
-        self.result = empty_result(Meta(source.shape, dtype_name(source.dtype)))
+        self.result = empty(source.shape, source.dtype)
         if source.dtype.kind in "fV":
             wide = empty(source.shape, np.float64 if source.dtype == np.float64 else np.float32)
             load(wide, source)

@@ -52,7 +52,8 @@ class AdaptiveKernel:
 class TileGuide:
     """Planes of a tile that the kernel reads: (planes, channels, places), and where its taps are not valid.
 
-    ``blocked`` is True off the image and where masked out, ``outside`` only off the image.
+    ``blocked`` is True off the image and where masked out, None where every tap counts; ``outside`` is True off the
+    image, None where it makes no difference.
     """
 
     planes: Array

@@ -18,6 +18,7 @@ CHUNK_BYTES = 5 << 18
 """Size of the buffer that holds the scaled samples of a chunk: about half of a core's second-level cache."""
 
 FORWARD_TAPS, BACKWARD_TAPS = 8, 4
+"""Taps that share the columns, where the channels leave a choice between more taps and longer chunks."""
 
 
 def balanced(run: int, chunk: int) -> int:

@@ -4,23 +4,17 @@ Inside a block all arithmetic is float32 or float64. Half-precision arrays are w
 rounded when it is stored, so no full-size copy of an input is ever made.
 """
 
+import math
 from typing import Any
 
 import numpy as np
 
-from arrayops._core import dtypes
-from arrayops._core.op import Meta
 from arrayops._frameworks.numpy import BFLOAT16
 
 Array = np.ndarray[Any, Any]
 
 ALIGNMENT = 64
 """Bytes: a cache line and an AVX-512 vector; TensorFlow and JAX take arrays so aligned without a copy."""
-
-
-def numpy_dtype(name: str) -> np.dtype[Any]:
-    """The backend's dtype of a given name."""
-    return BFLOAT16 if name == dtypes.BFLOAT16 else np.dtype(name)
 
 
 def compute_dtype(array: Array) -> np.dtype[Any]:
@@ -31,9 +25,7 @@ def compute_dtype(array: Array) -> np.dtype[Any]:
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any] | type) -> Array:
     """Uninitialised C-contiguous array whose first element starts a cache line."""
     dtype = np.dtype(dtype)
-    size = dtype.itemsize
-    for extent in shape:
-        size *= extent
+    size = math.prod(shape) * dtype.itemsize
     raw = np.empty(size + ALIGNMENT, np.uint8)
     offset = -raw.ctypes.data % ALIGNMENT
     return raw[offset : offset + size].view(dtype).reshape(shape)
@@ -44,11 +36,6 @@ def zeros(shape: tuple[int, ...], dtype: np.dtype[Any] | type) -> Array:
     array = empty(shape, dtype)
     array[...] = np.zeros((), array.dtype)
     return array
-
-
-def empty_result(meta: Meta) -> Array:
-    """Uninitialised array for a promised result."""
-    return empty(meta.shape, numpy_dtype(meta.dtype))
 
 
 def load(destination: Array, source: Array) -> None:

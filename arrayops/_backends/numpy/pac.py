@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from arrayops._backends.numpy.adaptive import clear_outside, tile_kernel_backward
+from arrayops._backends.numpy.adaptive import TileKernel, clear_outside, tile_kernel_backward
 from arrayops._backends.numpy.blocks import Scratch, run_blocks
 from arrayops._backends.numpy.contraction import Channelwise, Contraction, Gradients, Grouped
 from arrayops._backends.numpy.layouts import channels_first, grouped_weight, kernel_channels_first, shared_filter
 from arrayops._backends.numpy.memory import Array, compute_dtype, empty, load, store, zeros
 from arrayops._backends.numpy.pac_call import PacCall, flat_run, flattened, prepare, widened
-from arrayops._backends.numpy.tiles import Cut
+from arrayops._backends.numpy.tiles import Cut, Outputs, Tile
 from arrayops._core.op import BackwardParameters
 from arrayops._ops import pac as records
 from arrayops._ops.pac import PacParameters
@@ -45,9 +45,7 @@ def pac_kernel2d(arrays: tuple[Any, ...], parameters: PacParameters) -> Results:
             for tap, values in zip(phase.taps, places, strict=True):
                 target = view[image, :, tap.row, tap.column, outputs.rows, outputs.columns]
                 store(target, values[:, :height, :width])
-            if mask_view is not None and kernel.left is not None:
-                left = kernel.left.reshape(tile.rows, tile.pitch)[:height, :width]
-                np.greater(left, 0, out=mask_view[image, 0, outputs.rows, outputs.columns])
+            _store_mask(mask_view, image, tile, outputs, kernel)
 
     run_blocks(call.blocks, compute, workspace=call.workspace)
     return result, output_mask
@@ -156,6 +154,14 @@ def _empty_mask(call: PacCall, layout: str) -> tuple[Array | None, Array | None]
     return mask, channels_first(mask, layout)
 
 
+def _store_mask(view: Array | None, image: int, tile: Tile, outputs: Outputs, kernel: TileKernel) -> None:
+    """Write where a phase's windows have taps left, if the call has a mask."""
+    if view is not None and kernel.left is not None:
+        height, width = outputs.extent
+        left = kernel.left.reshape(tile.rows, tile.pitch)[:height, :width]
+        np.greater(left, 0, out=view[image, 0, outputs.rows, outputs.columns])
+
+
 def _forward(call: PacCall, p: PacParameters, samples: Array) -> Results:
     contraction = call.contraction
     assert contraction is not None
@@ -176,9 +182,7 @@ def _forward(call: PacCall, p: PacParameters, samples: Array) -> Results:
             if call.bias is not None:
                 np.add(output, call.bias[:, None], out=output)
             store(view[image, :, outputs.rows, outputs.columns], places[:, :height, :width])
-            if mask_view is not None and kernel.left is not None:
-                left = kernel.left.reshape(tile.rows, tile.pitch)[:height, :width]
-                np.greater(left, 0, out=mask_view[image, 0, outputs.rows, outputs.columns])
+            _store_mask(mask_view, image, tile, outputs, kernel)
 
     run_blocks(call.blocks, compute, workspace=call.workspace)
     return result, output_mask

@@ -10,7 +10,7 @@ from arrayops._backends.numpy.blocks import Scratch
 from arrayops._backends.numpy.contraction import Contraction
 from arrayops._backends.numpy.layouts import channels_first, kernel_channels_first
 from arrayops._backends.numpy.memory import Array, compute_dtype, empty, load
-from arrayops._backends.numpy.tiles import FlatPhase, Outputs, Tile, cut_tiles, tile_bytes, tile_shape, window
+from arrayops._backends.numpy.tiles import Cut, FlatPhase, Outputs, Tile, cut_tiles, tile_bytes, tile_shape, window
 from arrayops._core.shapes import Axis, Pair
 from arrayops._ops.pac import PacParameters
 
@@ -26,6 +26,7 @@ class PacCall:
     batch: int
     dtype: "np.dtype[Any]"
     tiles: tuple[Tile, ...]
+    input_size: Pair
     output_size: Pair
     samples: Array | None
     guide: Array | None
@@ -65,23 +66,12 @@ class PacCall:
         planes = scratch("guide", (cut.planes, channels, cut.rows, cut.pitch), self.dtype)
         cut.load(planes, self.guide[image])
         blocked = outside = None
-        if self.adaptive.normalize or self.mask is not None:
-            shape = tile.input.planes, 1, tile.input.rows, tile.input.pitch
-            outside = scratch("outside", shape, np.bool_)
-            outside[...] = True
-            for plane, inside, _ in tile.input.parts:
-                outside[plane, :, inside[0], inside[1]] = False
-            blocked = outside
-            if self.mask is not None:
-                blocked = scratch("blocked", shape, np.bool_)
-                blocked[...] = True
-                for plane, inside, source in tile.input.parts:
-                    part = self.mask[image, :, source[0], source[1]]
-                    np.logical_not(part, out=blocked[plane, :, inside[0], inside[1]])
-                blocked = flattened(blocked)
-            outside = flattened(outside)
-            blocked = outside if self.mask is None else blocked
-        return TileGuide(flattened(planes), blocked, outside)
+        if self.mask is not None:
+            blocked = _invalid("blocked", self.mask[image], tile.input, scratch)
+        # Without a mask it is what is blocked; with one, only the rescaling that stands for normalisation asks for it.
+        if self.adaptive.normalize == (self.mask is None):
+            outside = _invalid("outside", np.broadcast_to(True, (1, *self.input_size)), tile.input, scratch)
+        return TileGuide(flattened(planes), outside if blocked is None else blocked, outside)
 
     def phase_kernel(
         self, image: int, tile: Tile, guide: TileGuide | None, phase: FlatPhase, outputs: Outputs, scratch: Scratch
@@ -103,6 +93,13 @@ class PacCall:
         for index, tap in enumerate(phase.taps):
             source = kernel[:, tap.row, tap.column, outputs.rows, outputs.columns]
             load(places[index, :, :height, :width], source)
+
+
+def _invalid(name: str, valid: Array, cut: Cut, scratch: Scratch) -> Array:
+    """Planes that are True where ``valid`` (1, height, width) is False, and off the image."""
+    planes = scratch(name, (cut.planes, 1, cut.rows, cut.pitch), np.bool_)
+    cut.load(planes, valid)
+    return flattened(np.logical_not(planes, out=planes))
 
 
 def flattened(planes: Array) -> Array:
@@ -175,6 +172,7 @@ def prepare(
         batch=batch,
         dtype=dtype,
         tiles=tiles,
+        input_size=(axes[0].size, axes[1].size),
         output_size=(axes[0].output, axes[1].output),
         samples=sample_view,
         guide=guide_view,

@@ -97,14 +97,14 @@ class Cut(NamedTuple):
     pitch: int
     parts: tuple[tuple[int, tuple[slice, slice], tuple[slice, slice]], ...]
 
-    def load(self, planes: Array, image: Array, fill: float = 0) -> None:
-        """Fill ``planes`` (planes, channels, rows, pitch) from ``image`` (channels, height, width)."""
+    def load(self, planes: Array, image: Array) -> None:
+        """Fill ``planes`` (planes, channels, rows, pitch) from ``image`` (channels, height, width), else with zeros."""
         for plane, (rows, columns), source in self.parts:
             load(planes[plane, :, rows, columns], image[:, source[0], source[1]])
-            planes[plane, :, : rows.start] = fill
-            planes[plane, :, rows.stop :] = fill
-            planes[plane, :, rows, : columns.start] = fill
-            planes[plane, :, rows, columns.stop :] = fill
+            planes[plane, :, : rows.start] = 0
+            planes[plane, :, rows.stop :] = 0
+            planes[plane, :, rows, : columns.start] = 0
+            planes[plane, :, rows, columns.stop :] = 0
 
     def add(self, image: Array, planes: Array) -> None:
         """Add ``planes`` to ``image``: the transpose of `load`."""
@@ -305,6 +305,7 @@ TILE_PLACES = 16384
 """Places of a tile where its size allows: NumPy calls on shorter runs spend too much of their time around the work."""
 
 MOST_PLACES = 1 << 40
+"""Output places at which a call is refused at once: no memory could hold them, and listing their tiles takes ages."""
 
 
 def tile_shape(whole: Window, batch: int, image_bytes: Pair, place_bytes: int) -> Pair:
