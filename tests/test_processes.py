@@ -209,12 +209,12 @@ class TestThreads:
         before = sys.getswitchinterval()
         during = []
 
-        def compute(index: int, scratch: Any) -> None:
+        def compute(index: int) -> None:
             during.append(sys.getswitchinterval())
 
         ao.set_num_threads(2)
         try:
-            run_blocks(4, compute)
+            run_blocks(4, lambda scratch: compute)
         finally:
             ao.set_num_threads(None)
         assert during == [pytest.approx(2e-4)] * 4
@@ -223,7 +223,7 @@ class TestThreads:
     def test_a_failure_in_any_block_ends_the_call(self) -> None:
         """Blocks that wait for their turn to commit must not wait for one that will never come."""
 
-        def compute(index: int, scratch: Any) -> int:
+        def compute(index: int) -> int:
             if index == 3:
                 raise MemoryError("block 3")
             return index
@@ -234,7 +234,7 @@ class TestThreads:
             committed.clear()
             try:
                 with pytest.raises(MemoryError, match="block 3"):
-                    run_blocks(50, compute, lambda index, result: committed.append(result))
+                    run_blocks(50, lambda scratch: compute, lambda index, result: committed.append(result))
             finally:
                 ao.set_num_threads(None)
             assert committed == list(range(len(committed)))

@@ -100,15 +100,16 @@ class _Pool:
 
 _pool = _Pool()
 
-Compute = Callable[[int, Scratch], Any]
+Compute = Callable[[int], Any]
+Begin = Callable[[Scratch], Compute]
 Commit = Callable[[int, Any], None]
 
 
 class _Run:
     """One call's blocks: which is next to compute, which is next to commit, and the first failure."""
 
-    def __init__(self, compute: Compute, commit: Commit | None, count: int) -> None:
-        self.compute, self.commit, self.count = compute, commit, count
+    def __init__(self, begin: Begin, commit: Commit | None, count: int) -> None:
+        self.begin, self.commit, self.count = begin, commit, count
         self.next_block = 0
         self.next_commit = 0
         self.failed = False
@@ -130,6 +131,7 @@ class _Run:
         return self.next_commit == index or self.failed
 
     def _work(self, scratch: Scratch) -> None:
+        compute: Compute | None = None
         while True:
             with self.changed:
                 index = self.next_block
@@ -137,7 +139,9 @@ class _Run:
                     return
                 self.next_block += 1
             try:
-                result = self.compute(index, scratch)
+                if compute is None:
+                    compute = self.begin(scratch)
+                result = compute(index)
                 if self.commit is not None:
                     with self.changed:
                         self.changed.wait_for(partial(self._may_commit, index))
@@ -155,16 +159,17 @@ class _Run:
                 raise
 
 
-def run_blocks(count: int, compute: Compute, commit: Commit | None = None, workspace: int = 0) -> None:
+def run_blocks(count: int, begin: Begin, commit: Commit | None = None, workspace: int = 0) -> None:
     """Compute blocks 0 to ``count - 1`` on the available threads, and commit each result in the order of the blocks.
 
     Parameters
     ----------
     count : int
         Number of blocks.
-    compute : callable
-        ``compute(index, scratch)`` returns what its commit needs, which may lie in ``scratch``, the `Scratch` of the
-        thread that runs it. It must write to nothing else that another block reads or writes.
+    begin : callable
+        ``begin(scratch)`` is called once in each thread with that thread's `Scratch`, and returns its ``compute``.
+        ``compute(index)`` returns what its commit needs, which may lie in the scratch. It must write to nothing else
+        that another block reads or writes.
     commit : callable, optional
         ``commit(index, result)``, called once for each block, in order, never two at a time.
     workspace : int
@@ -172,7 +177,7 @@ def run_blocks(count: int, compute: Compute, commit: Commit | None = None, works
     """
     threads = min(count, get_num_threads(), max(1, WORKSPACE_LIMIT // max(workspace, 1)))
     with single_threaded_blas:
-        run = _Run(compute, commit, count)
+        run = _Run(begin, commit, count)
         if threads <= 1:
             run.work()
             return

@@ -5,14 +5,15 @@ of them would not. ``samples`` are the input's planes as (planes, channels, plac
 """
 
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any, Protocol
 
 import numpy as np
 
-from arrayops._backends.numpy.blocks import Scratch
 from arrayops._backends.numpy.memory import Array
+from arrayops._backends.numpy.program import Program, add_sum
 from arrayops._backends.numpy.tiles import FlatPhase, FlatTap, TapBlock
-from arrayops._backends.numpy.views import Grid, add_shifted, shifted
+from arrayops._backends.numpy.views import Grid, shifted
 
 CHUNK_BYTES = 5 << 18
 """Size of the buffer that holds the scaled samples of a chunk: about half of a core's second-level cache."""
@@ -67,16 +68,21 @@ class Contraction(Protocol):
     def weight(self) -> Array | None:
         """Filter in the order of the contraction, None where there is none."""
 
-    def forward(self, samples: Array, kernel: Array, phase: FlatPhase, output: Array, scratch: Scratch) -> None:
+    def forward(self, samples: Array, kernel: Array, phase: FlatPhase, output: Array, program: Program) -> None:
         """Write the sums to ``output`` (outputs, run)."""
 
     def backward(
-        self, samples: Array, kernel: Array, phase: FlatPhase, grad: Array, into: Gradients, scratch: Scratch
+        self, samples: Array, kernel: Array, phase: FlatPhase, grad: Array, into: Gradients, program: Program
     ) -> None:
         """Gradients of samples, kernel and weight from ``grad`` (outputs, run), zero at junk."""
 
     def workspace(self, run: int) -> int:
         """Bytes of scratch that a run takes, beside what the caller holds."""
+
+
+def _add_taps(total: Array, phase: FlatPhase, part: Array) -> None:
+    """Add the gradient of a phase's taps, (groups, taps, ...), to that of the weight, (groups, kh, kw, ...)."""
+    total[:, [tap.row for tap in phase.taps], [tap.column for tap in phase.taps]] += part
 
 
 @dataclass(frozen=True)
@@ -99,12 +105,18 @@ class Grouped:
         _, chunk = self._steps(run, BACKWARD_TAPS)
         return 3 * CHUNK_BYTES + int(self.outputs * chunk * self.weight.itemsize + 3 * self.weight.nbytes)
 
+    def _has_all(self, phase: FlatPhase) -> bool:
+        """Whether a phase has all taps of the filter, in its order."""
+        _, height, width, _, _ = self.weight.shape
+        taps = phase.taps
+        return len(taps) == height * width and all(tap.row * width + tap.column == at for at, tap in enumerate(taps))
+
     def _of(self, phase: FlatPhase) -> Array:
         """Weights of a phase's taps, (groups, taps, channels, outputs)."""
-        groups, height, width, channels, outputs = self.weight.shape
+        groups, _, _, channels, outputs = self.weight.shape
         taps = phase.taps
-        if len(taps) == height * width and all(tap.row * width + tap.column == at for at, tap in enumerate(taps)):
-            return self.weight.reshape(groups, height * width, channels, outputs)
+        if self._has_all(phase):
+            return self.weight.reshape(groups, len(taps), channels, outputs)
         # Phases live as long as the tiles of the call, which hold them.
         chosen = self._chosen.get(id(phase))
         if chosen is None:
@@ -122,7 +134,7 @@ class Grouped:
         chunk = balanced(run, min(max(CHUNK_BYTES // (taps * place), 512), 4096))
         return max(1, -(-CHUNK_BYTES // (place * chunk))), chunk
 
-    def forward(self, samples: Array, kernel: Array, phase: FlatPhase, output: Array, scratch: Scratch) -> None:
+    def forward(self, samples: Array, kernel: Array, phase: FlatPhase, output: Array, program: Program) -> None:
         """Scale the samples of each tap by the kernel, then one matrix product for a part of the taps."""
         weight = self._of(phase)
         groups, _, channels, outputs = weight.shape
@@ -132,33 +144,29 @@ class Grouped:
         planes = samples.reshape(samples.shape[0], groups, channels, samples.shape[2])
         grouped_output = output.reshape(groups, outputs, run)
         if not parts:
-            grouped_output[...] = 0
+            program(grouped_output.fill, 0)
         for start in range(0, run, chunk):
             length = min(chunk, run - start)
             target = grouped_output[:, :, start : start + length]
             for number, (first, plane, offset, grid) in enumerate(parts):
-                columns = scratch("columns", (groups, grid.rows, grid.columns, channels, length), weight.dtype)
+                columns = program.buffer("columns", (groups, grid.rows, grid.columns, channels, length), weight.dtype)
                 scale = self._scale(kernel, first, grid, start, length)
-                np.multiply(shifted(planes[plane], offset + start, grid, length), scale, out=columns)
+                program(np.multiply, shifted(planes[plane], offset + start, grid, length), scale, out=columns)
                 factors = weight[:, first : first + grid.taps].reshape(groups, grid.taps * channels, outputs)
                 matrix = columns.reshape(groups, grid.taps * channels, length)
                 if number == 0:
-                    np.matmul(factors.transpose(0, 2, 1), matrix, out=target)
+                    program(np.matmul, factors.transpose(0, 2, 1), matrix, out=target)
                 else:
-                    product = scratch("product", target.shape, weight.dtype)
-                    np.matmul(factors.transpose(0, 2, 1), matrix, out=product)
-                    np.add(target, product, out=target)
+                    product = program.buffer("product", target.shape, weight.dtype)
+                    program(np.matmul, factors.transpose(0, 2, 1), matrix, out=product)
+                    program(np.add, target, product, out=target)
 
     def backward(
-        self, samples: Array, kernel: Array, phase: FlatPhase, grad: Array, into: Gradients, scratch: Scratch
+        self, samples: Array, kernel: Array, phase: FlatPhase, grad: Array, into: Gradients, program: Program
     ) -> None:
-        """The transposed matrix product gives the gradient of the scaled samples; the rest follows from it.
-
-        The columns have zeros around each chunk, so that taps, which add to places shifted against each other, can be
-        added up by one slanted view.
-        """
+        """The transposed matrix product gives the gradient of the scaled samples; the rest follows from it."""
         weight = self._of(phase)
-        groups, all_taps, channels, outputs = weight.shape
+        groups, _, channels, outputs = weight.shape
         run = kernel.shape[-1]
         most, chunk = self._steps(run, BACKWARD_TAPS)
         parts = split(phase.blocks, most)
@@ -166,43 +174,40 @@ class Grouped:
         grouped_grad = grad.reshape(groups, outputs, run)
         grad_planes = None if into.samples is None else into.samples.reshape(planes.shape)
         grad_weight = None
-        if into.weight is not None:
-            grad_weight = scratch("grad_taps", weight.shape, weight.dtype)
-            grad_weight[...] = 0
+        if into.weight is not None and self._has_all(phase):
+            grad_weight = into.weight.reshape(weight.shape)
+        elif into.weight is not None:
+            grad_weight = program.buffer("grad_taps", weight.shape, weight.dtype)
+            program(grad_weight.fill, 0)
         for start in range(0, run, chunk):
             length = min(chunk, run - start)
             part = grouped_grad[:, :, start : start + length]
             for first, plane, offset, grid in parts:
-                margin = 0 if grad_planes is None else -(-grid.reach // 16) * 16
-                width = margin + length + margin
-                padded = scratch("columns", (groups, grid.rows, grid.columns, channels, width), weight.dtype)
-                columns = padded[..., margin : margin + length]
-                matrix = padded.reshape(groups, grid.taps * channels, width)[:, :, margin : margin + length]
+                columns = program.buffer("columns", (groups, grid.rows, grid.columns, channels, length), weight.dtype)
+                matrix = columns.reshape(groups, grid.taps * channels, length)
                 factors = weight[:, first : first + grid.taps].reshape(groups, grid.taps * channels, outputs)
                 source = shifted(planes[plane], offset + start, grid, length)
                 scale = self._scale(kernel, first, grid, start, length)
                 if grad_planes is not None or into.kernel is not None:
-                    np.matmul(factors, part, out=matrix)
+                    program(np.matmul, factors, part, out=matrix)
                 if into.kernel is not None:
                     target = self._scale(into.kernel, first, grid, start, length)[:, :, 0]
-                    np.einsum("grtcn,grtcn->rtn", source, columns, out=target)
+                    program(np.einsum, "grtcn,grtcn->rtn", source, columns, out=target)
                 if grad_planes is not None:
-                    np.multiply(columns, scale, out=columns)
-                    padded[..., :margin] = 0
-                    padded[..., margin + length :] = 0
-                    at = offset + start
-                    target = grad_planes[plane, :, :, at : at + length + grid.reach]
-                    add_shifted(target, padded, margin, grid, scratch)
+                    program(np.multiply, columns, scale, out=columns)
+                    for row, column in product(range(grid.rows), range(grid.columns)):
+                        at = offset + start + row * grid.row_step + column * grid.column_step
+                        target = grad_planes[plane, :, :, at : at + length]
+                        program(np.add, target, columns[:, row, column], out=target)
                 if grad_weight is not None:
-                    np.multiply(source, scale, out=columns)
+                    program(np.multiply, source, scale, out=columns)
                     # This way round: the long dimension in front is half as fast again in OpenBLAS.
-                    summand = scratch("summand", factors.shape, weight.dtype)
-                    np.matmul(matrix, part.transpose(0, 2, 1), out=summand)
+                    summand = program.buffer("summand", factors.shape, weight.dtype)
+                    program(np.matmul, matrix, part.transpose(0, 2, 1), out=summand)
                     sums = grad_weight[:, first : first + grid.taps].reshape(factors.shape)
-                    np.add(sums, summand, out=sums)
-        if into.weight is not None and grad_weight is not None and all_taps:
-            rows, across = [tap.row for tap in phase.taps], [tap.column for tap in phase.taps]
-            into.weight[:, rows, across] += grad_weight
+                    program(np.add, sums, summand, out=sums)
+        if into.weight is not None and grad_weight is not None and not self._has_all(phase):
+            program(_add_taps, into.weight, phase, grad_weight)
 
     @staticmethod
     def _scale(kernel: Array, first: int, grid: Grid, start: int, length: int) -> Array:
@@ -228,22 +233,22 @@ class Channelwise:
     def _chunk(self, run: int) -> int:
         return balanced(run, max(256, CHUNK_BYTES // 4 // (max(1, self.outputs) * self.dtype.itemsize)))
 
-    def forward(self, samples: Array, kernel: Array, phase: FlatPhase, output: Array, scratch: Scratch) -> None:
+    def forward(self, samples: Array, kernel: Array, phase: FlatPhase, output: Array, program: Program) -> None:
         """Add up the scaled samples tap by tap."""
         run = kernel.shape[-1]
         chunk = self._chunk(run)
         for start in range(0, run, chunk):
             stop = min(start + chunk, run)
             target = output[:, start:stop]
-            target[...] = 0
-            product = scratch("product", target.shape, self.dtype)
+            program(target.fill, 0)
+            product = program.buffer("product", target.shape, self.dtype)
             for index, tap in enumerate(phase.taps):
-                scale = self._scale(kernel[index, :, start:stop], tap, scratch)
-                np.multiply(samples[tap.plane, :, tap.offset + start : tap.offset + stop], scale, out=product)
-                np.add(target, product, out=target)
+                scale = self._scale(kernel[index, :, start:stop], tap, program)
+                program(np.multiply, samples[tap.plane, :, tap.offset + start : tap.offset + stop], scale, out=product)
+                program(np.add, target, product, out=target)
 
     def backward(
-        self, samples: Array, kernel: Array, phase: FlatPhase, grad: Array, into: Gradients, scratch: Scratch
+        self, samples: Array, kernel: Array, phase: FlatPhase, grad: Array, into: Gradients, program: Program
     ) -> None:
         """The same products, tap by tap, with the roles of samples, kernel and output exchanged."""
         run = kernel.shape[-1]
@@ -252,31 +257,31 @@ class Channelwise:
         for start in range(0, run, chunk):
             stop = min(start + chunk, run)
             part = grad[:, start:stop]
-            product = scratch("product", part.shape, self.dtype)
-            moment = scratch("moment", (kernel.shape[1], stop - start), self.dtype)
+            product = program.buffer("product", part.shape, self.dtype)
+            moment = program.buffer("moment", (kernel.shape[1], stop - start), self.dtype)
             for index, tap in enumerate(phase.taps):
                 places = slice(tap.offset + start, tap.offset + stop)
                 values = kernel[index, :, start:stop]
                 if into.samples is not None:
-                    np.multiply(part, self._scale(values, tap, scratch), out=product)
+                    program(np.multiply, part, self._scale(values, tap, program), out=product)
                     target = into.samples[tap.plane, :, places]
-                    np.add(target, product, out=target)
+                    program(np.add, target, product, out=target)
                 if into.kernel is None and into.weight is None:
                     continue
                 if shared:
-                    np.einsum("cn,cn->n", samples[tap.plane, :, places], part, out=moment[0])
+                    program(np.einsum, "cn,cn->n", samples[tap.plane, :, places], part, out=moment[0])
                 else:
-                    np.multiply(samples[tap.plane, :, places], part, out=moment)
+                    program(np.multiply, samples[tap.plane, :, places], part, out=moment)
                 if into.kernel is not None:
                     factor = 1 if self.weight is None else self.weight[tap.row, tap.column]
-                    np.multiply(moment, factor, out=into.kernel[index, :, start:stop])
+                    program(np.multiply, moment, factor, out=into.kernel[index, :, start:stop])
                 if into.weight is not None:
-                    np.multiply(moment, values, out=moment)
-                    into.weight[tap.row, tap.column] += moment.sum(dtype=np.float64)
+                    program(np.multiply, moment, values, out=moment)
+                    program(add_sum, into.weight[tap.row, tap.column, None], moment)
 
-    def _scale(self, values: Array, tap: FlatTap, scratch: Scratch) -> Array:
+    def _scale(self, values: Array, tap: FlatTap, program: Program) -> Array:
         if self.weight is None:
             return values
-        scale = scratch("weighted", values.shape, self.dtype)
-        np.multiply(values, self.weight[tap.row, tap.column], out=scale)
+        scale = program.buffer("weighted", values.shape, self.dtype)
+        program(np.multiply, values, self.weight[tap.row, tap.column], out=scale)
         return scale

@@ -1,15 +1,15 @@
 """One call of a pixel-adaptive operator, laid out for its tiles: views of the arrays, the window, and the loaders."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from arrayops._backends.numpy.adaptive import AdaptiveKernel, TileGuide, TileKernel, tile_kernel
-from arrayops._backends.numpy.blocks import Scratch
 from arrayops._backends.numpy.contraction import Contraction
 from arrayops._backends.numpy.layouts import channels_first, kernel_channels_first
 from arrayops._backends.numpy.memory import Array, compute_dtype, empty, load
+from arrayops._backends.numpy.program import Program
 from arrayops._backends.numpy.tiles import Cut, FlatPhase, Outputs, Tile, cut_tiles, tile_bytes, tile_shape, window
 from arrayops._core.shapes import Axis, Pair
 from arrayops._ops.pac import PacParameters
@@ -47,42 +47,58 @@ class PacCall:
         image, tile = divmod(index, len(self.tiles))
         return image, self.tiles[tile]
 
-    def load_samples(self, image: int, tile: Tile, guide: TileGuide | None, scratch: Scratch) -> Array:
-        """The input's planes; samples that are masked out are never looked at again, so that NaN may stand there."""
-        assert self.samples is not None
-        channels = self.samples.shape[1]
-        planes = scratch("samples", (tile.input.planes, channels, tile.input.rows, tile.input.pitch), self.dtype)
-        tile.input.load(planes, self.samples[image])
-        flat = flattened(planes)
-        if self.mask is not None and guide is not None and guide.blocked is not None:
-            np.copyto(flat, 0, where=guide.blocked)
-        return flat
+    def planes(self, tile: Tile, program: Program) -> "TilePlanes":
+        """Buffers for what a tile reads."""
+        guide = samples = None
+        if self.guide is not None and self.adaptive is not None:
+            cut = tile.guide
+            shape = cut.planes, self.guide.shape[1], cut.rows, cut.pitch
+            blocked = outside = None
+            flags = tile.input.planes, 1, tile.input.rows, tile.input.pitch
+            if self.mask is not None:
+                blocked = program.buffer("blocked", flags, np.bool_)
+            # Without a mask it is what is blocked; with one, only the rescaling in place of normalisation asks for it.
+            if self.adaptive.normalize == (self.mask is None):
+                outside = program.buffer("outside", flags, np.bool_)
+            guide = TileGuide(
+                flattened(program.buffer("guide", shape, self.dtype)),
+                _flat_or_none(outside if blocked is None else blocked),
+                _flat_or_none(outside),
+            )
+        if self.samples is not None:
+            cut = tile.input
+            shape = cut.planes, self.samples.shape[1], cut.rows, cut.pitch
+            samples = flattened(program.buffer("samples", shape, self.dtype))
+        return TilePlanes(guide, samples)
 
-    def load_guide(self, image: int, tile: Tile, scratch: Scratch) -> TileGuide | None:
-        """The guide's planes and the validity of samples; None for a call with a computed kernel."""
-        if self.guide is None or self.adaptive is None:
-            return None
-        cut, channels = tile.guide, self.guide.shape[1]
-        planes = scratch("guide", (cut.planes, channels, cut.rows, cut.pitch), self.dtype)
-        cut.load(planes, self.guide[image])
-        blocked = outside = None
-        if self.mask is not None:
-            blocked = _invalid("blocked", self.mask[image], tile.input, scratch)
-        # Without a mask it is what is blocked; with one, only the rescaling that stands for normalisation asks for it.
-        if self.adaptive.normalize == (self.mask is None):
-            outside = _invalid("outside", np.broadcast_to(True, (1, *self.input_size)), tile.input, scratch)
-        return TileGuide(flattened(planes), outside if blocked is None else blocked, outside)
+    def load(self, planes: "TilePlanes", image: int, tile: Tile) -> None:
+        """Fill the planes; samples that are masked out are never looked at again, so that NaN may stand there."""
+        guide, samples = planes.guide, planes.samples
+        if guide is not None and self.guide is not None:
+            tile.guide.load(_unflattened(guide.planes, tile.guide), self.guide[image])
+            if self.mask is not None and guide.blocked is not None:
+                _load_invalid(guide.blocked, self.mask[image], tile.input)
+            if guide.outside is not None:
+                _load_invalid(guide.outside, np.broadcast_to(True, (1, *self.input_size)), tile.input)
+        if samples is not None and self.samples is not None:
+            tile.input.load(_unflattened(samples, tile.input), self.samples[image])
+            if self.mask is not None and guide is not None and guide.blocked is not None:
+                np.copyto(samples, 0, where=guide.blocked)
 
     def phase_kernel(
-        self, image: int, tile: Tile, guide: TileGuide | None, phase: FlatPhase, outputs: Outputs, scratch: Scratch
+        self, planes: "TilePlanes", tile: Tile, phase: FlatPhase, outputs: Outputs, program: Program
     ) -> TileKernel:
-        """The adaptive kernel of one phase: computed from the guide, or loaded."""
-        if guide is not None and self.adaptive is not None:
-            return tile_kernel(self.adaptive, guide, phase, outputs, tile, scratch)
+        """The adaptive kernel of one phase: computed by the program, or for `load_kernel` to fill."""
+        if planes.guide is not None and self.adaptive is not None:
+            return tile_kernel(self.adaptive, planes.guide, phase, outputs, tile, program)
         assert self.kernel is not None
-        values = scratch("kernel", (len(phase.taps), self.kernel.shape[1], tile.run), self.dtype)
-        self.load_taps(values, self.kernel[image], tile, phase, outputs)
+        values = program.buffer("kernel", (len(phase.taps), self.kernel.shape[1], tile.run), self.dtype)
         return TileKernel(values, values[:0], None, None, None)
+
+    def load_kernel(self, kernel: TileKernel, image: int, tile: Tile, phase: FlatPhase, outputs: Outputs) -> None:
+        """Load a phase's part of the computed kernel, if that is what the call was given."""
+        if self.kernel is not None:
+            self.load_taps(kernel.values, self.kernel[image], tile, phase, outputs)
 
     @staticmethod
     def load_taps(values: Array, kernel: Array, tile: Tile, phase: FlatPhase, outputs: Outputs) -> None:
@@ -95,11 +111,25 @@ class PacCall:
             load(places[index, :, :height, :width], source)
 
 
-def _invalid(name: str, valid: Array, cut: Cut, scratch: Scratch) -> Array:
-    """Planes that are True where ``valid`` (1, height, width) is False, and off the image."""
-    planes = scratch(name, (cut.planes, 1, cut.rows, cut.pitch), np.bool_)
-    cut.load(planes, valid)
-    return flattened(np.logical_not(planes, out=planes))
+class TilePlanes(NamedTuple):
+    """What a tile reads, as flat planes: the guide, None with a computed kernel, and the samples, None without."""
+
+    guide: TileGuide | None
+    samples: Array | None
+
+
+def _load_invalid(planes: Array, valid: Array, cut: Cut) -> None:
+    """Make planes True where ``valid`` (1, height, width) is False, and off the image."""
+    cut.load(_unflattened(planes, cut), valid)
+    np.logical_not(planes, out=planes)
+
+
+def _flat_or_none(planes: Array | None) -> Array | None:
+    return None if planes is None else flattened(planes)
+
+
+def _unflattened(planes: Array, cut: Cut) -> Array:
+    return planes.reshape(*planes.shape[:2], cut.rows, cut.pitch)
 
 
 def flattened(planes: Array) -> Array:
@@ -108,9 +138,9 @@ def flattened(planes: Array) -> Array:
     return planes.reshape(count, channels, rows * pitch)
 
 
-def flat_run(scratch: Scratch, name: str, channels: int, tile: Tile, dtype: "np.dtype[Any]") -> tuple[Array, Array]:
+def flat_run(program: Program, name: str, channels: int, tile: Tile, dtype: "np.dtype[Any]") -> tuple[Array, Array]:
     """An uninitialised run for ``channels``, as (channels, run) and as (channels, rows, pitch)."""
-    places = scratch(name, (channels, tile.rows, tile.pitch), dtype)
+    places = program.buffer(name, (channels, tile.rows, tile.pitch), dtype)
     return places.reshape(channels, tile.run), places
 
 

@@ -13,7 +13,7 @@ contiguous run for every tap:
 
 from functools import lru_cache
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -100,11 +100,16 @@ class Cut(NamedTuple):
     def load(self, planes: Array, image: Array) -> None:
         """Fill ``planes`` (planes, channels, rows, pitch) from ``image`` (channels, height, width), else with zeros."""
         for plane, (rows, columns), source in self.parts:
-            load(planes[plane, :, rows, columns], image[:, source[0], source[1]])
-            planes[plane, :, : rows.start] = 0
-            planes[plane, :, rows.stop :] = 0
-            planes[plane, :, rows, : columns.start] = 0
-            planes[plane, :, rows, columns.stop :] = 0
+            target = planes[plane]
+            load(target[:, rows, columns], image[:, source[0], source[1]])
+            if rows.start > 0:
+                target[:, : rows.start] = 0
+            if rows.stop < self.rows:
+                target[:, rows.stop :] = 0
+            if columns.start > 0:
+                target[:, rows, : columns.start] = 0
+            if columns.stop < self.pitch:
+                target[:, rows, columns.stop :] = 0
 
     def add(self, image: Array, planes: Array) -> None:
         """Add ``planes`` to ``image``: the transpose of `load`."""
@@ -128,6 +133,11 @@ class Tile(NamedTuple):
     def run(self) -> int:
         """Length of a flat run, junk included."""
         return self.rows * self.pitch
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What the work on a tile depends on, beside the samples: equal for tiles that differ in their corner alone."""
+        return self.rows, self.columns, tuple(outputs.extent for outputs in self.outputs)
 
 
 class Window(NamedTuple):

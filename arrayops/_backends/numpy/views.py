@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from arrayops._backends.numpy.blocks import Scratch
 from arrayops._backends.numpy.memory import Array
+from arrayops._backends.numpy.program import Program
 
 
 class Grid(NamedTuple):
@@ -65,15 +65,15 @@ def slanted(columns: Array, begin: int, grid: Grid, length: int) -> Array:
     )
 
 
-def add_shifted(target: Array, padded: Array, margin: int, grid: Grid, scratch: Scratch) -> None:
+def add_shifted(target: Array, padded: Array, margin: int, grid: Grid, program: Program) -> None:
     """Add place n of each tap's column to the place of ``target`` that the tap reads: the transpose of `shifted`.
 
     ``padded`` is (groups, rows, columns, channels, margin + length + margin), contiguous, its margins zero and at least
     as wide as the grid reaches; ``target`` is (groups, channels, length + reach).
     """
     if grid.taps == 1:
-        np.add(target, padded[:, 0, 0, :, margin : margin + target.shape[2]], out=target)
+        program(np.add, target, padded[:, 0, 0, :, margin : margin + target.shape[2]], out=target)
         return
-    total = scratch("total", target.shape, padded.dtype)
-    np.add.reduce(slanted(padded, margin, grid, target.shape[2]), axis=(1, 2), out=total)
-    np.add(target, total, out=target)
+    total = program.buffer("total", target.shape, padded.dtype)
+    program(np.add.reduce, slanted(padded, margin, grid, target.shape[2]), axis=(1, 2), out=total)
+    program(np.add, target, total, out=target)
