@@ -4,6 +4,7 @@ Every function takes arrays of NumPy, CuPy, PyTorch, JAX, TensorFlow or another 
 and one device, and returns arrays of the same. Gradients are made by the functions named ``<operator>_backward``.
 """
 
+from arrayops._core.precision import get_float32_precision, set_float32_precision
 from arrayops._core.threads import get_num_threads, set_num_threads
 from arrayops._typing import MaskedOutput
 from arrayops.pac import (
@@ -22,6 +23,7 @@ __version__ = "0.1.0"
 __all__ = [
     "MaskedOutput",
     "__version__",
+    "get_float32_precision",
     "get_num_threads",
     "pac_conv2d",
     "pac_conv2d_backward",
@@ -31,5 +33,6 @@ __all__ = [
     "pac_kernel2d_backward",
     "pac_pool2d",
     "pac_pool2d_backward",
+    "set_float32_precision",
     "set_num_threads",
 ]

@@ -23,6 +23,10 @@ def find(kind: str, family: str, name: str) -> Callable[[tuple[Any, ...], Any], 
         )
     except (ModuleNotFoundError, AttributeError) as error:
         missing = isinstance(error, AttributeError) or error.name == f"{package}.{family}"
+        if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
+            raise ImportError(
+                f"{name}: arrays on a GPU need CuPy: pip install 'arrayops-nn[cuda12]' or 'arrayops-nn[cuda13]'"
+            ) from error
         if not missing:
             raise
         raise NotImplementedError(

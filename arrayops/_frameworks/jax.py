@@ -1,5 +1,7 @@
 """JAX arrays: read through NumPy's view of their buffer, made from results whose memory JAX then keeps."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import jax
@@ -59,10 +61,25 @@ class JAXFramework(Framework):
         return _put(result, like)
 
     def launching(self, device: Device) -> Any:
-        # JAX and CuPy order their streams between them through the stream argument of __dlpack__.
-        from arrayops._frameworks.cupy import launching
+        return _launching(device.number)
 
-        return launching(device.number)
+
+@contextmanager
+def _launching(number: int) -> Iterator[None]:
+    """Launch on CuPy's current stream, and wait for it.
+
+    JAX and CuPy order the data between their streams through the stream argument of ``__dlpack__``, but nothing tells
+    JAX's allocator that CuPy's stream still reads an array: an argument that is freed on return could be overwritten.
+    """
+    import cupy
+
+    from arrayops._frameworks.cupy import launching
+
+    with launching(number):
+        try:
+            yield
+        finally:
+            cupy.cuda.get_current_stream().synchronize()
 
 
 def _classify(array: Any, device: Any) -> Device:

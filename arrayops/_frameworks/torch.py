@@ -1,4 +1,4 @@
-"""PyTorch tensors: shared memory both ways, on the CPU by NumPy's own bridge, on CUDA by DLPack and torch's stream."""
+"""PyTorch tensors: shared memory both ways, on the CPU by NumPy's own bridge, on GPUs by `torch_cuda`."""
 
 from typing import Any, ClassVar
 
@@ -74,25 +74,27 @@ class TorchFramework(Framework):
         if array.is_conj():
             array = array.resolve_conj()
         if not array.is_cpu:
-            import cupy
+            from arrayops._frameworks import torch_cuda
 
-            return cupy.from_dlpack(array)
+            return torch_cuda.to_cupy(array, array.get_device())
         view = array.view(torch.int16).numpy().view(BFLOAT16) if array.dtype is torch.bfloat16 else array.numpy()
         view.setflags(write=False)
         return view
 
     def from_backend(self, result: Any, like: Any) -> Any:
         if not like.is_cpu:
-            return torch.from_dlpack(result)
+            from arrayops._frameworks import torch_cuda
+
+            return torch_cuda.from_cupy(result, like.device)
         # torch.from_numpy raises where torch.from_dlpack would abort the process: on negative strides.
         if result.dtype == BFLOAT16:
             return torch.from_numpy(result.view(np.int16)).view(torch.bfloat16)
         return torch.from_numpy(result)
 
     def launching(self, device: Device) -> Any:
-        from arrayops._frameworks.cupy import launching
+        from arrayops._frameworks import torch_cuda
 
-        return launching(device.number, torch.cuda.current_stream(device.number))
+        return torch_cuda.launching(device.number)
 
 
 def _has_tangent(array: torch.Tensor) -> bool:

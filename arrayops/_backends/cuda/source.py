@@ -5,7 +5,8 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-INCLUDE = re.compile(r'^\s*#include "(?P<name>[\w.]+)"\s*$', re.MULTILINE)
+INCLUDE = re.compile(r'^[ \t]*#include "(?P<name>[\w.]+)"[ \t]*$', re.MULTILINE)
+ONCE = re.compile(r"^[ \t]*#pragma once[ \t]*\n", re.MULTILINE)
 
 
 @cache
@@ -23,7 +24,8 @@ def read(name: str) -> str:
     """Source of a file with the project's own headers written out in place, each once.
 
     The text must hold all that it depends on: CuPy's disk cache knows a kernel by its text, and would go on using a
-    stale one if a header were read at compile time.
+    stale one if a header were read at compile time. A header stands where it is included first, so that an include
+    belongs outside of ``#if``.
     """
     seen: set[str] = set()
 
@@ -32,6 +34,7 @@ def read(name: str) -> str:
             return ""
         seen.add(file)
         text = (kernel_directory() / file).read_text(encoding="utf-8")
-        return INCLUDE.sub(lambda match: inline(match["name"]), text)
+        # Compilers warn about the pragma where it no longer stands in a header.
+        return INCLUDE.sub(lambda match: inline(match["name"]), ONCE.sub("", text))
 
     return inline(name)

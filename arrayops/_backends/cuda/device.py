@@ -1,0 +1,32 @@
+"""What a GPU can do, as far as kernels are chosen by it."""
+
+from functools import cache
+from typing import NamedTuple
+
+import cupy
+
+
+class Properties(NamedTuple):
+    """Properties of one GPU."""
+
+    compute_capability: int
+    """Ten times the major version plus the minor: 75, 80, 90, 100. bfloat16 and TF32 tensor cores need 80."""
+    multiprocessors: int
+    shared_bytes: int
+    """The most shared memory that one block may ask for; above 48 KiB a kernel has to opt in (`module.kernel`)."""
+
+
+@cache
+def properties(number: int) -> Properties:
+    """Properties of GPU ``number``."""
+    runtime = cupy.cuda.runtime
+    return Properties(
+        compute_capability=int(cupy.cuda.Device(number).compute_capability),
+        multiprocessors=runtime.deviceGetAttribute(runtime.cudaDevAttrMultiProcessorCount, number),
+        shared_bytes=runtime.deviceGetAttribute(runtime.cudaDevAttrMaxSharedMemoryPerBlockOptin, number),
+    )
+
+
+def current() -> Properties:
+    """Properties of the GPU that is current for the calling thread."""
+    return properties(cupy.cuda.runtime.getDevice())

@@ -1,0 +1,80 @@
+"""Failures of compilers, drivers and launches, told with the kernel's name and what to do about them."""
+
+from typing import NamedTuple
+
+# cudaError and CUresult number these alike.
+OUT_OF_MEMORY = 2
+
+NVRTC = (
+    "the CUDA compiler library NVRTC is missing: pip install 'arrayops-nn[cuda12]' or 'arrayops-nn[cuda13]', "
+    "whichever fits the installed CuPy"
+)
+HEADERS = (
+    "the CUDA headers are missing: pip install 'arrayops-nn[cuda12]' (which brings nvidia-cuda-runtime-cu12) or "
+    "'arrayops-nn[cuda13]', whichever fits the installed CuPy, or set CUDA_PATH to a CUDA toolkit"
+)
+DRIVER = "no usable NVIDIA driver: install one that supports the CUDA version of the installed CuPy"
+ARCHITECTURE = "NVRTC does not know this GPU: install the newest nvidia-cuda-nvrtc package of your CUDA version"
+RESOURCES = "one block asks for more registers or shared memory than this GPU has"
+EARLIER = "the GPU stopped at an earlier kernel, launched by arrayops or other code, and this process must be restarted"
+
+ADVICE_BY_STATUS = {
+    1: "the GPU refuses the grid, the block or the shared memory",
+    3: "CUDA cannot be used in a process forked from one that has used it: start processes by 'spawn' or 'forkserver'",
+    35: DRIVER,
+    100: "no NVIDIA GPU is visible to this process",
+    209: ARCHITECTURE,
+    222: "the driver is older than NVRTC: update the driver",
+    500: 'the file has no such extern "C" kernel',
+    700: EARLIER,
+    701: RESOURCES,
+    716: EARLIER,
+    719: EARLIER,
+}
+# Searched in this order: the log of a missing header also holds words of the later ones.
+ADVICE_BY_TEXT = (
+    ("could not open source file", HEADERS),
+    ("cannot open source file", HEADERS),
+    ("Failed to find CUDA headers", HEADERS),
+    ("nvrtc: error: invalid value for --gpu-architecture", ARCHITECTURE),
+    ("libnvrtc", NVRTC),
+    ("nvrtc64", NVRTC),
+    ("libcuda", DRIVER),
+    ("nvcuda", DRIVER),
+    ("too many resources requested", RESOURCES),
+)
+LOG_LINES = 12
+
+
+class KernelName(NamedTuple):
+    """What a kernel is known by: its file, its symbol and the macros it is compiled with."""
+
+    file: str
+    name: str
+    defines: tuple[tuple[str, int | str], ...]
+
+    def __str__(self) -> str:
+        macros = ", ".join(macro if value == "" else f"{macro}={value}" for macro, value in sorted(self.defines))
+        return f"CUDA kernel {self.name} of {self.file} ({macros or 'no macros'})"
+
+
+class KernelError(RuntimeError):
+    """A kernel could not be compiled, loaded or launched; ``__cause__`` is the error of CuPy."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether device memory has run out, which the error itself tells best: callers may know how to free some."""
+    return getattr(error, "status", None) == OUT_OF_MEMORY and type(error).__name__ != "NVRTCError"
+
+
+def kernel_error(kernel: KernelName, failed: str, cause: BaseException) -> KernelError:
+    """The error that tells what ``cause`` did to ``kernel``: it ``failed``, such as "cannot be launched"."""
+    status = getattr(cause, "status", None)
+    text = str(cause).strip() or type(cause).__name__
+    advice = next((advice for sign, advice in ADVICE_BY_TEXT if sign in text), "")
+    # A compiler's own error numbers overlap those of CUDA.
+    if not advice and type(cause).__name__ != "NVRTCError":
+        advice = ADVICE_BY_STATUS.get(status, "") if isinstance(status, int) else ""
+    lines = text.splitlines()
+    shown = "\n".join(lines[:LOG_LINES] + [f"and {len(lines) - LOG_LINES} lines more"] * (len(lines) > LOG_LINES))
+    return KernelError(f"{kernel} {failed}{': ' if advice else ''}{advice}\n{shown}")

@@ -1,0 +1,54 @@
+// Copies a strided array into a contiguous one.
+//
+//   #define ITEM_BYTES 1 | 2 | 4 | 8
+//   #define WIDE                         for arrays of 2^31 elements or more: 64-bit arithmetic on element numbers
+
+#if ITEM_BYTES == 1
+typedef unsigned char item;
+#elif ITEM_BYTES == 2
+typedef unsigned short item;
+#elif ITEM_BYTES == 4
+typedef unsigned int item;
+#elif ITEM_BYTES == 8
+typedef unsigned long long item;
+#else
+#error "define ITEM_BYTES as 1, 2, 4 or 8"
+#endif
+
+#if defined(WIDE)
+typedef unsigned long long number;
+#else
+typedef unsigned int number;
+#endif
+
+const int most_axes = 6;
+
+// Axes from the innermost on; strides in elements, of either sign or zero.
+struct strided_array {
+    long long size;
+    long long shape[most_axes];
+    long long stride[most_axes];
+    int axes;
+};
+
+extern "C" __global__ void copy_strided(const void* source, void* target, strided_array array)
+{
+    const item* from = static_cast<const item*>(source);
+    item* to = static_cast<item*>(target);
+    // A step may leave 32 bits behind the end, so that the loop counts in 64.
+    const long long step = static_cast<long long>(gridDim.x) * blockDim.x;
+    for (long long at = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; at < array.size; at += step) {
+        number rest = static_cast<number>(at);
+        long long offset = 0;
+#pragma unroll
+        for (int axis = 0; axis < most_axes; ++axis) {
+            if (axis < array.axes) {
+                const number extent = static_cast<number>(array.shape[axis]);
+                const number quotient = rest / extent;
+                offset += static_cast<long long>(rest - quotient * extent) * array.stride[axis];
+                rest = quotient;
+            }
+        }
+        to[at] = from[offset];
+    }
+}

@@ -1,0 +1,109 @@
+// Gathers along a window: a result at every place of one array is a sum over taps of what lies in the other.
+//
+//   forward    result = output, source = input    tap i of output o takes sample   (o * step + i * dilation - before) / stuff
+//   BACKWARD   result = input, source = output    tap i of sample q takes output   (q * stuff + before - i * dilation) / step
+//
+// With the taps counted from the last to the first, the second is of the same form as the first, step and stuff
+// exchanged. So one kernel serves both.
+//
+// Where stuff is above 1, a result reads only those taps that fall on a real source, and which they are depends on its
+// remainder by stuff, its phase. The results of one phase are numbered m = 0, 1, ...: result = phase + stuff * m, and
+// each tap of the phase is a plain shift, source = m * step + shift. A block works on results of one phase.
+//
+//   results   0 1 2 3 4 5 6 7    stuff = 2        step and stuff are never both above 1
+//   phase 0   m   m   m   m
+//   phase 1     m   m   m   m
+
+#pragma once
+
+#include "pac.cuh"
+
+struct gather_axis {
+    int source, result;
+    int step, stuff;
+    int first_tap, tap_step, taps;      // taps of the phase: first_tap + tap_step * v for v < taps
+    int first_shift, shift_step;        // and their shifts
+    int phase;
+};
+
+// One axis for the results of a phase. Same for all threads of a block.
+__device__ inline gather_axis make_gather(const window_axis& w, int filter, int phase)
+{
+    gather_axis g;
+#if defined(BACKWARD)
+    g.source = w.output;
+    g.result = w.input;
+    g.step = w.stuff;
+    g.stuff = w.step;
+    const int before = (filter - 1) * w.dilation - w.before;
+#else
+    g.source = w.input;
+    g.result = w.output;
+    g.step = w.step;
+    g.stuff = w.stuff;
+    const int before = w.before;
+#endif
+    g.phase = phase;
+    g.first_tap = g.taps = g.first_shift = g.shift_step = 0;
+    g.tap_step = 1;
+    for (int i = 0; i < filter; ++i) {
+        const int stuffed = phase * g.step + i * w.dilation - before;
+        // The remainder of a negative number is negative or 0.
+        if (stuffed % g.stuff != 0) continue;
+        if (g.taps == 0) {
+            g.first_tap = i;
+            g.first_shift = stuffed / g.stuff;
+        } else if (g.taps == 1) {
+            g.tap_step = i - g.first_tap;
+            g.shift_step = stuffed / g.stuff - g.first_shift;
+        }
+        ++g.taps;
+    }
+    return g;
+}
+
+// The tap of the window that is number v of the phase.
+__device__ inline int true_tap(const gather_axis& g, int filter, int v)
+{
+    const int tap = g.first_tap + v * g.tap_step;
+#if defined(BACKWARD)
+    return filter - 1 - tap;
+#else
+    return tap;
+#endif
+}
+
+// K between the result (row, column) and its source (from_row, from_column) by a tap.
+__device__ inline accumulator kernel_between(
+    const adaptive_source& a, const pac_window& w, int image, int channel,
+    int row, int column, int from_row, int from_column, bool from_real, int tap_row, int tap_column)
+{
+    place p;
+#if defined(BACKWARD)
+    // Sources are outputs: where there is none, there is no kernel either.
+    if (!from_real) return 0;
+    p.row = row;
+    p.column = column;
+    p.real = true;
+    return kernel_at(a, w, image, channel, from_row, from_column, tap_row, tap_column, p);
+#else
+    p.row = from_row;
+    p.column = from_column;
+    p.real = from_real;
+    return kernel_at(a, w, image, channel, row, column, tap_row, tap_column, p);
+#endif
+}
+
+__device__ inline bool inside(int place, int size) { return place >= 0 && place < size; }
+
+// A sample of the source; 0 outside, and where the mask hides an input sample, so that NaN may stand there.
+__device__ inline accumulator source_at(
+    const scalar* source, const adaptive_source& a, int image, long long channel_base, const image_strides& strides,
+    int row, int column, bool real)
+{
+    if (!real) return 0;
+#if defined(MASKED) && !defined(BACKWARD)
+    if (!a.mask[image * a.layout.mask.batch + at_pixel(a.layout.mask, row, column)]) return 0;
+#endif
+    return widen(source[channel_base + at_pixel(strides, row, column)]);
+}

@@ -1,0 +1,282 @@
+// What the kernels of the pixel-adaptive operators share: geometry, images, and the adaptive kernel.
+//
+// Macros from the host, beside the scalar type:
+//
+//   FILTER_HEIGHT, FILTER_WIDTH   taps
+//   GUIDE_FLOAT32                 the guide (or the computed kernel) is float32 beside half-precision images
+//   KERNEL_GIVEN                  K is an array; otherwise it is computed from the guide, shaped by
+//     KERNEL_INV                    alpha + (squared distance + 1e-4)^(lambda / 2), otherwise exp(-squared distance / 2)
+//     ASYMMETRIC                    max(0, difference)
+//     CHANNEL_WISE                  one K for each guide channel
+//     SMOOTHED                      `centre` holds the smoothed guide at every output
+//     RESTRICTED                    K is 0 where a tap is not valid, and divided by `divisor`
+//     MASKED                        a tap on a sample whose mask is 0 is not valid either
+//
+// A window along one axis, in numbers that hold for the transposed form as well: tap i of output o reads place
+//
+//   u = o * step + i * dilation - before      and that is sample u / stuff, if it is a whole number inside the image
+//
+// A convolution has step = stride and stuff = 1; a transposed one has step = 1 and stuff = stride. The guide is read at
+// o * guide_step + i * dilation - guide_before, whether or not there is a sample.
+
+#pragma once
+
+#include "scalars.cuh"
+
+#if defined(GUIDE_FLOAT32)
+typedef float guide_scalar;
+__device__ inline accumulator widen_guide(guide_scalar value) { return value; }
+__device__ inline guide_scalar narrow_guide(accumulator value) { return value; }
+#else
+typedef scalar guide_scalar;
+__device__ inline accumulator widen_guide(guide_scalar value) { return widen(value); }
+__device__ inline guide_scalar narrow_guide(accumulator value) { return narrow(value); }
+#endif
+
+const int filter_taps = FILTER_HEIGHT * FILTER_WIDTH;
+
+struct window_axis {
+    int input, output, guide;
+    int step, stuff, dilation, before;
+    int guide_step, guide_before;
+};
+
+// Elements from one index to the next, of either sign: arrays are read where they lie, in any layout.
+struct image_strides {
+    long long batch, channel, row, column;
+};
+
+struct kernel_strides {
+    long long batch, channel, tap_row, tap_column, row, column;
+};
+
+// Of a weight, in the order of the correlation: a flipped filter has negative steps, and `first` is its first tap.
+struct weight_strides {
+    long long first;
+    int group, result, source, row, column;
+};
+
+struct pac_window {
+    window_axis rows, columns;
+    int batch, guides;
+};
+
+struct adaptive_layout {
+    image_strides guide, mask;
+    kernel_strides given;
+    int inv_channels;                   // 1, or as many as the guide
+    int kernel_channels;                // channels of K: 1, or as many as the guide or the input
+};
+
+// What the adaptive kernel is made of; pointers that the macros do not ask for are null.
+struct adaptive_source {
+    adaptive_layout layout;
+    const guide_scalar* guide;          // or K itself, if it is given
+    const guide_scalar* inv_alpha;
+    const guide_scalar* inv_lambda;
+    const bool* mask;                   // of the input
+    const accumulator* centre;          // (batch, guides, output rows, output columns)
+    const accumulator* divisor;         // (batch, channels of K, output rows, output columns)
+};
+
+// A kernel takes these pointers one by one, so that launches can check their types, and puts them together.
+#define ADAPTIVE_PARAMETERS \
+    adaptive_layout layout, const guide_scalar* __restrict__ guide, const guide_scalar* __restrict__ inv_alpha, \
+        const guide_scalar* __restrict__ inv_lambda, const bool* __restrict__ mask, \
+        const accumulator* __restrict__ centre, const accumulator* __restrict__ divisor
+#define ADAPTIVE_SOURCE {layout, guide, inv_alpha, inv_lambda, mask, centre, divisor}
+
+struct place {
+    int row, column;
+    bool real;
+};
+
+__device__ inline long long at_pixel(const image_strides& strides, int row, int column)
+{
+    return row * strides.row + column * strides.column;
+}
+
+// Weight between a source and a result channel of a group.
+__device__ inline accumulator weight_at(
+    const scalar* weight, const weight_strides& s, int group, int result, int source, int tap_row, int tap_column)
+{
+    return widen(weight[
+        s.first + static_cast<long long>(group) * s.group + static_cast<long long>(result) * s.result
+        + static_cast<long long>(source) * s.source + tap_row * s.row + tap_column * s.column]);
+}
+
+// Tap of a filter that all channels share; 1 without one.
+__device__ inline accumulator shared_tap(const scalar* filter, const weight_strides& s, int tap_row, int tap_column)
+{
+    return filter == nullptr ? accumulator(1) : weight_at(filter, s, 0, 0, 0, tap_row, tap_column);
+}
+
+// Sample under a tap along one axis; -1 for none.
+__device__ inline int sample_under(const window_axis& axis, int output, int tap)
+{
+    const int stuffed = output * axis.step + tap * axis.dilation - axis.before;
+    if (stuffed < 0 || stuffed % axis.stuff != 0) return -1;
+    const int sample = stuffed / axis.stuff;
+    return sample < axis.input ? sample : -1;
+}
+
+// Output that reads a sample by a tap along one axis; -1 for none.
+__device__ inline int output_over(const window_axis& axis, int sample, int tap)
+{
+    const int stepped = sample * axis.stuff + axis.before - tap * axis.dilation;
+    if (stepped < 0 || stepped % axis.step != 0) return -1;
+    const int output = stepped / axis.step;
+    return output < axis.output ? output : -1;
+}
+
+__device__ inline place sample_place(const pac_window& w, int row, int column, int tap_row, int tap_column)
+{
+    place p;
+    p.row = sample_under(w.rows, row, tap_row);
+    p.column = sample_under(w.columns, column, tap_column);
+    p.real = p.row >= 0 && p.column >= 0;
+    return p;
+}
+
+__device__ inline int guide_place(const window_axis& axis, int output, int tap)
+{
+    return output * axis.guide_step + tap * axis.dilation - axis.guide_before;
+}
+
+// The guide of one image and channel; 0 outside.
+__device__ inline accumulator guide_at(
+    const adaptive_source& a, const pac_window& w, long long channel_base, int row, int column)
+{
+    if (row < 0 || column < 0 || row >= w.rows.guide || column >= w.columns.guide) return 0;
+    return widen_guide(a.guide[channel_base + at_pixel(a.layout.guide, row, column)]);
+}
+
+__device__ inline long long guide_base(const adaptive_source& a, int image, int channel)
+{
+    return image * a.layout.guide.batch + channel * a.layout.guide.channel;
+}
+
+// Number of an output in arrays of (batch, channels, output rows, output columns).
+__device__ inline long long output_number(const pac_window& w, int image, int channels, int channel, int row, int column)
+{
+    return ((static_cast<long long>(image) * channels + channel) * w.rows.output + row) * w.columns.output + column;
+}
+
+__device__ inline accumulator centre_at(
+    const adaptive_source& a, const pac_window& w, int image, int channel, int row, int column)
+{
+#if defined(SMOOTHED)
+    return a.centre[output_number(w, image, w.guides, channel, row, column)];
+#else
+    return guide_at(
+        a, w, guide_base(a, image, channel),
+        guide_place(w.rows, row, FILTER_HEIGHT / 2), guide_place(w.columns, column, FILTER_WIDTH / 2));
+#endif
+}
+
+// Difference of the guide between a tap and the centre.
+__device__ inline accumulator difference_at(
+    const adaptive_source& a, const pac_window& w, int image, int channel,
+    int row, int column, int tap_row, int tap_column)
+{
+    const accumulator tap = guide_at(
+        a, w, guide_base(a, image, channel),
+        guide_place(w.rows, row, tap_row), guide_place(w.columns, column, tap_column));
+    const accumulator difference = tap - centre_at(a, w, image, channel, row, column);
+#if defined(ASYMMETRIC)
+    // Written so that NaN stays NaN.
+    return difference < 0 ? accumulator(0) : difference;
+#else
+    return difference;
+#endif
+}
+
+__device__ inline bool tap_counts(const adaptive_source& a, int image, const place& p)
+{
+#if defined(MASKED)
+    return p.real && a.mask[image * a.layout.mask.batch + at_pixel(a.layout.mask, p.row, p.column)];
+#else
+    return p.real;
+#endif
+}
+
+__device__ inline float exponential(float value) { return expf(value); }
+__device__ inline double exponential(double value) { return exp(value); }
+__device__ inline float power(float base, float exponent) { return powf(base, exponent); }
+__device__ inline double power(double base, double exponent) { return pow(base, exponent); }
+__device__ inline float logarithm(float value) { return logf(value); }
+__device__ inline double logarithm(double value) { return log(value); }
+
+#define DISTANCE_SHIFT accumulator(1e-4)
+
+// K before restriction, from the squared distance.
+__device__ inline accumulator raw_kernel(const adaptive_source& a, int channel, accumulator squared)
+{
+#if defined(KERNEL_INV)
+    const int option = a.layout.inv_channels == 1 ? 0 : channel;
+    const accumulator half = widen_guide(a.inv_lambda[option]) / 2;
+    return widen_guide(a.inv_alpha[option]) + power(squared + DISTANCE_SHIFT, half);
+#else
+    return exponential(squared * accumulator(-0.5));
+#endif
+}
+
+// Squared distance of the guide between a tap and the centre: of one channel, or summed over all.
+__device__ inline accumulator squared_distance(
+    const adaptive_source& a, const pac_window& w, int image, int channel,
+    int row, int column, int tap_row, int tap_column)
+{
+#if defined(CHANNEL_WISE)
+    const accumulator difference = difference_at(a, w, image, channel, row, column, tap_row, tap_column);
+    return difference * difference;
+#else
+    const int guide_row = guide_place(w.rows, row, tap_row), guide_column = guide_place(w.columns, column, tap_column);
+    const int centre_row = guide_place(w.rows, row, FILTER_HEIGHT / 2);
+    const int centre_column = guide_place(w.columns, column, FILTER_WIDTH / 2);
+    accumulator sum = 0;
+    long long base = guide_base(a, image, 0);
+#if defined(SMOOTHED)
+    const long long plane = static_cast<long long>(w.rows.output) * w.columns.output;
+    const accumulator* centre = a.centre + output_number(w, image, w.guides, 0, row, column);
+#endif
+    for (int g = 0; g < w.guides; ++g, base += a.layout.guide.channel) {
+        accumulator difference = guide_at(a, w, base, guide_row, guide_column);
+#if defined(SMOOTHED)
+        difference -= centre[g * plane];
+#else
+        difference -= guide_at(a, w, base, centre_row, centre_column);
+#endif
+#if defined(ASYMMETRIC)
+        difference = difference < 0 ? accumulator(0) : difference;
+#endif
+        sum += difference * difference;
+    }
+    return sum;
+#endif
+}
+
+// K of one output and tap, whole: computed, restricted and divided, or read. `p` is the sample under the tap.
+__device__ inline accumulator kernel_at(
+    const adaptive_source& a, const pac_window& w, int image, int channel,
+    int row, int column, int tap_row, int tap_column, const place& p)
+{
+#if defined(KERNEL_GIVEN)
+    const kernel_strides& s = a.layout.given;
+    return widen_guide(a.guide[
+        image * s.batch + (a.layout.kernel_channels == 1 ? 0 : channel) * s.channel + tap_row * s.tap_row
+        + tap_column * s.tap_column + row * s.row + column * s.column]);
+#else
+#if defined(RESTRICTED)
+    if (!tap_counts(a, image, p)) return 0;
+#endif
+    const accumulator raw =
+        raw_kernel(a, channel, squared_distance(a, w, image, channel, row, column, tap_row, tap_column));
+#if defined(RESTRICTED)
+    const accumulator divisor =
+        a.divisor[output_number(w, image, a.layout.kernel_channels, a.layout.kernel_channels == 1 ? 0 : channel, row, column)];
+    return divisor == 0 ? accumulator(0) : raw / divisor;
+#else
+    return raw;
+#endif
+#endif
+}

@@ -1,0 +1,118 @@
+// The grouped contraction on plain multiply-adds, for every dtype (see contraction.cuh).
+//
+// A thread makes THREAD_PIXELS results in a row for THREAD_OUTPUTS channels, all in registers: for each tap and channel
+// it scales its source samples by K and multiplies them with the weights.
+//
+// With DIRECT, for filters whose reach is beyond shared memory, sources are read through the caches instead.
+
+#include "contraction.cuh"
+#include "vectors.cuh"
+
+#define PIXEL_GROUPS (TILE / THREAD_PIXELS)
+#define OUTPUT_GROUPS (OUTPUT_TILE / THREAD_OUTPUTS)
+#define THREADS (PIXEL_GROUPS * OUTPUT_GROUPS)
+
+extern "C" __global__ void __launch_bounds__(THREADS) pac_contract(
+    pac_window w, ADAPTIVE_PARAMETERS, contraction g,
+    const scalar* __restrict__ source, const scalar* __restrict__ packed, const scalar* __restrict__ bias,
+    scalar* __restrict__ result)
+{
+    const adaptive_source a = ADAPTIVE_SOURCE;
+    extern __shared__ __align__(16) unsigned char shared[];
+    accumulator* const kappa = reinterpret_cast<accumulator*>(shared);            // [TAP_CHUNK][TILE]
+    accumulator* const weights = kappa + TAP_CHUNK * TILE;                        // [WEIGHT_TAPS][CHANNELS][OUTPUT_TILE]
+    accumulator* const staged = weights + WEIGHT_TAPS * CHANNELS * OUTPUT_TILE;   // [CHANNELS][stage_rows][stage_pitch]
+    const int stage_size = g.stage_rows * g.stage_pitch;
+
+    const int thread = threadIdx.x;
+    const int pixel_group = thread % PIXEL_GROUPS, output_group = thread / PIXEL_GROUPS;
+    const int my_row = pixel_group / (TILE_COLUMNS / THREAD_PIXELS);
+    const int my_column = pixel_group % (TILE_COLUMNS / THREAD_PIXELS) * THREAD_PIXELS;
+    const contraction_block b = make_block(w, g);
+
+    accumulator sums[THREAD_PIXELS][THREAD_OUTPUTS];
+#pragma unroll
+    for (int i = 0; i < THREAD_PIXELS; ++i)
+#pragma unroll
+        for (int j = 0; j < THREAD_OUTPUTS; ++j) sums[i][j] = 0;
+
+    for (int first_tap = 0; first_tap < b.taps; first_tap += TAP_CHUNK) {
+        const int chunk_taps = min(TAP_CHUNK, b.taps - first_tap);
+        // Everyone is done with the former K and the former stage.
+        __syncthreads();
+        for (int at = thread; at < chunk_taps * TILE; at += THREADS)
+            kappa[at] = tile_kernel(a, w, b, first_tap + at / TILE, at % TILE);
+        for (int first_channel = 0; first_channel < g.sources; first_channel += CHANNELS) {
+            if (first_channel > 0) __syncthreads();
+#if !defined(DIRECT)
+            for (int at = thread; at < CHANNELS * stage_size; at += THREADS) {
+#if defined(CHANNELS_LAST)
+                const int channel = at % CHANNELS, place = at / CHANNELS;
+#else
+                const int channel = at / stage_size, place = at % stage_size;
+#endif
+                staged[channel * stage_size + place] = staged_source(
+                    source, a, b, g, first_channel + channel, b.top + place / g.stage_pitch,
+                    b.left + place % g.stage_pitch);
+            }
+#endif
+            for (int first = 0; first < chunk_taps; first += WEIGHT_TAPS) {
+                const int weight_taps = min(WEIGHT_TAPS, chunk_taps - first);
+                if (first > 0) __syncthreads();
+                for (int at = thread; at < weight_taps * CHANNELS * OUTPUT_TILE; at += THREADS) {
+                    const int output = at % OUTPUT_TILE, channel = at / OUTPUT_TILE % CHANNELS;
+                    const int tap = packed_tap(b, first_tap + first + at / (OUTPUT_TILE * CHANNELS));
+                    weights[at] = widen(packed[
+                        ((static_cast<long long>(b.group) * filter_taps + tap) * g.padded_sources + first_channel
+                         + channel) * g.padded_results + b.first_output + output]);
+                }
+                __syncthreads();
+                for (int v = 0; v < weight_taps; ++v) {
+                    const int tap = first_tap + first + v;
+                    accumulator scales[THREAD_PIXELS];
+                    read_vector(scales, kappa + (first + v) * TILE + my_row * TILE_COLUMNS + my_column);
+                    const int from_row = my_row * b.rows.step + tap / b.columns.taps * b.rows.shift_step;
+                    const int from_column = my_column * b.columns.step + tap % b.columns.taps * b.columns.shift_step;
+#if !defined(DIRECT)
+                    const accumulator* samples = staged + from_row * g.stage_pitch + from_column;
+#endif
+                    const accumulator* factors = weights + v * CHANNELS * OUTPUT_TILE + output_group * THREAD_OUTPUTS;
+#pragma unroll
+                    for (int c = 0; c < CHANNELS; ++c) {
+                        accumulator factor[THREAD_OUTPUTS];
+                        read_vector(factor, factors + c * OUTPUT_TILE);
+#pragma unroll
+                        for (int i = 0; i < THREAD_PIXELS; ++i) {
+#if defined(DIRECT)
+                            const accumulator sample = scales[i]
+                                * staged_source(
+                                    source, a, b, g, first_channel + c, b.top + from_row,
+                                    b.left + from_column + i * b.columns.step);
+#else
+                            const accumulator sample = scales[i] * samples[c * stage_size + i * b.columns.step];
+#endif
+#pragma unroll
+                            for (int j = 0; j < THREAD_OUTPUTS; ++j) sums[i][j] += sample * factor[j];
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    const int row = b.rows.phase + b.rows.stuff * (b.first_row + my_row);
+    if (row >= b.rows.result) return;
+#pragma unroll
+    for (int j = 0; j < THREAD_OUTPUTS; ++j) {
+        const int output = b.first_output + output_group * THREAD_OUTPUTS + j;
+        if (output >= g.results) continue;
+        const int channel = b.group * g.results + output;
+        const accumulator offset = bias == nullptr ? accumulator(0) : widen(bias[channel]);
+        scalar* const target = result + b.image * g.result.batch + channel * g.result.channel + row * g.result.row;
+#pragma unroll
+        for (int i = 0; i < THREAD_PIXELS; ++i) {
+            const int column = b.columns.phase + b.columns.stuff * (b.first_column + my_column + i);
+            if (column < b.columns.result) target[column * g.result.column] = narrow(sums[i][j] + offset);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+// The grouped contraction on tensor cores (see contraction.cuh): float16, bfloat16, and float32 rounded to TF32.
+//
+// The product of a tap is (pixels x channels) times (channels x results), in tiles of 16 x 8 (see ptx.cuh). K has one
+// value for each pixel, a row of the first operand, so it scales that operand in registers, once for all results:
+//
+//                    channels           results
+//      16 pixels  |  K * x  |    x   |  weights  |    a warp has PIXEL_TILES x 16 pixels, OUTPUT_TILE results
+//
+// Rows of the stage and of the weights hold the channels of one place or result side by side, 32 bytes a step of the
+// product. 16 bytes more between rows spread the eight rows that one load reads over all banks.
+//
+//      row   [ step 0: 32 bytes | step 1: 32 bytes | 16 bytes unused ]
+//
+// TILE_COLUMNS is 16: the pixels of one tile of the product are one row of the block's tile.
+
+#include "contraction.cuh"
+#include "ptx.cuh"
+
+#define ELEMENTS (32 / static_cast<int>(sizeof(scalar)))
+#define CHANNELS (STEPS * ELEMENTS)
+#define ROW (CHANNELS + ELEMENTS / 2)
+#define WARPS (TILE_ROWS / PIXEL_TILES)
+#define THREADS (32 * WARPS)
+#define RESULT_TILES (OUTPUT_TILE / 8)
+
+// K twice, to scale two halves of a word at once; or as it is.
+__device__ inline unsigned pack_kernel(accumulator value)
+{
+#if defined(SCALAR_FLOAT32)
+    return __float_as_uint(value);
+#else
+    union {
+        scalar halves[2];
+        unsigned word;
+    } both;
+    both.halves[0] = both.halves[1] = narrow(value);
+    return both.word;
+#endif
+}
+
+__device__ inline unsigned scale_word(unsigned word, unsigned kernel)
+{
+#if defined(SCALAR_FLOAT16)
+    union {
+        unsigned word;
+        __half2 pair;
+    } x = {word}, k = {kernel};
+    x.pair = __hmul2(x.pair, k.pair);
+    return x.word;
+#elif defined(SCALAR_BFLOAT16)
+    union {
+        unsigned word;
+        __nv_bfloat162 pair;
+    } x = {word}, k = {kernel};
+    x.pair = __hmul2(x.pair, k.pair);
+    return x.word;
+#else
+    return round_to_tf32(__uint_as_float(word) * __uint_as_float(kernel));
+#endif
+}
+
+__device__ inline scalar weight_operand(scalar weight)
+{
+#if defined(SCALAR_FLOAT32)
+    return __uint_as_float(round_to_tf32(weight));
+#else
+    return weight;
+#endif
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS) pac_contract_mma(
+    pac_window w, ADAPTIVE_PARAMETERS, contraction g,
+    const scalar* __restrict__ source, const scalar* __restrict__ packed, const scalar* __restrict__ bias,
+    scalar* __restrict__ result)
+{
+    const adaptive_source a = ADAPTIVE_SOURCE;
+    extern __shared__ __align__(16) unsigned char shared[];
+    unsigned* const kappa = reinterpret_cast<unsigned*>(shared);                      // [TAP_CHUNK][TILE]
+    scalar* const weights = reinterpret_cast<scalar*>(kappa + TAP_CHUNK * TILE);      // [WEIGHT_TAPS][OUTPUT_TILE][ROW]
+    scalar* const staged = weights + WEIGHT_TAPS * OUTPUT_TILE * ROW;                 // [stage places][ROW]
+    const int stage_size = g.stage_rows * g.stage_pitch;
+
+    const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
+    const contraction_block b = make_block(w, g);
+
+    // Which row of four matrices this lane points at: pixels 0-7 and 8-15, then the second halves of the same rows; for
+    // weights, both halves of results 0-7, then of 8-15.
+    const int pixel_row = lane % 16, pixel_half = lane / 16;
+    const int weight_row = lane % 8 + lane / 16 * 8, weight_half = lane / 8 % 2;
+
+    float sums[PIXEL_TILES][RESULT_TILES][4];
+#pragma unroll
+    for (int i = 0; i < PIXEL_TILES; ++i)
+#pragma unroll
+        for (int j = 0; j < RESULT_TILES; ++j)
+#pragma unroll
+            for (int k = 0; k < 4; ++k) sums[i][j][k] = 0;
+
+    for (int first_tap = 0; first_tap < b.taps; first_tap += TAP_CHUNK) {
+        const int chunk_taps = min(TAP_CHUNK, b.taps - first_tap);
+        // Everyone is done with the former K and the former stage.
+        __syncthreads();
+        for (int at = thread; at < chunk_taps * TILE; at += THREADS)
+            kappa[at] = pack_kernel(tile_kernel(a, w, b, first_tap + at / TILE, at % TILE));
+        for (int first_channel = 0; first_channel < g.padded_sources; first_channel += CHANNELS) {
+            if (first_channel > 0) __syncthreads();
+            for (int at = thread; at < CHANNELS * stage_size; at += THREADS) {
+#if defined(CHANNELS_LAST)
+                const int channel = at % CHANNELS, place = at / CHANNELS;
+#else
+                const int channel = at / stage_size, place = at % stage_size;
+#endif
+                // The accumulator holds every value of a scalar, so that this rounds nothing.
+                staged[place * ROW + channel] = narrow(staged_source(
+                    source, a, b, g, first_channel + channel, b.top + place / g.stage_pitch,
+                    b.left + place % g.stage_pitch));
+            }
+            for (int first = 0; first < chunk_taps; first += WEIGHT_TAPS) {
+                const int weight_taps = min(WEIGHT_TAPS, chunk_taps - first);
+                if (first > 0) __syncthreads();
+                for (int at = thread; at < weight_taps * OUTPUT_TILE * CHANNELS; at += THREADS) {
+                    const int channel = at % CHANNELS, row = at / CHANNELS;
+                    const int tap = packed_tap(b, first_tap + first + row / OUTPUT_TILE);
+                    weights[row * ROW + channel] = weight_operand(packed[
+                        ((static_cast<long long>(b.group) * filter_taps + tap) * g.padded_results + b.first_output
+                         + row % OUTPUT_TILE) * g.padded_sources + first_channel + channel]);
+                }
+                __syncthreads();
+                for (int v = 0; v < weight_taps; ++v) {
+                    const int tap = first_tap + first + v;
+                    const int tap_row = tap / b.columns.taps * b.rows.shift_step;
+                    const int tap_column = tap % b.columns.taps * b.columns.shift_step;
+#pragma unroll
+                    for (int step = 0; step < STEPS; ++step) {
+                        unsigned scaled[PIXEL_TILES][4];
+#pragma unroll
+                        for (int i = 0; i < PIXEL_TILES; ++i) {
+                            const int tile_row = warp * PIXEL_TILES + i;
+                            const int place = (tile_row * b.rows.step + tap_row) * g.stage_pitch
+                                + pixel_row * b.columns.step + tap_column;
+                            load_matrices(
+                                scaled[i], staged + place * ROW + step * ELEMENTS + pixel_half * (ELEMENTS / 2));
+                            const unsigned* const kernels = kappa + (first + v) * TILE + tile_row * TILE_COLUMNS;
+                            const unsigned low = kernels[lane / 4], high = kernels[lane / 4 + 8];
+                            scaled[i][0] = scale_word(scaled[i][0], low);
+                            scaled[i][1] = scale_word(scaled[i][1], high);
+                            scaled[i][2] = scale_word(scaled[i][2], low);
+                            scaled[i][3] = scale_word(scaled[i][3], high);
+                        }
+#pragma unroll
+                        for (int j = 0; j < RESULT_TILES; j += 2) {
+                            unsigned factor[4];
+                            load_matrices(
+                                factor, weights + (v * OUTPUT_TILE + j * 8 + weight_row) * ROW + step * ELEMENTS
+                                    + weight_half * (ELEMENTS / 2));
+#pragma unroll
+                            for (int i = 0; i < PIXEL_TILES; ++i) {
+                                multiply_add(sums[i][j], scaled[i], factor[0], factor[1]);
+                                multiply_add(sums[i][j + 1], scaled[i], factor[2], factor[3]);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+#pragma unroll
+    for (int i = 0; i < PIXEL_TILES; ++i) {
+        const int row = b.rows.phase + b.rows.stuff * (b.first_row + warp * PIXEL_TILES + i);
+#pragma unroll
+        for (int j = 0; j < RESULT_TILES; ++j)
+#pragma unroll
+            for (int k = 0; k < 4; ++k) {
+                const int pixel = lane / 4 + k / 2 * 8, output = b.first_output + j * 8 + lane % 4 * 2 + k % 2;
+                const int column = b.columns.phase + b.columns.stuff * (b.first_column + pixel);
+                if (row >= b.rows.result || column >= b.columns.result || output >= g.results) continue;
+                const int channel = b.group * g.results + output;
+                const float offset = bias == nullptr ? 0 : widen(bias[channel]);
+                result[b.image * g.result.batch + channel * g.result.channel + at_pixel(g.result, row, column)] =
+                    narrow(sums[i][j][k] + offset);
+            }
+    }
+}

@@ -1,0 +1,91 @@
+// The adaptive kernel itself, and what is needed before it: smoothed centres, and divisors.
+
+#include "pac.cuh"
+
+// Smooths the guide at the centre of every output.
+//
+//   result[n, g, o] = sum over (a, b) of smooth[a, b] * guide[n, g, centre of o + (a, b) - size / 2]
+//
+// One thread an entry; each writes its own.
+extern "C" __global__ void pac_centre(
+    pac_window w, ADAPTIVE_PARAMETERS, const guide_scalar* smooth, int height, int width, accumulator* result)
+{
+    const adaptive_source a = ADAPTIVE_SOURCE;
+    const long long plane = static_cast<long long>(w.rows.output) * w.columns.output;
+    const long long count = plane * w.guides * w.batch;
+    for (long long at = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; at < count;
+         at += static_cast<long long>(gridDim.x) * blockDim.x) {
+        const int pixel = at % plane, image = at / plane / w.guides, channel = at / plane % w.guides;
+        const int row = pixel / w.columns.output, column = pixel % w.columns.output;
+        const int top = guide_place(w.rows, row, FILTER_HEIGHT / 2) - height / 2;
+        const int left = guide_place(w.columns, column, FILTER_WIDTH / 2) - width / 2;
+        const long long base = guide_base(a, image, channel);
+        accumulator sum = 0;
+        for (int i = 0; i < height; ++i)
+            for (int j = 0; j < width; ++j)
+                sum += widen_guide(smooth[i * width + j]) * guide_at(a, w, base, top + i, left + j);
+        result[at] = sum;
+    }
+}
+
+// Divisors of a restricted kernel, and the output mask.
+//
+//   NORMALIZED:  result[n, g, o] = sum of K over the taps that count
+//   otherwise:   result[n, 0, o] = taps that count / taps on real samples
+//
+// One thread an output and channel of K. `filled` is null without a mask.
+extern "C" __global__ void pac_divisor(pac_window w, ADAPTIVE_PARAMETERS, accumulator* result, bool* filled)
+{
+    const adaptive_source a = ADAPTIVE_SOURCE;
+    const long long plane = static_cast<long long>(w.rows.output) * w.columns.output;
+    const long long count = plane * a.layout.kernel_channels * w.batch;
+    for (long long at = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; at < count;
+         at += static_cast<long long>(gridDim.x) * blockDim.x) {
+        const int pixel = at % plane, image = at / plane / a.layout.kernel_channels;
+        const int channel = at / plane % a.layout.kernel_channels;
+        const int row = pixel / w.columns.output, column = pixel % w.columns.output;
+        int real = 0, left = 0;
+        accumulator sum = 0;
+        for (int i = 0; i < FILTER_HEIGHT; ++i)
+            for (int j = 0; j < FILTER_WIDTH; ++j) {
+                const place p = sample_place(w, row, column, i, j);
+                real += p.real;
+                if (!tap_counts(a, image, p)) continue;
+                ++left;
+#if defined(NORMALIZED)
+                sum += raw_kernel(a, channel, squared_distance(a, w, image, channel, row, column, i, j));
+#endif
+            }
+#if !defined(NORMALIZED)
+        sum = static_cast<accumulator>(left) / (real > 0 ? real : 1);
+#endif
+        result[at] = sum;
+        if (filled != nullptr && channel == 0) filled[image * plane + pixel] = left > 0;
+    }
+}
+
+// The adaptive kernel as a result. One thread an entry of the result, in the order of its memory.
+extern "C" __global__ void pac_kernel(pac_window w, ADAPTIVE_PARAMETERS, guide_scalar* result)
+{
+    const adaptive_source a = ADAPTIVE_SOURCE;
+    const long long plane = static_cast<long long>(w.rows.output) * w.columns.output;
+    const long long count = plane * filter_taps * a.layout.kernel_channels * w.batch;
+    for (long long at = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; at < count;
+         at += static_cast<long long>(gridDim.x) * blockDim.x) {
+#if defined(CHANNELS_LAST)
+        const int channel = at % a.layout.kernel_channels;
+        const int tap = at / a.layout.kernel_channels % filter_taps;
+        const long long rest = at / a.layout.kernel_channels / filter_taps;
+        const int pixel = rest % plane, image = rest / plane;
+#else
+        const int pixel = at % plane;
+        const long long rest = at / plane;
+        const int tap = rest % filter_taps, channel = rest / filter_taps % a.layout.kernel_channels;
+        const int image = rest / filter_taps / a.layout.kernel_channels;
+#endif
+        const int row = pixel / w.columns.output, column = pixel % w.columns.output;
+        const int i = tap / FILTER_WIDTH, j = tap % FILTER_WIDTH;
+        const place p = sample_place(w, row, column, i, j);
+        result[at] = narrow_guide(kernel_at(a, w, image, channel, row, column, i, j, p));
+    }
+}

@@ -1,0 +1,173 @@
+// Gradients of weights, as sums over all outputs in parts: each block sums a fixed share of the outputs, in a fixed
+// order, and writes its part; sums.cu then adds the parts up, in their order.
+//
+//   pac_weight         part[s, t, c, o] = sum over outputs p of share s of K[t, p] * input[c, p + t] * grad[o, p]
+//   pac_shared_weight  part[s, t]       = the same, summed over c = o
+//
+// What is shared out are the pairs of an output and the sample under one tap: outputs where stuff is 1, and samples
+// where it is above 1, so that no thread looks for pairs that are not there.
+
+#include "pac.cuh"
+
+struct weight_gradient {
+    image_strides input, grad;
+    int groups, inputs, outputs;        // channels of one group; all channels for the shared filter
+    int pair_rows, pair_columns;
+    int shares;
+    long long share;                    // pairs of one share, over all images
+};
+
+struct pair {
+    int image, row, column;             // of the output
+    place sample;
+};
+
+// Pair number `at` of a tap; its sample is not real where there is none.
+__device__ inline pair pair_at(const pac_window& w, const weight_gradient& g, long long at, int tap_row, int tap_column)
+{
+    pair found;
+    const int plane = g.pair_rows * g.pair_columns;
+    const int row = at % plane / g.pair_columns, column = at % g.pair_columns;
+    found.image = at / plane;
+    if (w.rows.stuff == 1 && w.columns.stuff == 1) {
+        found.row = row;
+        found.column = column;
+        found.sample = sample_place(w, row, column, tap_row, tap_column);
+    } else {
+        found.row = output_over(w.rows, row, tap_row);
+        found.column = output_over(w.columns, column, tap_column);
+        found.sample.row = row;
+        found.sample.column = column;
+        found.sample.real = found.row >= 0 && found.column >= 0;
+    }
+    return found;
+}
+
+#if defined(GROUPED)
+
+// A block takes one tap, CHANNELS x OUTPUTS weights of one group, and one share. It stages PAIRS pairs at a time:
+//
+//    scaled  CHANNELS | PAIRS |      K times the input        and adds their products to 4 x 4 weights a thread
+//    grads    OUTPUTS | PAIRS |
+#define THREADS ((CHANNELS / 4) * (OUTPUTS / 4))
+
+extern "C" __global__ void __launch_bounds__(THREADS) pac_weight(
+    pac_window w, ADAPTIVE_PARAMETERS, weight_gradient g,
+    const scalar* __restrict__ input, const scalar* __restrict__ grad, accumulator* __restrict__ part)
+{
+    const adaptive_source a = ADAPTIVE_SOURCE;
+    // One more column, so that threads that read down a column do not meet in one bank.
+    __shared__ accumulator scaled[CHANNELS][PAIRS + 1];
+    __shared__ accumulator grads[OUTPUTS][PAIRS + 1];
+    __shared__ accumulator kappa[PAIRS];
+    __shared__ pair pairs[PAIRS];
+    const int thread = threadIdx.x, mine_c = thread % (CHANNELS / 4) * 4, mine_o = thread / (CHANNELS / 4) * 4;
+    const int tap = blockIdx.x % filter_taps, tap_row = tap / FILTER_WIDTH, tap_column = tap % FILTER_WIDTH;
+    const int share = blockIdx.x / filter_taps;
+    const int channel_tiles = (g.inputs + CHANNELS - 1) / CHANNELS, output_tiles = (g.outputs + OUTPUTS - 1) / OUTPUTS;
+    const int first_channel = blockIdx.y % channel_tiles * CHANNELS;
+    const int first_output = blockIdx.y / channel_tiles % output_tiles * OUTPUTS;
+    const int group = blockIdx.y / channel_tiles / output_tiles;
+    const long long all = static_cast<long long>(w.batch) * g.pair_rows * g.pair_columns;
+    const long long begin = share * g.share, end = min(begin + g.share, all);
+
+    accumulator sums[4][4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+#pragma unroll
+        for (int j = 0; j < 4; ++j) sums[i][j] = 0;
+    for (long long first = begin; first < end; first += PAIRS) {
+        // Everyone is done with the former pairs.
+        __syncthreads();
+        for (int i = thread; i < PAIRS; i += THREADS) {
+            accumulator value = 0;
+            pair found;
+            found.sample.real = false;
+            if (first + i < end) found = pair_at(w, g, first + i, tap_row, tap_column);
+            if (found.sample.real && !tap_counts(a, found.image, found.sample)) found.sample.real = false;
+            if (found.sample.real)
+                value = kernel_at(
+                    a, w, found.image, 0, found.row, found.column, tap_row, tap_column, found.sample);
+            pairs[i] = found;
+            kappa[i] = value;
+        }
+        __syncthreads();
+        for (int at = thread; at < CHANNELS * PAIRS; at += THREADS) {
+            const int c = at / PAIRS, i = at % PAIRS;
+            const pair& found = pairs[i];
+            accumulator value = 0;
+            if (found.sample.real && first_channel + c < g.inputs)
+                value = kappa[i] * widen(input[
+                    found.image * g.input.batch
+                    + (static_cast<long long>(group) * g.inputs + first_channel + c) * g.input.channel
+                    + at_pixel(g.input, found.sample.row, found.sample.column)]);
+            scaled[c][i] = value;
+        }
+        for (int at = thread; at < OUTPUTS * PAIRS; at += THREADS) {
+            const int o = at / PAIRS, i = at % PAIRS;
+            const pair& found = pairs[i];
+            accumulator value = 0;
+            if (found.sample.real && first_output + o < g.outputs)
+                value = widen(grad[
+                    found.image * g.grad.batch
+                    + (static_cast<long long>(group) * g.outputs + first_output + o) * g.grad.channel
+                    + at_pixel(g.grad, found.row, found.column)]);
+            grads[o][i] = value;
+        }
+        __syncthreads();
+#pragma unroll 8
+        for (int k = 0; k < PAIRS; ++k)
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+                const accumulator sample = scaled[mine_c + i][k];
+#pragma unroll
+                for (int j = 0; j < 4; ++j) sums[i][j] += sample * grads[mine_o + j][k];
+            }
+    }
+    // part is (shares, groups, taps, inputs, outputs).
+    const long long base = ((static_cast<long long>(share) * g.groups + group) * filter_taps + tap) * g.inputs;
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+            const int c = first_channel + mine_c + i, o = first_output + mine_o + j;
+            if (c < g.inputs && o < g.outputs) part[(base + c) * g.outputs + o] = sums[i][j];
+        }
+}
+
+#else
+
+// A block takes one tap and one share; its threads take every THREADS-th pair, and add up by halves.
+extern "C" __global__ void __launch_bounds__(THREADS) pac_shared_weight(
+    pac_window w, ADAPTIVE_PARAMETERS, weight_gradient g,
+    const scalar* __restrict__ input, const scalar* __restrict__ grad, accumulator* __restrict__ part)
+{
+    const adaptive_source a = ADAPTIVE_SOURCE;
+    __shared__ accumulator sums[THREADS];
+    const int tap = blockIdx.x % filter_taps, tap_row = tap / FILTER_WIDTH, tap_column = tap % FILTER_WIDTH;
+    const int share = blockIdx.x / filter_taps;
+    const long long all = static_cast<long long>(w.batch) * g.pair_rows * g.pair_columns;
+    const long long begin = share * g.share, end = min(begin + g.share, all);
+    accumulator sum = 0;
+    for (long long at = begin + threadIdx.x; at < end; at += THREADS) {
+        const pair found = pair_at(w, g, at, tap_row, tap_column);
+        if (!found.sample.real || !tap_counts(a, found.image, found.sample)) continue;
+        accumulator product = 0;
+        for (int c = 0; c < g.inputs; ++c)
+            product += widen(input[
+                           found.image * g.input.batch + c * g.input.channel
+                           + at_pixel(g.input, found.sample.row, found.sample.column)])
+                * widen(grad[
+                    found.image * g.grad.batch + c * g.grad.channel + at_pixel(g.grad, found.row, found.column)]);
+        sum += product
+            * kernel_at(a, w, found.image, 0, found.row, found.column, tap_row, tap_column, found.sample);
+    }
+    sums[threadIdx.x] = sum;
+    for (int half = THREADS / 2; half > 0; half /= 2) {
+        __syncthreads();
+        if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
+    }
+    if (threadIdx.x == 0) part[static_cast<long long>(share) * filter_taps + tap] = sums[0];
+}
+
+#endif

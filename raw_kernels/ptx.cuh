@@ -1,0 +1,89 @@
+// Instructions that CUDA C++ has no name for: tensor-core products, and loads of their operands from shared memory.
+//
+// Headers for these come with the CUDA toolkit but not with pip's packages, so PTX it is, and here alone. The emulator
+// of the tests has functions of the same meaning.
+//
+// A matrix product m16n8k(K) multiplies 16 rows of A by 8 columns of B, K elements deep: 32 bytes of each row, so 16
+// halves or 8 floats of TF32. A lane holds, with g = lane / 4 and t = lane % 4, words of four bytes:
+//
+//   A  a[0] row g, word t       a[1] row g + 8, word t      a[2] row g, word t + 4     a[3] row g + 8, word t + 4
+//   B  b[0] column g, word t    b[1] column g, word t + 4
+//   D  d[0], d[1] row g, columns 2 t and 2 t + 1            d[2], d[3] row g + 8, the same columns
+
+#pragma once
+
+#include "scalars.cuh"
+
+// Eight rows of 16 bytes for each of four matrices: lane l gives the address of row l % 8 of matrix l / 8, and gets
+// word lane % 4 of row lane / 4 of each. In shared memory, aligned to 16 bytes.
+__device__ inline void load_matrices(unsigned (&to)[4], const void* row)
+{
+#ifdef CUDA_CPU_EMU
+    cuda_emulator::ldmatrix_x4(to, row);
+#else
+    const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(row));
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];\n"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(address)
+                 : "memory");
+#endif
+}
+
+#if defined(SCALAR_FLOAT16)
+
+__device__ inline void multiply_add(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1)
+{
+#ifdef CUDA_CPU_EMU
+    const unsigned b[2] = {b0, b1};
+    cuda_emulator::mma_m16n8k16_f16(d, a, b);
+#else
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+                 "{%0, %1, %2, %3};\n"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#endif
+}
+
+#elif defined(SCALAR_BFLOAT16)
+
+__device__ inline void multiply_add(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1)
+{
+#ifdef CUDA_CPU_EMU
+    const unsigned b[2] = {b0, b1};
+    cuda_emulator::mma_m16n8k16_bf16(d, a, b);
+#else
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+                 "{%0, %1, %2, %3};\n"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#endif
+}
+
+#elif defined(SCALAR_FLOAT32)
+
+// Operands are floats rounded to TF32.
+__device__ inline void multiply_add(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1)
+{
+#ifdef CUDA_CPU_EMU
+    const unsigned b[2] = {b0, b1};
+    cuda_emulator::mma_m16n8k8_tf32(d, a, b);
+#else
+    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+                 "{%0, %1, %2, %3};\n"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#endif
+}
+
+__device__ inline unsigned round_to_tf32(float value)
+{
+#ifdef CUDA_CPU_EMU
+    return cuda_emulator::cvt_rna_tf32(value);
+#else
+    unsigned bits;
+    asm("cvt.rna.tf32.f32 %0, %1;\n" : "=r"(bits) : "f"(value));
+    return bits;
+#endif
+}
+
+#endif

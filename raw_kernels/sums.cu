@@ -1,0 +1,59 @@
+// Sums whose order is fixed: parts that blocks left, sums over pixels for a bias, and accumulators as results.
+
+#include "scalars.cuh"
+
+const int most_axes = 6;
+
+// An array by its axes, innermost last; strides in elements.
+struct strided_result {
+    long long first;
+    int size[most_axes];
+    long long stride[most_axes];
+};
+
+// result[i] = sum over parts s of part[s, i], where i runs through six axes and the result lies by its own strides.
+//
+// `parts` may be 1: then accumulators are rounded into a result. One thread an entry of the result; the sum runs in
+// the order of the parts, in double precision, which costs nothing beside reading them.
+extern "C" __global__ void sum_parts(
+    const accumulator* __restrict__ part, int parts, long long part_stride, strided_result to, scalar* __restrict__ result)
+{
+    long long count = 1;
+    for (int axis = 0; axis < most_axes; ++axis) count *= to.size[axis];
+    for (long long at = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; at < count;
+         at += static_cast<long long>(gridDim.x) * blockDim.x) {
+        double sum = 0;
+        for (int s = 0; s < parts; ++s) sum += part[s * part_stride + at];
+        long long rest = at, target = to.first;
+        for (int axis = most_axes - 1; axis >= 0; --axis) {
+            target += rest % to.size[axis] * to.stride[axis];
+            rest /= to.size[axis];
+        }
+        result[target] = narrow(static_cast<accumulator>(sum));
+    }
+}
+
+struct image_batch {
+    long long batch, channel, row, column;
+    int images, channels, rows, columns;
+};
+
+// part[block, c] = sum over a block's share of the pixels of all images of array[n, c, y, x]. blockIdx.y is c.
+extern "C" __global__ void __launch_bounds__(THREADS) sum_pixels(
+    const scalar* __restrict__ array, image_batch of, accumulator* __restrict__ part)
+{
+    __shared__ accumulator sums[THREADS];
+    const long long plane = static_cast<long long>(of.rows) * of.columns, count = plane * of.images;
+    accumulator sum = 0;
+    for (long long at = static_cast<long long>(blockIdx.x) * THREADS + threadIdx.x; at < count;
+         at += static_cast<long long>(gridDim.x) * THREADS)
+        sum += widen(array[
+            at / plane * of.batch + blockIdx.y * of.channel + at % plane / of.columns * of.row
+            + at % of.columns * of.column]);
+    sums[threadIdx.x] = sum;
+    for (int half = THREADS / 2; half > 0; half /= 2) {
+        __syncthreads();
+        if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
+    }
+    if (threadIdx.x == 0) part[static_cast<long long>(blockIdx.x) * of.channels + blockIdx.y] = sums[0];
+}

@@ -1,0 +1,86 @@
+"""What a PAC call on a device has to give: the values, shapes, dtypes and fields of the float64 oracle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cuda_device import Device
+from fixed_cases import grad_output
+from oracles import pac_torch
+from strategies import FLOAT32, GRADIENTS, Case, in_memory
+from tolerances import assert_close
+
+# Each entry of these is one sum over every output and tap, whose terms cancel.
+PARAMETERS = ("inv_alpha", "inv_lambda", "smooth_kernel")
+
+
+def oracle(case: Case) -> pac_torch.Call:
+    return pac_torch.Call(case.operator, case.arrays, case.options)
+
+
+def forward(device: Device, case: Case) -> tuple[np.ndarray, np.ndarray | None]:
+    """Output and output mask, with the dtype of the input."""
+    result = case.call(device)
+    output, output_mask = result, None
+    if case.options.get("mask") is not None:
+        assert result._fields == ("output", "output_mask")
+        output, output_mask = result
+        assert output_mask.dtype == np.bool_
+    assert output.dtype == case.dtype
+    return output, output_mask
+
+
+def backward(device: Device, case: Case, grad: np.ndarray, **extra: Any) -> Any:
+    """The named tuple of gradients: those of the arrays that the call has, or of `needs`."""
+    got = case.backward(device, grad, **extra)
+    assert got._fields == GRADIENTS[case.operator]
+    for name in got._fields:
+        value, gradient = case.arrays.get(name), getattr(got, name)
+        if value is None or name not in extra.get("needs", got._fields):
+            assert gradient is None, name
+        else:
+            assert gradient.dtype == value.dtype, name
+            assert gradient.shape == value.shape, name
+    return got
+
+
+def check_forward(device: Device, case: Case, relative_to_terms: bool = False) -> np.ndarray:
+    """The output, after a comparison with the oracle's."""
+    call = oracle(case)
+    output, output_mask = forward(device, case)
+    if output_mask is not None:
+        np.testing.assert_array_equal(output_mask, call.filled())
+    magnitude = call.forward_magnitude() if relative_to_terms else None
+    assert_close(output, call.forward(), case.dtype, magnitude, repr(case))
+    return output
+
+
+def check_backward(
+    device: Device, case: Case, *, relative_to_terms: bool = False, memory: str = "contiguous", **extra: Any
+) -> Any:
+    """Gradients, after a comparison with the oracle's. `memory` is the form of the output's gradient."""
+    call = oracle(case)
+    grad = grad_output(case, call.forward().shape)
+    want, magnitude = call.backward(grad), call.backward_magnitude(grad)
+    got = backward(device, case, in_memory(grad, memory), **extra)
+    for name in case.present:
+        if getattr(got, name) is None:
+            continue
+        dtype = case.arrays[name].dtype
+        terms = magnitude[name] if relative_to_terms or (name in PARAMETERS and dtype == FLOAT32) else None
+        assert_close(getattr(got, name), want[name], dtype, terms, f"{name} of {case!r}")
+    return got
+
+
+def check(device: Device, case: Case, relative_to_terms: bool = False) -> None:
+    check_forward(device, case, relative_to_terms)
+    check_backward(device, case, relative_to_terms=relative_to_terms)
+
+
+def in_form(case: Case, memory: str) -> Case:
+    """The same call with every array in this form of memory."""
+    case = case.replace(**{k: in_memory(v, memory) for k, v in case.arrays.items() if v is not None})
+    case.options = {k: in_memory(v, memory) if isinstance(v, np.ndarray) else v for k, v in case.options.items()}
+    return case

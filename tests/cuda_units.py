@@ -1,0 +1,184 @@
+"""What the CUDA backend compiles for representative calls, recorded from the calls themselves.
+
+Kernels are not run: launches are noted and dropped. `python tests/cuda_units.py` prints what each kernel needs on each
+architecture (``PYTHONPATH=.:tests``).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+from unittest import mock
+
+import cupy
+import numpy as np
+
+import cuda_device
+from arrayops._backends.cuda import module
+from emulator import nvrtc
+from fixed_cases import build, named
+from oracles import pac_torch
+from strategies import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, Case
+
+REGISTERS_OF_A_MULTIPROCESSOR = 65536
+STATIC_SHARED_BYTES = 48 << 10
+
+
+class Function:
+    """Takes launches, and runs nothing."""
+
+    def __init__(self) -> None:
+        self.max_dynamic_shared_size_bytes = STATIC_SHARED_BYTES
+        self.threads = self.dynamic_shared = 0
+
+    def __call__(self, grid: Any, block: Any, arguments: Any, *, shared_mem: int = 0) -> None:
+        self.threads = max(self.threads, block[0] * block[1] * block[2])
+        self.dynamic_shared = max(self.dynamic_shared, shared_mem)
+
+
+class Module:
+    """In the place of `cupy.RawModule`."""
+
+    def __init__(self, **_: Any) -> None:
+        self.functions: dict[str, Function] = {}
+
+    def get_function(self, name: str) -> Function:
+        return self.functions.setdefault(name, Function())
+
+
+@contextmanager
+def nothing_launched(compute_capability: int = 80) -> Iterator[cuda_device.Device]:
+    """An emulated device on which kernels are neither compiled nor run."""
+    with cuda_device.emulated(compute_capability) as device, mock.patch.object(cupy, "RawModule", Module):
+        yield device
+
+
+class Use(NamedTuple):
+    """Of one kernel: threads of its largest block, and bytes of dynamic shared memory."""
+
+    threads: int
+    dynamic_shared: int
+
+
+class Unit(NamedTuple):
+    """A file with its macros, and what launches ask of the kernels that they use."""
+
+    file: str
+    defines: module.Pairs
+    uses: dict[str, Use]
+
+    def __str__(self) -> str:
+        macros = "-".join(name if value == "" else f"{name}={value}" for name, value in self.defines)
+        return f"{self.file}-{macros}"
+
+
+def recorded() -> list[Unit]:
+    """The units that were asked for since `nothing_launched` was entered."""
+    units: dict[tuple[str, module.Pairs], dict[str, Use]] = {}
+    for kernel in module._loaded.kernels.values():
+        file, name, defines = kernel.identity
+        function: Any = kernel.call
+        uses = units.setdefault((file, tuple(sorted(defines, key=lambda pair: pair[0]))), {})
+        uses[name] = Use(function.threads, function.dynamic_shared)
+    return [Unit(file, defines, uses) for (file, defines), uses in sorted(units.items(), key=str)]
+
+
+def run(device: cuda_device.Device, case: Case, *needs: str) -> None:
+    """Forward and backward; with `needs`, backward for those alone."""
+    case.call(device)
+    shape = pac_torch.Call(case.operator, case.arrays, case.options).forward().shape
+    case.backward(device, np.zeros(shape, case.dtype), **({"needs": needs} if needs else {}))
+
+
+def _convolution(channels: int, filter_size: int, **options: Any) -> Case:
+    sizes = {"size": (12, 13), "channels": channels, "outputs": channels, "kernel_size": (filter_size, filter_size)}
+    return build("pac_conv2d", **{**sizes, **options})
+
+
+def contractions(dtype: Any) -> list[Case]:
+    """The sizes that matter most, gaussian kernel."""
+    return [_convolution(channels, size, dtype=dtype) for channels, size in ((16, 3), (32, 5), (64, 5))]
+
+
+def options(dtype: Any) -> list[Case]:
+    """Every kernel, and every option that a kernel is compiled for."""
+    everything = "mask normalize inv smooth"
+    return [
+        _convolution(32, 5, dtype=dtype, groups=2, layout="NHWC"),
+        _convolution(6, 3, dtype=dtype, dilation=150, padding=150),
+        named("pac_conv2d", "asymmetric", dtype=dtype),
+        named("pac_conv2d", everything, dtype=dtype, channels=32, outputs=32),
+        named("pac_conv2d", "kernel", dtype=dtype),
+        named("pac_conv2d", "shared", dtype=dtype),
+        named("pac_conv_transpose2d", "mask", dtype=dtype, stride=2, channels=32, outputs=32, kernel_size=(5, 5)),
+        named("pac_conv_transpose2d", "normalize", dtype=dtype, stride=2, layout="NHWC"),
+        named("pac_kernel2d", everything, dtype=dtype, layout="NHWC", masked=True),
+        named("pac_kernel2d", "channel_wise inv normalize", dtype=dtype),
+        named("pac_pool2d", "gaussian", dtype=dtype),
+        named("pac_pool2d", "channel_wise inv normalize", dtype=dtype),
+        named("pac_pool2d", "mask", dtype=dtype),
+    ]
+
+
+def _strided_bias(dtype: Any) -> Case:
+    case = _convolution(16, 3, dtype=dtype)
+    return case.replace(bias=np.ones(32, dtype)[::2])
+
+
+HALVES = (FLOAT16, BFLOAT16)
+ARCHITECTURES = nvrtc.ARCHITECTURES
+
+
+def representative(architecture: int) -> list[Case]:
+    """Calls whose units are compiled for an architecture: float32 has all, others where they differ."""
+    calls = [*contractions(FLOAT32), *options(FLOAT32), _strided_bias(FLOAT32)]
+    if architecture == 75:
+        return [*calls, *contractions(FLOAT16)]
+    calls += [case for dtype in HALVES for case in contractions(dtype)]
+    if architecture == 80:
+        calls += [*contractions(FLOAT64), *options(FLOAT64), _convolution(32, 5, dtype=FLOAT16, guide_dtype=FLOAT32)]
+    if architecture == 90:
+        calls += [*contractions(FLOAT64)[:1], *options(FLOAT16)]
+    return calls
+
+
+def units(architecture: int) -> list[Unit]:
+    """What representative calls compile on an architecture."""
+    with nothing_launched(architecture) as device:
+        for case in representative(architecture):
+            run(device, case)
+        return recorded()
+
+
+def registers_allowed(threads: int) -> int:
+    """Registers of a thread with which a block of so many still starts. They are given out by eights."""
+    return min(255, REGISTERS_OF_A_MULTIPROCESSOR // max(threads, 1) // 8 * 8)
+
+
+def compiled(unit: Unit, architecture: int) -> nvrtc.Compiled:
+    return nvrtc.compile_text(module.text(unit.file, unit.defines), architecture, name=unit.file)
+
+
+def main() -> int:
+    """Print a table of all kernels that representative calls launch."""
+    print("| kernel | macros | sm | threads | registers | spill | static shared | dynamic shared |")
+    print("|---|---|---|---|---|---|---|---|")
+    jobs = [(unit, architecture) for architecture in ARCHITECTURES for unit in units(architecture)]
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda job: compiled(*job), jobs))
+    for (unit, architecture), result in zip(jobs, found, strict=True):
+        macros = " ".join(name if value == "" else f"{name}={value}" for name, value in unit.defines)
+        for name, use in sorted(unit.uses.items()):
+            needed = result.kernels[name]
+            print(
+                f"| {name} | {macros} | {architecture} | {use.threads} | {needed.registers} | {needed.spill} "
+                f"| {needed.shared} | {use.dynamic_shared} |"
+            )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
