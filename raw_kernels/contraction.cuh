@@ -89,18 +89,32 @@ __device__ inline int packed_tap(const contraction_block& b, int tap)
         + true_tap(b.columns, FILTER_WIDTH, tap % b.columns.taps);
 }
 
-// First element of a channel of the block's image and group in the source.
-__device__ inline long long source_base(const contraction_block& b, const contraction& g, int channel)
-{
-    return b.image * g.source.batch + (static_cast<long long>(b.group) * g.sources + channel) * g.source.channel;
-}
+// A place of the stage: where its first channel lies in the source, and whether there is one. Samples that the mask
+// hides count as none, so that NaN may stand there.
+struct staged_place {
+    const scalar* first;
+    bool real;
+};
 
-// Sample of the source for the stage; 0 outside and beyond the channels.
-__device__ inline accumulator staged_source(
+__device__ inline staged_place find_place(
     const scalar* source, const adaptive_source& a, const contraction_block& b, const contraction& g,
     int channel, int row, int column)
 {
-    return source_at(
-        source, a, b.image, source_base(b, g, channel), g.source, row, column,
-        channel < g.sources && inside(row, b.rows.source) && inside(column, b.columns.source));
+    staged_place p;
+    p.real = inside(row, b.rows.source) && inside(column, b.columns.source);
+    // Pointers are made for real places alone.
+    p.first = source;
+    if (!p.real) return p;
+#if defined(MASKED) && !defined(BACKWARD)
+    p.real = a.mask[b.image * a.layout.mask.batch + at_pixel(a.layout.mask, row, column)];
+#endif
+    p.first += b.image * g.source.batch + (static_cast<long long>(b.group) * g.sources + channel) * g.source.channel
+        + at_pixel(g.source, row, column);
+    return p;
+}
+
+// Channel `channel` of those left, from the first on; 0 beyond.
+__device__ inline accumulator staged_sample(const staged_place& p, const contraction& g, int channel, int left)
+{
+    return p.real && channel < left ? widen(p.first[channel * g.source.channel]) : accumulator(0);
 }

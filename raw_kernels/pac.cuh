@@ -143,11 +143,16 @@ __device__ inline int guide_place(const window_axis& axis, int output, int tap)
     return output * axis.guide_step + tap * axis.dilation - axis.guide_before;
 }
 
+__device__ inline bool guide_inside(const pac_window& w, int row, int column)
+{
+    return row >= 0 && column >= 0 && row < w.rows.guide && column < w.columns.guide;
+}
+
 // The guide of one image and channel; 0 outside.
 __device__ inline accumulator guide_at(
     const adaptive_source& a, const pac_window& w, long long channel_base, int row, int column)
 {
-    if (row < 0 || column < 0 || row >= w.rows.guide || column >= w.columns.guide) return 0;
+    if (!guide_inside(w, row, column)) return 0;
     return widen_guide(a.guide[channel_base + at_pixel(a.layout.guide, row, column)]);
 }
 
@@ -230,21 +235,28 @@ __device__ inline accumulator squared_distance(
     const accumulator difference = difference_at(a, w, image, channel, row, column, tap_row, tap_column);
     return difference * difference;
 #else
-    const int guide_row = guide_place(w.rows, row, tap_row), guide_column = guide_place(w.columns, column, tap_column);
+    // Where the tap and the centre lie is the same for all channels.
+    const guide_scalar* const base = a.guide + guide_base(a, image, 0);
+    const int tap_at_row = guide_place(w.rows, row, tap_row), tap_at_column = guide_place(w.columns, column, tap_column);
+    const bool tap_inside = guide_inside(w, tap_at_row, tap_at_column);
+    const guide_scalar* tap = base + at_pixel(a.layout.guide, tap_at_row, tap_at_column);
+#if defined(SMOOTHED)
+    const long long step = static_cast<long long>(w.rows.output) * w.columns.output;
+    const accumulator* centre = a.centre + output_number(w, image, w.guides, 0, row, column);
+#else
     const int centre_row = guide_place(w.rows, row, FILTER_HEIGHT / 2);
     const int centre_column = guide_place(w.columns, column, FILTER_WIDTH / 2);
-    accumulator sum = 0;
-    long long base = guide_base(a, image, 0);
-#if defined(SMOOTHED)
-    const long long plane = static_cast<long long>(w.rows.output) * w.columns.output;
-    const accumulator* centre = a.centre + output_number(w, image, w.guides, 0, row, column);
+    const bool centre_inside = guide_inside(w, centre_row, centre_column);
+    const long long step = a.layout.guide.channel;
+    const guide_scalar* centre = base + at_pixel(a.layout.guide, centre_row, centre_column);
 #endif
-    for (int g = 0; g < w.guides; ++g, base += a.layout.guide.channel) {
-        accumulator difference = guide_at(a, w, base, guide_row, guide_column);
+    accumulator sum = 0;
+    for (int g = 0; g < w.guides; ++g, tap += a.layout.guide.channel, centre += step) {
+        accumulator difference = tap_inside ? widen_guide(*tap) : accumulator(0);
 #if defined(SMOOTHED)
-        difference -= centre[g * plane];
+        difference -= *centre;
 #else
-        difference -= guide_at(a, w, base, centre_row, centre_column);
+        difference -= centre_inside ? widen_guide(*centre) : accumulator(0);
 #endif
 #if defined(ASYMMETRIC)
         difference = difference < 0 ? accumulator(0) : difference;

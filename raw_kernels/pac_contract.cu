@@ -45,26 +45,28 @@ extern "C" __global__ void __launch_bounds__(THREADS) pac_contract(
         for (int first_channel = 0; first_channel < g.sources; first_channel += CHANNELS) {
             if (first_channel > 0) __syncthreads();
 #if !defined(DIRECT)
-            for (int at = thread; at < CHANNELS * stage_size; at += THREADS) {
-#if defined(CHANNELS_LAST)
-                const int channel = at % CHANNELS, place = at / CHANNELS;
-#else
-                const int channel = at / stage_size, place = at % stage_size;
-#endif
-                staged[channel * stage_size + place] = staged_source(
-                    source, a, b, g, first_channel + channel, b.top + place / g.stage_pitch,
-                    b.left + place % g.stage_pitch);
+            for (int place = thread; place < stage_size; place += THREADS) {
+                const staged_place from = find_place(
+                    source, a, b, g, first_channel, b.top + place / g.stage_pitch, b.left + place % g.stage_pitch);
+#pragma unroll
+                for (int c = 0; c < CHANNELS; ++c)
+                    staged[c * stage_size + place] = staged_sample(from, g, c, g.sources - first_channel);
             }
 #endif
             for (int first = 0; first < chunk_taps; first += WEIGHT_TAPS) {
                 const int weight_taps = min(WEIGHT_TAPS, chunk_taps - first);
                 if (first > 0) __syncthreads();
-                for (int at = thread; at < weight_taps * CHANNELS * OUTPUT_TILE; at += THREADS) {
+                // Four neighbours at a time; rows of packed weights are a multiple of eight long.
+                for (int at = thread * 4; at < weight_taps * CHANNELS * OUTPUT_TILE; at += THREADS * 4) {
                     const int output = at % OUTPUT_TILE, channel = at / OUTPUT_TILE % CHANNELS;
                     const int tap = packed_tap(b, first_tap + first + at / (OUTPUT_TILE * CHANNELS));
-                    weights[at] = widen(packed[
-                        ((static_cast<long long>(b.group) * filter_taps + tap) * g.padded_sources + first_channel
-                         + channel) * g.padded_results + b.first_output + output]);
+                    const scalar* const from = packed
+                        + ((static_cast<long long>(b.group) * filter_taps + tap) * g.padded_sources + first_channel
+                           + channel) * g.padded_results + b.first_output + output;
+                    scalar four[4];
+                    read_four(four, from);
+#pragma unroll
+                    for (int i = 0; i < 4; ++i) weights[at + i] = widen(four[i]);
                 }
                 __syncthreads();
                 for (int v = 0; v < weight_taps; ++v) {
@@ -76,6 +78,14 @@ extern "C" __global__ void __launch_bounds__(THREADS) pac_contract(
 #if !defined(DIRECT)
                     const accumulator* samples = staged + from_row * g.stage_pitch + from_column;
 #endif
+#if defined(DIRECT)
+                    staged_place from[THREAD_PIXELS];
+#pragma unroll
+                    for (int i = 0; i < THREAD_PIXELS; ++i)
+                        from[i] = find_place(
+                            source, a, b, g, first_channel, b.top + from_row,
+                            b.left + from_column + i * b.columns.step);
+#endif
                     const accumulator* factors = weights + v * CHANNELS * OUTPUT_TILE + output_group * THREAD_OUTPUTS;
 #pragma unroll
                     for (int c = 0; c < CHANNELS; ++c) {
@@ -84,10 +94,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) pac_contract(
 #pragma unroll
                         for (int i = 0; i < THREAD_PIXELS; ++i) {
 #if defined(DIRECT)
-                            const accumulator sample = scales[i]
-                                * staged_source(
-                                    source, a, b, g, first_channel + c, b.top + from_row,
-                                    b.left + from_column + i * b.columns.step);
+                            const accumulator sample =
+                                scales[i] * staged_sample(from[i], g, c, g.sources - first_channel);
 #else
                             const accumulator sample = scales[i] * samples[c * stage_size + i * b.columns.step];
 #endif

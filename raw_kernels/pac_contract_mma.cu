@@ -11,7 +11,8 @@
 //
 //      row   [ step 0: 32 bytes | step 1: 32 bytes | 16 bytes unused ]
 //
-// TILE_COLUMNS is 16: the pixels of one tile of the product are one row of the block's tile.
+// TILE_COLUMNS is 16: the pixels of one tile of the product are one row of the block's tile. Weights come packed with
+// sources last, float32 ones rounded to TF32. With ALIGNED, sources are read in vectors of 16 bytes.
 
 #include "contraction.cuh"
 #include "ptx.cuh"
@@ -22,6 +23,13 @@
 #define WARPS (TILE_ROWS / PIXEL_TILES)
 #define THREADS (32 * WARPS)
 #define RESULT_TILES (OUTPUT_TILE / 8)
+#define VECTOR (ELEMENTS / 2)
+
+union vector_of_scalars {
+    uint4 words;
+    scalar each[VECTOR];
+    __device__ vector_of_scalars() {}
+};
 
 // K twice, to scale two halves of a word at once; or as it is.
 __device__ inline unsigned pack_kernel(accumulator value)
@@ -56,15 +64,6 @@ __device__ inline unsigned scale_word(unsigned word, unsigned kernel)
     return x.word;
 #else
     return round_to_tf32(__uint_as_float(word) * __uint_as_float(kernel));
-#endif
-}
-
-__device__ inline scalar weight_operand(scalar weight)
-{
-#if defined(SCALAR_FLOAT32)
-    return __uint_as_float(round_to_tf32(weight));
-#else
-    return weight;
 #endif
 }
 
@@ -104,26 +103,38 @@ extern "C" __global__ void __launch_bounds__(THREADS) pac_contract_mma(
             kappa[at] = pack_kernel(tile_kernel(a, w, b, first_tap + at / TILE, at % TILE));
         for (int first_channel = 0; first_channel < g.padded_sources; first_channel += CHANNELS) {
             if (first_channel > 0) __syncthreads();
-            for (int at = thread; at < CHANNELS * stage_size; at += THREADS) {
-#if defined(CHANNELS_LAST)
-                const int channel = at % CHANNELS, place = at / CHANNELS;
+            for (int place = thread; place < stage_size; place += THREADS) {
+                const staged_place from = find_place(
+                    source, a, b, g, first_channel, b.top + place / g.stage_pitch, b.left + place % g.stage_pitch);
+                uint4* const to = reinterpret_cast<uint4*>(staged + place * ROW);
+#pragma unroll
+                for (int part = 0; part < CHANNELS / VECTOR; ++part) {
+                    vector_of_scalars values;
+#if defined(ALIGNED)
+                    // The channels of a place lie side by side, whole vectors of them.
+                    values.words = make_uint4(0, 0, 0, 0);
+                    if (from.real && first_channel + part * VECTOR < g.sources)
+                        values.words = *reinterpret_cast<const uint4*>(from.first + part * VECTOR);
 #else
-                const int channel = at / stage_size, place = at % stage_size;
+#pragma unroll
+                    for (int i = 0; i < VECTOR; ++i)
+                        // The accumulator holds every value of a scalar, so that this rounds nothing.
+                        values.each[i] =
+                            narrow(staged_sample(from, g, part * VECTOR + i, g.sources - first_channel));
 #endif
-                // The accumulator holds every value of a scalar, so that this rounds nothing.
-                staged[place * ROW + channel] = narrow(staged_source(
-                    source, a, b, g, first_channel + channel, b.top + place / g.stage_pitch,
-                    b.left + place % g.stage_pitch));
+                    to[part] = values.words;
+                }
             }
             for (int first = 0; first < chunk_taps; first += WEIGHT_TAPS) {
                 const int weight_taps = min(WEIGHT_TAPS, chunk_taps - first);
                 if (first > 0) __syncthreads();
-                for (int at = thread; at < weight_taps * OUTPUT_TILE * CHANNELS; at += THREADS) {
-                    const int channel = at % CHANNELS, row = at / CHANNELS;
+                for (int at = thread; at < weight_taps * OUTPUT_TILE * (CHANNELS / VECTOR); at += THREADS) {
+                    const int part = at % (CHANNELS / VECTOR), row = at / (CHANNELS / VECTOR);
                     const int tap = packed_tap(b, first_tap + first + row / OUTPUT_TILE);
-                    weights[row * ROW + channel] = weight_operand(packed[
-                        ((static_cast<long long>(b.group) * filter_taps + tap) * g.padded_results + b.first_output
-                         + row % OUTPUT_TILE) * g.padded_sources + first_channel + channel]);
+                    const scalar* const from = packed
+                        + ((static_cast<long long>(b.group) * filter_taps + tap) * g.padded_results + b.first_output
+                           + row % OUTPUT_TILE) * g.padded_sources + first_channel;
+                    reinterpret_cast<uint4*>(weights + row * ROW)[part] = reinterpret_cast<const uint4*>(from)[part];
                 }
                 __syncthreads();
                 for (int v = 0; v < weight_taps; ++v) {

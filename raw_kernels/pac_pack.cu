@@ -3,9 +3,12 @@
 //   otherwise      packed (groups, taps, padded sources, padded results)
 //   SOURCES_LAST   packed (groups, taps, padded results, padded sources)
 //
+// With TO_TF32, float32 weights are rounded as tensor cores read them.
+//
 // Blocks of the contraction then read weights in rows, whatever the layout of the weight. One thread an entry.
 
 #include "pac.cuh"
+#include "ptx.cuh"
 
 struct packing {
     weight_strides weight;
@@ -29,6 +32,10 @@ extern "C" __global__ void pac_pack(packing g, const scalar* __restrict__ weight
         accumulator value = 0;
         if (source < g.sources && result < g.results)
             value = weight_at(weight, g.weight, group, result, source, tap / FILTER_WIDTH, tap % FILTER_WIDTH);
+#if defined(TO_TF32)
+        packed[at] = __uint_as_float(round_to_tf32(value));
+#else
         packed[at] = narrow(value);
+#endif
     }
 }

@@ -34,6 +34,7 @@ DEFAULT_SHARED_BYTES = 48 << 10
 MMA_CAPABILITY = 80
 MMA_TILE = (16, 16)
 MMA_OUTPUTS = (16, 32, 64)
+VECTOR_BYTES = 16
 MMA_STEP_BYTES = 32
 """Bytes of a row that one step of a product takes."""
 MMA_PIXEL_TILES = 2
@@ -58,10 +59,11 @@ class Launch:
 def contract(call: PacCall, source: Any, bias: Any, result: Any, backward: bool = False) -> None:
     """Write the sums over taps and channels of ``source`` to ``result``."""
     made = call.plan
-    key = view(source) if backward else "forward"
+    aligned = source.data.ptr % VECTOR_BYTES == 0
+    key = aligned, view(source) if backward else "forward"
     how: Launch | None = made.launches.get(key)
     if how is None:
-        how = made.launches[key] = _launch(made, view(source), result.shape, backward)
+        how = made.launches[key] = _launch(made, view(source), aligned, result.shape, backward)
     packed = memory.empty((how.packed_size,), result.dtype)
     launch(how.pack, how.packing_grid, (THREADS, 1, 1), (how.packing, call.weight, packed))
     arguments = (*call.arguments, how.geometry, source, packed, bias, result)
@@ -102,7 +104,7 @@ class _Shape:
         return down, across
 
 
-def _launch(made: Plan, source: View, result_shape: tuple[int, ...], backward: bool) -> Launch:
+def _launch(made: Plan, source: View, aligned: bool, result_shape: tuple[int, ...], backward: bool) -> Launch:
     weight = made.views.weight
     assert weight is not None
     shape = _Shape(made, weight, backward)
@@ -114,8 +116,13 @@ def _launch(made: Plan, source: View, result_shape: tuple[int, ...], backward: b
     source_strides = structures.image_strides(source.strides, layout)
     if backward:
         defines += (("BACKWARD", ""),)
-    if source_strides[1] == 1 and channels > 1:
-        defines += (("CHANNELS_LAST", ""),)
+    if sources_last and aligned and _in_vectors(shape, source_strides, source.dtype.itemsize):
+        defines += (("ALIGNED", ""),)
+    packing_defines: Pairs = ()
+    if sources_last:
+        packing_defines += (("SOURCES_LAST", ""),)
+        if made.dtype.itemsize == 4:
+            packing_defines += (("TO_TF32", ""),)
     down, across = shape.tiles(tile)
     stage_rows, stage_pitch = shape.stage(tile)
     padded_sources = -(-shape.sources // channels) * channels
@@ -147,11 +154,18 @@ def _launch(made: Plan, source: View, result_shape: tuple[int, ...], backward: b
             stage_pitch=stage_pitch,
             **counts,
         ),
-        pack=made.kernel("pac_pack.cu", "pac_pack", *((("SOURCES_LAST", ""),) if sources_last else ())),
+        pack=made.kernel("pac_pack.cu", "pac_pack", *packing_defines),
         packed_size=packed_size,
         packing_grid=(made.blocks(packed_size), 1, 1),
         packing=struct(structures.PACKING, weight=weight_strides(weight, p, backward), **counts),
     )
+
+
+def _in_vectors(shape: _Shape, strides: tuple[int, int, int, int], itemsize: int) -> bool:
+    """Whether the channels of every place and group are whole vectors, each aligned as the first."""
+    length = VECTOR_BYTES // itemsize
+    batch, channel, row, column = strides
+    return channel == 1 and all(step % length == 0 for step in (batch, row, column, shape.sources))
 
 
 # File and symbol, tile, output tile, channels staged at once, threads, shared memory, macros, and whether the packed
