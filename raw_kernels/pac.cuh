@@ -33,7 +33,7 @@ __device__ inline accumulator widen_guide(guide_scalar value) { return widen(val
 __device__ inline guide_scalar narrow_guide(accumulator value) { return narrow(value); }
 #endif
 
-const int filter_taps = FILTER_HEIGHT * FILTER_WIDTH;
+#define FILTER_TAPS (FILTER_HEIGHT * FILTER_WIDTH)
 
 struct window_axis {
     int input, output, guide;

@@ -22,7 +22,7 @@ struct channelwise {
 };
 
 // Reads the block's image and phase, and this thread's place. Threads along y take every blockDim.y-th channel.
-extern "C" __global__ void __launch_bounds__(PIXELS * CHANNEL_THREADS) pac_channelwise(
+extern "C" __global__ void __launch_bounds__(PIXELS * CHANNEL_THREADS, 3) pac_channelwise(
     pac_window w, ADAPTIVE_PARAMETERS, channelwise g,
     const scalar* __restrict__ source, const scalar* __restrict__ filter, const scalar* __restrict__ bias,
     scalar* __restrict__ result)

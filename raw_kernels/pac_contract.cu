@@ -21,8 +21,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) pac_contract(
     extern __shared__ __align__(16) unsigned char shared[];
     accumulator* const kappa = reinterpret_cast<accumulator*>(shared);            // [TAP_CHUNK][TILE]
     accumulator* const weights = kappa + TAP_CHUNK * TILE;                        // [WEIGHT_TAPS][CHANNELS][OUTPUT_TILE]
+#if !defined(DIRECT)
     accumulator* const staged = weights + WEIGHT_TAPS * CHANNELS * OUTPUT_TILE;   // [CHANNELS][stage_rows][stage_pitch]
     const int stage_size = g.stage_rows * g.stage_pitch;
+#endif
 
     const int thread = threadIdx.x;
     const int pixel_group = thread % PIXEL_GROUPS, output_group = thread / PIXEL_GROUPS;
@@ -61,7 +63,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) pac_contract(
                     const int output = at % OUTPUT_TILE, channel = at / OUTPUT_TILE % CHANNELS;
                     const int tap = packed_tap(b, first_tap + first + at / (OUTPUT_TILE * CHANNELS));
                     const scalar* const from = packed
-                        + ((static_cast<long long>(b.group) * filter_taps + tap) * g.padded_sources + first_channel
+                        + ((static_cast<long long>(b.group) * FILTER_TAPS + tap) * g.padded_sources + first_channel
                            + channel) * g.padded_results + b.first_output + output;
                     scalar four[4];
                     read_four(four, from);
@@ -75,34 +77,35 @@ extern "C" __global__ void __launch_bounds__(THREADS) pac_contract(
                     read_vector(scales, kappa + (first + v) * TILE + my_row * TILE_COLUMNS + my_column);
                     const int from_row = my_row * b.rows.step + tap / b.columns.taps * b.rows.shift_step;
                     const int from_column = my_column * b.columns.step + tap % b.columns.taps * b.columns.shift_step;
-#if !defined(DIRECT)
-                    const accumulator* samples = staged + from_row * g.stage_pitch + from_column;
-#endif
-#if defined(DIRECT)
-                    staged_place from[THREAD_PIXELS];
-#pragma unroll
-                    for (int i = 0; i < THREAD_PIXELS; ++i)
-                        from[i] = find_place(
-                            source, a, b, g, first_channel, b.top + from_row,
-                            b.left + from_column + i * b.columns.step);
-#endif
                     const accumulator* factors = weights + v * CHANNELS * OUTPUT_TILE + output_group * THREAD_OUTPUTS;
+#if defined(DIRECT)
+#pragma unroll
+                    for (int i = 0; i < THREAD_PIXELS; ++i) {
+                        const staged_place from = find_place(
+                            source, a, b, g, first_channel, b.top + from_row, b.left + from_column + i * b.columns.step);
+                        for (int c = 0; c < CHANNELS; ++c) {
+                            accumulator factor[THREAD_OUTPUTS];
+                            read_vector(factor, factors + c * OUTPUT_TILE);
+                            const accumulator sample =
+                                scales[i] * staged_sample(from, g, c, g.sources - first_channel);
+#pragma unroll
+                            for (int j = 0; j < THREAD_OUTPUTS; ++j) sums[i][j] += sample * factor[j];
+                        }
+                    }
+#else
+                    const accumulator* samples = staged + from_row * g.stage_pitch + from_column;
 #pragma unroll
                     for (int c = 0; c < CHANNELS; ++c) {
                         accumulator factor[THREAD_OUTPUTS];
                         read_vector(factor, factors + c * OUTPUT_TILE);
 #pragma unroll
                         for (int i = 0; i < THREAD_PIXELS; ++i) {
-#if defined(DIRECT)
-                            const accumulator sample =
-                                scales[i] * staged_sample(from[i], g, c, g.sources - first_channel);
-#else
                             const accumulator sample = scales[i] * samples[c * stage_size + i * b.columns.step];
-#endif
 #pragma unroll
                             for (int j = 0; j < THREAD_OUTPUTS; ++j) sums[i][j] += sample * factor[j];
                         }
                     }
+#endif
                 }
             }
         }

@@ -11,6 +11,8 @@
 //
 //      row   [ step 0: 32 bytes | step 1: 32 bytes | 16 bytes unused ]
 //
+// Two blocks share a multiprocessor, so that one multiplies while the other stages: 128 registers a thread.
+//
 // TILE_COLUMNS is 16: the pixels of one tile of the product are one row of the block's tile. Weights come packed with
 // sources last, float32 ones rounded to TF32. With ALIGNED, sources are read in vectors of 16 bytes.
 
@@ -67,7 +69,7 @@ __device__ inline unsigned scale_word(unsigned word, unsigned kernel)
 #endif
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) pac_contract_mma(
+extern "C" __global__ void __launch_bounds__(THREADS, 2) pac_contract_mma(
     pac_window w, ADAPTIVE_PARAMETERS, contraction g,
     const scalar* __restrict__ source, const scalar* __restrict__ packed, const scalar* __restrict__ bias,
     scalar* __restrict__ result)
@@ -132,7 +134,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) pac_contract_mma(
                     const int part = at % (CHANNELS / VECTOR), row = at / (CHANNELS / VECTOR);
                     const int tap = packed_tap(b, first_tap + first + row / OUTPUT_TILE);
                     const scalar* const from = packed
-                        + ((static_cast<long long>(b.group) * filter_taps + tap) * g.padded_results + b.first_output
+                        + ((static_cast<long long>(b.group) * FILTER_TAPS + tap) * g.padded_results + b.first_output
                            + row % OUTPUT_TILE) * g.padded_sources + first_channel;
                     reinterpret_cast<uint4*>(weights + row * ROW)[part] = reinterpret_cast<const uint4*>(from)[part];
                 }

@@ -26,7 +26,7 @@ __device__ inline void block_sum(accumulator value, accumulator* sums, accumulat
 
 // One thread an output of the band and channel of K; threads of a block share the channel, blockIdx.y.
 // `option_parts` is (blocks of all bands, 2, channels of K), this band's from `first_part` on; null where not wanted.
-extern "C" __global__ void __launch_bounds__(THREADS) pac_distance(
+extern "C" __global__ void __launch_bounds__(THREADS, 4) pac_distance(
     pac_window w, ADAPTIVE_PARAMETERS, band b, accumulator* __restrict__ moment, accumulator* __restrict__ option_parts,
     int first_part)
 {
@@ -42,14 +42,14 @@ extern "C" __global__ void __launch_bounds__(THREADS) pac_distance(
         accumulator projection = 0;
 #if defined(NORMALIZED)
         // d(E_t / S) = dE_t / S - E_t dS / S^2, and the second term is the same sum for every tap.
-        for (int t = 0; t < filter_taps; ++t) {
+        for (int t = 0; t < FILTER_TAPS; ++t) {
             const place p = sample_place(w, row, column, t / FILTER_WIDTH, t % FILTER_WIDTH);
             if (tap_counts(a, image, p))
                 projection += mine[t * pixels]
                     * kernel_at(a, w, image, channel, row, column, t / FILTER_WIDTH, t % FILTER_WIDTH, p);
         }
 #endif
-        for (int t = 0; t < filter_taps; ++t) {
+        for (int t = 0; t < FILTER_TAPS; ++t) {
             const int i = t / FILTER_WIDTH, j = t % FILTER_WIDTH;
             const place p = sample_place(w, row, column, i, j);
             accumulator value = 0;
@@ -93,7 +93,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) pac_distance(
 }
 
 // Gradient of the centre of every output of the band and guide channel, (images, guides, rows, output columns).
-extern "C" __global__ void __launch_bounds__(THREADS) pac_centre_gradient(
+extern "C" __global__ void __launch_bounds__(THREADS, 4) pac_centre_gradient(
     pac_window w, ADAPTIVE_PARAMETERS, band b, const accumulator* __restrict__ moment, accumulator* __restrict__ grad_centre)
 {
     const adaptive_source a = ADAPTIVE_SOURCE;
@@ -106,7 +106,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) pac_centre_gradient(
         const accumulator* const mine = moment
             + moment_number(w, b, a.layout.kernel_channels, image, a.layout.kernel_channels == 1 ? 0 : channel, 0, row, column);
         accumulator sum = 0;
-        for (int t = 0; t < filter_taps; ++t)
+        for (int t = 0; t < FILTER_TAPS; ++t)
             sum -= mine[t * pixels]
                 * difference_at(a, w, image, channel, row, column, t / FILTER_WIDTH, t % FILTER_WIDTH);
         grad_centre[at] = sum;
@@ -124,7 +124,7 @@ __device__ inline int output_at_guide(const window_axis& axis, int at, int offse
 
 // Gradient of the guide from one band, added to what earlier bands gave; `clear` for the first. Written to (batch,
 // guides, guide rows, guide columns) accumulators.
-extern "C" __global__ void __launch_bounds__(THREADS) pac_guide(
+extern "C" __global__ void __launch_bounds__(THREADS, 4) pac_guide(
     pac_window w, ADAPTIVE_PARAMETERS, band b, const accumulator* __restrict__ moment,
     const accumulator* __restrict__ grad_centre, const guide_scalar* __restrict__ smooth, int smooth_height,
     int smooth_width, accumulator* __restrict__ grad_guide, int clear)
@@ -173,7 +173,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) pac_guide(
 }
 
 // Parts of the gradient of the smoothing kernel: part[first_part + block, a, b], one tap of it for each blockIdx.y.
-extern "C" __global__ void __launch_bounds__(THREADS) pac_smooth_gradient(
+extern "C" __global__ void __launch_bounds__(THREADS, 4) pac_smooth_gradient(
     pac_window w, ADAPTIVE_PARAMETERS, band b, const accumulator* __restrict__ grad_centre, int smooth_height,
     int smooth_width, accumulator* __restrict__ parts, int first_part)
 {
@@ -199,18 +199,18 @@ extern "C" __global__ void __launch_bounds__(THREADS) pac_smooth_gradient(
 }
 
 // The gradient of a kernel that is itself the result, from any layout into the order of bands.
-extern "C" __global__ void __launch_bounds__(THREADS) pac_load_moment(
+extern "C" __global__ void __launch_bounds__(THREADS, 4) pac_load_moment(
     pac_window w, ADAPTIVE_PARAMETERS, band b, kernel_strides from, const guide_scalar* __restrict__ grad,
     accumulator* __restrict__ moment)
 {
     const int channels = layout.kernel_channels;
     const long long pixels = static_cast<long long>(b.rows) * w.columns.output;
-    const long long count = pixels * filter_taps * channels * b.images;
+    const long long count = pixels * FILTER_TAPS * channels * b.images;
     for (long long at = static_cast<long long>(blockIdx.x) * THREADS + threadIdx.x; at < count;
          at += static_cast<long long>(gridDim.x) * THREADS) {
         const int row = b.first_row + at % pixels / w.columns.output, column = at % w.columns.output;
-        const int tap = at / pixels % filter_taps, channel = at / pixels / filter_taps % channels;
-        const int image = b.first_image + at / pixels / filter_taps / channels;
+        const int tap = at / pixels % FILTER_TAPS, channel = at / pixels / FILTER_TAPS % channels;
+        const int image = b.first_image + at / pixels / FILTER_TAPS / channels;
         moment[at] = widen_guide(grad[
             image * from.batch + channel * from.channel + tap / FILTER_WIDTH * from.tap_row
             + tap % FILTER_WIDTH * from.tap_column + row * from.row + column * from.column]);

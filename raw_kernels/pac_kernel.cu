@@ -69,19 +69,19 @@ extern "C" __global__ void pac_kernel(pac_window w, ADAPTIVE_PARAMETERS, guide_s
 {
     const adaptive_source a = ADAPTIVE_SOURCE;
     const long long plane = static_cast<long long>(w.rows.output) * w.columns.output;
-    const long long count = plane * filter_taps * a.layout.kernel_channels * w.batch;
+    const long long count = plane * FILTER_TAPS * a.layout.kernel_channels * w.batch;
     for (long long at = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; at < count;
          at += static_cast<long long>(gridDim.x) * blockDim.x) {
 #if defined(CHANNELS_LAST)
         const int channel = at % a.layout.kernel_channels;
-        const int tap = at / a.layout.kernel_channels % filter_taps;
-        const long long rest = at / a.layout.kernel_channels / filter_taps;
+        const int tap = at / a.layout.kernel_channels % FILTER_TAPS;
+        const long long rest = at / a.layout.kernel_channels / FILTER_TAPS;
         const int pixel = rest % plane, image = rest / plane;
 #else
         const int pixel = at % plane;
         const long long rest = at / plane;
-        const int tap = rest % filter_taps, channel = rest / filter_taps % a.layout.kernel_channels;
-        const int image = rest / filter_taps / a.layout.kernel_channels;
+        const int tap = rest % FILTER_TAPS, channel = rest / FILTER_TAPS % a.layout.kernel_channels;
+        const int image = rest / FILTER_TAPS / a.layout.kernel_channels;
 #endif
         const int row = pixel / w.columns.output, column = pixel % w.columns.output;
         const int i = tap / FILTER_WIDTH, j = tap % FILTER_WIDTH;

@@ -35,7 +35,7 @@ __device__ inline accumulator input_at(
 #define THREADS_ACROSS (PIXELS / 4)
 #define THREADS_DOWN (CHANNELS / 4)
 
-extern "C" __global__ void __launch_bounds__(THREADS_ACROSS * THREADS_DOWN) pac_moment(
+extern "C" __global__ void __launch_bounds__(THREADS_ACROSS * THREADS_DOWN, 4) pac_moment(
     pac_window w, ADAPTIVE_PARAMETERS, moments g,
     const scalar* __restrict__ input, const scalar* __restrict__ weight, const scalar* __restrict__ grad,
     accumulator* __restrict__ moment)
@@ -131,12 +131,12 @@ extern "C" __global__ void pac_moment_channelwise(
 {
     const adaptive_source a = ADAPTIVE_SOURCE;
     const long long pixels = static_cast<long long>(g.where.rows) * w.columns.output;
-    const long long count = pixels * filter_taps * a.layout.kernel_channels * g.where.images;
+    const long long count = pixels * FILTER_TAPS * a.layout.kernel_channels * g.where.images;
     for (long long at = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; at < count;
          at += static_cast<long long>(gridDim.x) * blockDim.x) {
-        const int pixel = at % pixels, tap = at / pixels % filter_taps;
-        const int own = at / pixels / filter_taps % a.layout.kernel_channels;
-        const int image = g.where.first_image + at / pixels / filter_taps / a.layout.kernel_channels;
+        const int pixel = at % pixels, tap = at / pixels % FILTER_TAPS;
+        const int own = at / pixels / FILTER_TAPS % a.layout.kernel_channels;
+        const int image = g.where.first_image + at / pixels / FILTER_TAPS / a.layout.kernel_channels;
         const int row = g.where.first_row + pixel / w.columns.output, column = pixel % w.columns.output;
         const place p = sample_place(w, row, column, tap / FILTER_WIDTH, tap % FILTER_WIDTH);
         accumulator sum = 0;

@@ -19,7 +19,7 @@ struct packing {
 extern "C" __global__ void pac_pack(packing g, const scalar* __restrict__ weight, scalar* __restrict__ packed)
 {
     const long long count =
-        static_cast<long long>(g.groups) * filter_taps * g.padded_sources * g.padded_results;
+        static_cast<long long>(g.groups) * FILTER_TAPS * g.padded_sources * g.padded_results;
     for (long long at = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; at < count;
          at += static_cast<long long>(gridDim.x) * blockDim.x) {
 #if defined(SOURCES_LAST)
@@ -28,7 +28,7 @@ extern "C" __global__ void pac_pack(packing g, const scalar* __restrict__ weight
         const int result = at % g.padded_results, source = at / g.padded_results % g.padded_sources;
 #endif
         const long long rest = at / g.padded_sources / g.padded_results;
-        const int tap = rest % filter_taps, group = rest / filter_taps;
+        const int tap = rest % FILTER_TAPS, group = rest / FILTER_TAPS;
         accumulator value = 0;
         if (source < g.sources && result < g.results)
             value = weight_at(weight, g.weight, group, result, source, tap / FILTER_WIDTH, tap % FILTER_WIDTH);

@@ -51,7 +51,7 @@ __device__ inline pair pair_at(const pac_window& w, const weight_gradient& g, lo
 //    grads    OUTPUTS | PAIRS |
 #define THREADS ((CHANNELS / 4) * (OUTPUTS / 4))
 
-extern "C" __global__ void __launch_bounds__(THREADS) pac_weight(
+extern "C" __global__ void __launch_bounds__(THREADS, 8) pac_weight(
     pac_window w, ADAPTIVE_PARAMETERS, weight_gradient g,
     const scalar* __restrict__ input, const scalar* __restrict__ grad, accumulator* __restrict__ part)
 {
@@ -62,8 +62,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) pac_weight(
     __shared__ accumulator kappa[PAIRS];
     __shared__ pair pairs[PAIRS];
     const int thread = threadIdx.x, mine_c = thread % (CHANNELS / 4) * 4, mine_o = thread / (CHANNELS / 4) * 4;
-    const int tap = blockIdx.x % filter_taps, tap_row = tap / FILTER_WIDTH, tap_column = tap % FILTER_WIDTH;
-    const int share = blockIdx.x / filter_taps;
+    const int tap = blockIdx.x % FILTER_TAPS, tap_row = tap / FILTER_WIDTH, tap_column = tap % FILTER_WIDTH;
+    const int share = blockIdx.x / FILTER_TAPS;
     const int channel_tiles = (g.inputs + CHANNELS - 1) / CHANNELS, output_tiles = (g.outputs + OUTPUTS - 1) / OUTPUTS;
     const int first_channel = blockIdx.y % channel_tiles * CHANNELS;
     const int first_output = blockIdx.y / channel_tiles % output_tiles * OUTPUTS;
@@ -125,7 +125,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) pac_weight(
             }
     }
     // part is (shares, groups, taps, inputs, outputs).
-    const long long base = ((static_cast<long long>(share) * g.groups + group) * filter_taps + tap) * g.inputs;
+    const long long base = ((static_cast<long long>(share) * g.groups + group) * FILTER_TAPS + tap) * g.inputs;
 #pragma unroll
     for (int i = 0; i < 4; ++i)
 #pragma unroll
@@ -138,14 +138,14 @@ extern "C" __global__ void __launch_bounds__(THREADS) pac_weight(
 #else
 
 // A block takes one tap and one share; its threads take every THREADS-th pair, and add up by halves.
-extern "C" __global__ void __launch_bounds__(THREADS) pac_shared_weight(
+extern "C" __global__ void __launch_bounds__(THREADS, 4) pac_shared_weight(
     pac_window w, ADAPTIVE_PARAMETERS, weight_gradient g,
     const scalar* __restrict__ input, const scalar* __restrict__ grad, accumulator* __restrict__ part)
 {
     const adaptive_source a = ADAPTIVE_SOURCE;
     __shared__ accumulator sums[THREADS];
-    const int tap = blockIdx.x % filter_taps, tap_row = tap / FILTER_WIDTH, tap_column = tap % FILTER_WIDTH;
-    const int share = blockIdx.x / filter_taps;
+    const int tap = blockIdx.x % FILTER_TAPS, tap_row = tap / FILTER_WIDTH, tap_column = tap % FILTER_WIDTH;
+    const int share = blockIdx.x / FILTER_TAPS;
     const long long all = static_cast<long long>(w.batch) * g.pair_rows * g.pair_columns;
     const long long begin = share * g.share, end = min(begin + g.share, all);
     accumulator sum = 0;
@@ -167,7 +167,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) pac_shared_weight(
         __syncthreads();
         if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
     }
-    if (threadIdx.x == 0) part[static_cast<long long>(share) * filter_taps + tap] = sums[0];
+    if (threadIdx.x == 0) part[static_cast<long long>(share) * FILTER_TAPS + tap] = sums[0];
 }
 
 #endif

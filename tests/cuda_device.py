@@ -6,6 +6,7 @@ Both take the same tests: they are the public functions of `arrayops` on NumPy a
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
@@ -15,6 +16,8 @@ import cupy
 import numpy as np
 
 import arrayops as ao
+from arrayops._backends.cuda.module import Kernel
+from arrayops._backends.cuda.module import _loaded as loaded
 from emulator import schedule
 from emulator.host_cupy import host_cupy
 
@@ -143,9 +146,24 @@ def why_no_gpu() -> str:
     return "" if count else "no CUDA device"
 
 
+def forget() -> None:
+    """Clear what the backend remembers: plans, kernels, properties of devices."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("arrayops._backends.cuda"):
+            for value in list(vars(module).values()):
+                if callable(clear := getattr(value, "cache_clear", None)):
+                    clear()
+
+
+def kernels() -> list[Kernel]:
+    """What was asked for since `forget`, or since the emulated device is there."""
+    return list(loaded.kernels.values())
+
+
 @contextmanager
 def real() -> Iterator[Device]:
     """The first GPU. As on the emulated one, memory holds NaN until it is written."""
+    forget()
     pool = cupy.cuda.MemoryPool()
 
     def unwritten(size: int) -> Any:

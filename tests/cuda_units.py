@@ -78,7 +78,7 @@ class Unit(NamedTuple):
 def recorded() -> list[Unit]:
     """The units that were asked for since `nothing_launched` was entered."""
     units: dict[tuple[str, module.Pairs], dict[str, Use]] = {}
-    for kernel in module._loaded.kernels.values():
+    for kernel in cuda_device.kernels():
         file, name, defines = kernel.identity
         function: Any = kernel.call
         uses = units.setdefault((file, tuple(sorted(defines, key=lambda pair: pair[0]))), {})
@@ -128,21 +128,17 @@ def _strided_bias(dtype: Any) -> Case:
     return case.replace(bias=np.ones(32, dtype)[::2])
 
 
-HALVES = (FLOAT16, BFLOAT16)
 ARCHITECTURES = nvrtc.ARCHITECTURES
 
 
 def representative(architecture: int) -> list[Case]:
-    """Calls whose units are compiled for an architecture: float32 has all, others where they differ."""
-    calls = [*contractions(FLOAT32), *options(FLOAT32), _strided_bias(FLOAT32)]
-    if architecture == 75:
-        return [*calls, *contractions(FLOAT16)]
-    calls += [case for dtype in HALVES for case in contractions(dtype)]
+    """Calls whose units are compiled for an architecture: contractions for all, options where few others are."""
+    calls = [*contractions(FLOAT32), *contractions(FLOAT16)]
+    if architecture != 75:
+        calls += [*contractions(BFLOAT16), _convolution(32, 5, dtype=FLOAT16, guide_dtype=FLOAT32)]
     if architecture == 80:
-        calls += [*contractions(FLOAT64), *options(FLOAT64), _convolution(32, 5, dtype=FLOAT16, guide_dtype=FLOAT32)]
-    if architecture == 90:
-        calls += [*contractions(FLOAT64)[:1], *options(FLOAT16)]
-    return calls
+        calls += [*contractions(FLOAT64), *options(FLOAT64)[::3]]
+    return [*calls, *options(FLOAT16 if architecture == 90 else FLOAT32), _strided_bias(FLOAT32)]
 
 
 def units(architecture: int) -> list[Unit]:

@@ -1,8 +1,8 @@
 """Launches the grouped contraction, forward or as the gradient of the input.
 
 Two kernels make it. ``pac_contract.cu`` works on plain multiply-adds, in every dtype. ``pac_contract_mma.cu`` works on
-tensor cores: half precision, and float32 where TF32 was asked for, from compute capability 8.0 on. It rounds the scaled
-samples to the dtype, which a gaussian kernel, at most 1, cannot bring out of its range; other kernels could.
+tensor cores: half precision, and float32 where TF32 was asked for, from compute capability 8.0 on. It rounds samples
+scaled by the adaptive kernel to the dtype; in float16, whose range is small, that asks for a kernel of at most 1.
 """
 
 from dataclasses import dataclass
@@ -168,6 +168,14 @@ def _in_vectors(shape: _Shape, strides: tuple[int, int, int, int], itemsize: int
     return channel == 1 and all(step % length == 0 for step in (batch, row, column, shape.sources))
 
 
+def _at_most_one(made: Plan) -> bool:
+    """Whether the adaptive kernel cannot be above 1."""
+    p = made.parameters
+    # A mask alone divides by the share of taps that are left, so that the kernel may be as large as their number.
+    rescaled = made.views.mask is not None and not p.normalize
+    return p.kernel_type == "gaussian" and made.views.kernel is None and not rescaled
+
+
 # File and symbol, tile, output tile, channels staged at once, threads, shared memory, macros, and whether the packed
 # weight has its sources last.
 _Parts = tuple[str, str, Pair, int, int, int, int, Pairs, bool]
@@ -212,9 +220,10 @@ def _multiply_adds(made: Plan, shape: _Shape) -> _Parts:
 def _mma(made: Plan, shape: _Shape) -> _Parts | None:
     """The tensor-core kernel, where there is one for the dtype, the kernel and the GPU, and it fits."""
     itemsize = made.dtype.itemsize
-    plain = made.parameters.kernel_type == "gaussian" and ("KERNEL_GIVEN", "") not in made.defines
     capable = made.gpu.compute_capability >= MMA_CAPABILITY
-    if itemsize == 8 or (itemsize == 4 and made.precise) or not plain or not capable:
+    if itemsize == 8 or (itemsize == 4 and made.precise) or not capable:
+        return None
+    if made.dtype == np.float16 and not _at_most_one(made):
         return None
     elements = MMA_STEP_BYTES // itemsize
     # Narrower than half a step, most of a product would be zeros.

@@ -1,0 +1,71 @@
+"""Drawn windows, sizes and forms of memory on the CUDA backend, for the options and filters of the named calls.
+
+Options and filter are what kernels are compiled for, so they come from the table, whose kernels `test_cuda_pac_values`
+compiles as well; all that kernels take at run time is drawn.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+
+from fixed_cases import TABLE, build
+from oracles import pac_torch
+from strategies import DTYPES, MEMORY, OPERATORS, Case, examples
+
+pytest.importorskip("cupy", reason="CuPy is not installed")
+
+from cuda_checks import check_backward, check_forward, in_form
+
+# The device holds nothing that one example could leave behind for the next.
+RUNS = settings(examples(25), suppress_health_check=list(HealthCheck))
+
+two = st.one_of(st.integers(1, 3), st.tuples(st.integers(1, 3), st.integers(1, 3)))
+sides = st.tuples(st.integers(0, 4), st.integers(0, 4))
+paddings = st.one_of(st.integers(0, 3), st.tuples(sides, sides), st.sampled_from(("SAME", "VALID")))
+
+
+@st.composite
+def windows(draw: st.DrawFn, operator: str) -> Case:
+    """A named call, elsewhere."""
+    options = dict(TABLE[operator][draw(st.sampled_from(sorted(TABLE[operator])))])
+    options |= {"stride": draw(two), "dilation": draw(two), "padding": draw(paddings)}
+    options.pop("output_padding", None)
+    size = draw(st.tuples(st.integers(1, 11), st.integers(1, 11)))
+    transposed = operator == "pac_conv_transpose2d" or options.get("transposed", False)
+    geometry = pac_torch.geometry(
+        transposed,
+        options.get("kernel_size", (3, 3)),
+        options["stride"],
+        options["padding"],
+        options["dilation"],
+        0,
+        size,
+    )
+    assume(min(geometry.output_size) > 0)
+    return build(
+        operator,
+        **options,
+        seed=draw(st.integers(0, 2**32 - 1)),
+        dtype=draw(st.sampled_from(DTYPES)),
+        layout=draw(st.sampled_from(("NCHW", "NHWC"))),
+        batch=draw(st.integers(1, 3)),
+        size=size,
+        guide_channels=draw(st.integers(1, 4)),
+        bias=draw(st.booleans()),
+    )
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@RUNS
+@given(data=st.data())
+def test_drawn_calls(device: Any, operator: str, data: st.DataObject) -> None:
+    case = data.draw(windows(operator))
+    forms = {name: data.draw(st.sampled_from(MEMORY)) for name in case.present}
+    case = case.replace(**{name: in_form(case, form).arrays[name] for name, form in forms.items()})
+    with device.order(data.draw(st.sampled_from(("fifo", "lifo", "random"))), data.draw(st.integers(0, 99))):
+        check_forward(device, case, relative_to_terms=True)
+        check_backward(device, case, relative_to_terms=True, memory=data.draw(st.sampled_from(MEMORY)))

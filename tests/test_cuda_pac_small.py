@@ -1,0 +1,93 @@
+"""Every kernel of the PAC operators once, with each of its main options, in launches small enough for sanitizers.
+
+python -m emulator.sanitize address,undefined -- pytest -n 2 -m "not gpu" tests/test_cuda_pac_small.py
+python -m emulator.sanitize thread -- pytest -n 2 -m "not gpu" tests/test_cuda_pac_small.py
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+import arrayops as ao
+from fixed_cases import build, named
+from strategies import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, Case
+
+pytest.importorskip("cupy", reason="CuPy is not installed")
+
+import cuda_device
+import cuda_units
+from arrayops._backends.cuda import source
+from cuda_checks import check_backward, check_forward, in_form
+
+FILES = ("copy.cu", "pac_*.cu", "sums.cu")
+
+
+def small(operator: str, name: str, **options: Any) -> Case:
+    return named(operator, name, **{"batch": 1, "size": (5, 6), "channels": 3, "outputs": 2, **options})
+
+
+EVERYTHING = "mask normalize inv smooth"
+CASES: dict[str, Case] = {
+    "contraction": small("pac_conv2d", "gaussian", dtype=FLOAT32, batch=2, padding=1),
+    "contraction, groups, strided arrays": in_form(
+        small("pac_conv2d", "groups", dtype=FLOAT64, outputs=3, layout="NHWC"), "every other"
+    ),
+    "contraction, all options": small("pac_conv2d", EVERYTHING, dtype=FLOAT32, layout="NHWC", padding=1),
+    "contraction, a kernel given": small("pac_conv2d", "kernel", dtype=FLOAT32),
+    "contraction, direct": small("pac_conv2d", "mask", dtype=FLOAT32, dilation=150, padding=150),
+    "contraction, chunks": build(
+        "pac_conv2d", dtype=FLOAT32, batch=1, size=(8, 17), kernel_size=(6, 6), channels=9, outputs=9, padding=1
+    ),
+    "contraction, transposed": small(
+        "pac_conv_transpose2d", "normalize", dtype=FLOAT32, size=(3, 4), stride=2, padding=1
+    ),
+    "tensor cores": small("pac_conv2d", "mask", dtype=FLOAT16, channels=17, outputs=9, layout="NHWC", normalize=True),
+    "tensor cores, transposed": small(
+        "pac_conv_transpose2d", "gaussian", dtype=BFLOAT16, size=(3, 4), channels=8, outputs=8, stride=(1, 2)
+    ),
+    "shared filter": small("pac_conv2d", "shared", dtype=FLOAT32, stride=2),
+    "shared filter, transposed": small("pac_conv_transpose2d", "shared", dtype=FLOAT32, size=(3, 4), stride=2),
+    "pooling": small("pac_pool2d", EVERYTHING, dtype=FLOAT16, channels=18),
+    "pooling, channel by channel": small("pac_pool2d", "channel_wise inv normalize", dtype=FLOAT32, channels=5),
+    "pooling, a kernel given": small("pac_pool2d", "kernel channel_wise", dtype=BFLOAT16),
+    "kernel": small("pac_kernel2d", EVERYTHING, dtype=FLOAT32, layout="NHWC"),
+    "kernel, channel by channel": small("pac_kernel2d", "channel_wise inv normalize", dtype=FLOAT32),
+    "kernel, transposed": small("pac_kernel2d", "transposed mask", dtype=FLOAT64, size=(3, 4)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_case(device: Any, name: str) -> None:
+    case = CASES[name]
+    with device.order("random"):
+        check_forward(device, case, relative_to_terms=True)
+        check_backward(device, case, relative_to_terms=True)
+
+
+def test_tf32(device: Any) -> None:
+    """Values are the business of others: here it is run."""
+    case = small("pac_conv2d", "gaussian", dtype=FLOAT32, channels=9, outputs=8, padding=1)
+    ao.set_float32_precision("tf32")
+    try:
+        assert np.isfinite(case.call(device)).all()
+        assert np.isfinite(case.backward(device, case.call(device), needs=("input",)).input).all()
+    finally:
+        ao.set_float32_precision("highest")
+
+
+def test_every_kernel_is_among_them() -> None:
+    """A new kernel needs a new case."""
+    with cuda_units.nothing_launched():
+        device = cuda_device.Device()
+        for case in CASES.values():
+            cuda_units.run(device, case)
+        launched = {kernel.identity.name for kernel in cuda_device.kernels()}
+    directory = source.kernel_directory()
+    texts = [file.read_text(encoding="utf-8") for pattern in FILES for file in directory.glob(pattern)]
+    assert launched == {
+        name for text in texts for name in re.findall(r"__global__ void (?:__launch_bounds__\(.*\) )?(\w+)\(", text)
+    }
