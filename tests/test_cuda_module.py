@@ -139,6 +139,8 @@ def test_threads_compile_once(compiler: Compiler) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+# JAX warns where another test has imported it; the child calls nothing of it.
+@pytest.mark.filterwarnings("ignore:.*fork:RuntimeWarning")
 def test_a_forked_child_compiles_anew(compiler: Compiler) -> None:
     module.kernel("some.cu", "f", HALF)
     # As if another thread of the parent were compiling.

@@ -46,6 +46,9 @@ CASES: dict[str, Case] = {
         "pac_conv_transpose2d", "normalize", dtype=FLOAT32, size=(3, 4), stride=2, padding=1
     ),
     "tensor cores": small("pac_conv2d", "mask", dtype=FLOAT16, channels=17, outputs=9, layout="NHWC", normalize=True),
+    "tensor cores, chunks": build(
+        "pac_conv2d", dtype=BFLOAT16, batch=1, size=(8, 17), kernel_size=(6, 6), channels=34, outputs=9, padding=1
+    ),
     "tensor cores, transposed": small(
         "pac_conv_transpose2d", "gaussian", dtype=BFLOAT16, size=(3, 4), channels=8, outputs=8, stride=(1, 2)
     ),

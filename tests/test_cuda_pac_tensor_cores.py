@@ -68,12 +68,12 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("name", SIZES)
 @pytest.mark.parametrize("operator", CONVOLUTIONS)
-def test_sizes(device: Any, operator: str, name: str, layout: str) -> None:
-    """In turn in both half types, which are made by the same code but for one instruction."""
-    dtype = HALVES[(list(SIZES).index(name) + (layout == "NHWC") + (operator == "pac_conv2d")) % 2]
+def test_sizes(device: Any, operator: str, name: str) -> None:
+    """In turn in both half types, which are made by the same code but for one instruction, and in both layouts."""
+    number = list(SIZES).index(name) + (operator == "pac_conv2d")
+    dtype, layout = HALVES[number % 2], ("NCHW", "NHWC")[number // 2 % 2]
     check(device, build(operator, dtype=dtype, layout=layout, **SIZES[name]))
 
 
