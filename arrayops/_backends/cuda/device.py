@@ -15,6 +15,10 @@ class Properties(NamedTuple):
     shared_bytes: int
     """The most shared memory that one block may ask for; above 48 KiB a kernel has to opt in (`module.kernel`)."""
 
+    def blocks(self, count: int, threads: int, each: int) -> int:
+        """Blocks of a launch whose threads step over ``count`` entries, at most ``each`` for a multiprocessor."""
+        return min(-(-count // threads), each * self.multiprocessors)
+
 
 @cache
 def properties(number: int) -> Properties:

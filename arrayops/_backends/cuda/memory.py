@@ -68,7 +68,7 @@ def contiguous(array: Any) -> Any:
     defines: tuple[tuple[str, int | str], ...] = (("ITEM_BYTES", array.itemsize),)
     if array.size >= NARROW:
         defines += (("WIDE", ""),)
-    blocks = min(-(-array.size // THREADS), BLOCKS_EACH * device.current().multiprocessors)
+    blocks = device.current().blocks(array.size, THREADS, BLOCKS_EACH)
     copy = module.kernel("copy.cu", "copy_strided", defines)
     launch.launch(copy, (blocks, 1, 1), (THREADS, 1, 1), (array, result, geometry))
     return result

@@ -83,9 +83,9 @@ class Plan:
         """A kernel with the macros of the call and more."""
         return module.kernel(file, name, self.defines + defines, shared_bytes)
 
-    def blocks(self, count: int, threads: int = THREADS) -> int:
+    def blocks(self, count: int) -> int:
         """Blocks of a launch whose threads step over ``count`` entries."""
-        return min(-(-count // threads), BLOCKS_EACH * self.gpu.multiprocessors)
+        return self.gpu.blocks(count, THREADS, BLOCKS_EACH)
 
     @cached_property
     def output_shape(self) -> tuple[int, ...]:

@@ -25,7 +25,7 @@ def sum_parts(
     function = module.kernel("sums.cu", "sum_parts", (*memory.dtype_defines(result.dtype), ("THREADS", THREADS)))
     where = _result(sizes, strides, first)
     arguments = (parts, np.int32(count), np.int64(entries), where, result)
-    blocks = min(-(-entries // THREADS), BLOCKS_EACH * device.current().multiprocessors)
+    blocks = device.current().blocks(entries, THREADS, BLOCKS_EACH)
     launch(function, (blocks, 1, 1), (THREADS, 1, 1), arguments)
 
 

@@ -11,7 +11,7 @@ from arrayops._backends.numpy.blocks import Compute, Scratch, run_blocks
 from arrayops._backends.numpy.contraction import Gradients
 from arrayops._backends.numpy.layouts import channels_first, kernel_channels_first
 from arrayops._backends.numpy.memory import Array, empty, load, store, zeros
-from arrayops._backends.numpy.pac_call import PacCall, TilePlanes, flat_run, flattened
+from arrayops._backends.numpy.pac_call import PacCall, TilePlanes, flat_or_none, flat_run, flattened
 from arrayops._backends.numpy.program import Program
 from arrayops._backends.numpy.tiles import Cut, Tile
 from arrayops._ops import pac as records
@@ -212,7 +212,7 @@ def _plan_phase(
     if contraction is not None and planes.samples is not None:
         run, places = flat_run(program, "grad_output", contraction.outputs, tile, call.dtype)
         clear_outside(run, tile, outputs, program)
-        into = Gradients(_flat(found.samples), grad_kernel, found.weight)
+        into = Gradients(flat_or_none(found.samples), grad_kernel, found.weight)
         contraction.backward(planes.samples, kernel.values, phase, run, into, program)
         if found.bias is not None:
             program(_add_places, found.bias, run)
@@ -266,7 +266,3 @@ def _add_places(total: Array, run: Array) -> None:
 
 def _each(options: OptionGradients) -> tuple[Array | None, Array | None, Array | None]:
     return options.inv_alpha, options.inv_lambda, options.smooth_kernel
-
-
-def _flat(planes: Array | None) -> Array | None:
-    return None if planes is None else flattened(planes)

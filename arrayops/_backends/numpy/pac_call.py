@@ -62,8 +62,8 @@ class PacCall:
                 outside = program.buffer("outside", flags, np.bool_)
             guide = TileGuide(
                 flattened(program.buffer("guide", shape, self.dtype)),
-                _flat_or_none(outside if blocked is None else blocked),
-                _flat_or_none(outside),
+                flat_or_none(outside if blocked is None else blocked),
+                flat_or_none(outside),
             )
         if self.samples is not None:
             cut = tile.input
@@ -124,7 +124,8 @@ def _load_invalid(planes: Array, valid: Array, cut: Cut) -> None:
     np.logical_not(planes, out=planes)
 
 
-def _flat_or_none(planes: Array | None) -> Array | None:
+def flat_or_none(planes: Array | None) -> Array | None:
+    """`flattened`, None for None."""
     return None if planes is None else flattened(planes)
 
 

@@ -28,11 +28,6 @@ class Grid(NamedTuple):
         """Number of taps."""
         return self.rows * self.columns
 
-    @property
-    def reach(self) -> int:
-        """Places from the first tap to the last."""
-        return (self.rows - 1) * self.row_step + (self.columns - 1) * self.column_step
-
 
 def shifted(samples: Array, offset: int, grid: Grid, length: int) -> Array:
     """What the taps of a grid read: (groups, rows, columns, channels, length), not to be written to.
