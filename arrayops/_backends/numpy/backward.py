@@ -20,6 +20,9 @@ from arrayops._ops.pac import kernel_shape
 OPTIONS = ("inv_alpha", "inv_lambda", "smooth_kernel")
 """The last three arrays of every operator, which shape its adaptive kernel."""
 
+WIDENED = 1 << 14
+"""Values that are widened at a time, to stay in cache."""
+
 
 @dataclass
 class Found:
@@ -143,7 +146,7 @@ class _Totals:
         sums = (self.weight, self.bias, *_each(self.options)), (found.weight, found.bias, *_each(found.options))
         for total, part in zip(*sums, strict=True):
             if total is not None and part is not None:
-                np.add(total, part, out=total)
+                _add_widened(total, part)
 
     def found(self, needs: frozenset[str]) -> Found:
         """The gradients as results."""
@@ -260,6 +263,17 @@ def _zero_planes(
     planes = program.buffer(name, (cut.planes, wanted.view.shape[1], cut.rows, cut.pitch), dtype)
     program(planes.fill, 0)
     return planes
+
+
+def _add_widened(total: Array, part: Array) -> None:
+    """Add float32 values to float64 sums, a piece at a time: a ufunc that widens goes through its small buffer."""
+    if total.dtype == part.dtype or total.size < WIDENED:
+        np.add(total, part, out=total)
+        return
+    sums, values = total.reshape(-1), part.reshape(-1)
+    for start in range(0, sums.size, WIDENED):
+        piece = sums[start : start + WIDENED]
+        np.add(piece, values[start : start + WIDENED].astype(np.float64), out=piece)
 
 
 def _add_places(total: Array, run: Array) -> None:

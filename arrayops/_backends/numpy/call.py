@@ -187,7 +187,9 @@ def prepare(
     place_bytes = (kernel_taps * width * copies + outputs + differences * guide_channels) * dtype.itemsize + 16
     batch = first.shape[0]
     shape = tile_shape(whole, batch, image_bytes, place_bytes)
-    tiles = cut_tiles(axes, smooth_size, guide_size, shape, stuffed=samples is None)
+    tiles = cut_tiles(
+        axes, smooth_size, guide_size, shape, stuffed=samples is None, wrapped=guide is None and kernel is None
+    )
     workspace = tile_bytes(tiles[0], image_bytes, place_bytes) if tiles else 0
     return Call(
         layout=layout,

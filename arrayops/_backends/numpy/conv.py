@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from arrayops._backends.numpy.backward import as_result, backward
+from arrayops._backends.numpy.blocks import Compute, Scratch, run_blocks
 from arrayops._backends.numpy.call import prepare, widened
 from arrayops._backends.numpy.contraction import Grouped
 from arrayops._backends.numpy.forward import Results, forward
 from arrayops._backends.numpy.layouts import channels_first, exchanged, grouped_weight
-from arrayops._backends.numpy.memory import Array, compute_dtype, empty, store
+from arrayops._backends.numpy.memory import Array, compute_dtype, empty, load, store
 from arrayops._core.op import BackwardParameters
 from arrayops._core.shapes import Axis
 from arrayops._ops import images
@@ -108,5 +109,19 @@ def _weight_gradient(samples: Array, grad: Array, target: Array, axes: Axes, lay
 
 def _channel_sums(images: Array) -> Array:
     """Float64 sum of (N, C, H, W) for each channel."""
-    sums: Array = np.asarray(images).sum(axis=(0, 2, 3), dtype=np.float64)
+    sums = np.zeros(images.shape[1])
+
+    def begin(scratch: Scratch) -> Compute:
+        def compute(index: int) -> Array:
+            plain = scratch("channels", images.shape[1:], compute_dtype(images))
+            load(plain, images[index])
+            found: Array = plain.reshape(len(sums), -1).sum(axis=1, dtype=np.float64)
+            return found
+
+        return compute
+
+    def commit(index: int, found: Array) -> None:
+        np.add(sums, found, out=sums)
+
+    run_blocks(len(images), begin, commit)
     return sums
