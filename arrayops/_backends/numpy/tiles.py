@@ -186,8 +186,8 @@ def cut_tiles(
 ) -> tuple[Tile, ...]:
     """Tiles of ``shape`` (rows, columns) that cover the outputs of a window, in raster order.
 
-    Their phases list the taps on real samples, and those on ``stuffed`` zeros if wanted. Rows of ``wrapped`` tiles share
-    the zeros around them, where nothing but samples is read: see `_shared_pitch`.
+    Their phases list the taps on real samples, and those on ``stuffed`` zeros if wanted. Rows of
+    ``wrapped`` tiles, of which samples alone are read, share the zeros around them: see `_shared_pitch`.
     """
     whole = window(axes, smooth)
     (row_taps, column_taps), (rows, columns) = whole.taps, whole.places
