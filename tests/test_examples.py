@@ -15,7 +15,7 @@ def test_resnext_block(tmp_path: Path) -> None:
     for module in ("matplotlib", "rich", "skimage"):
         pytest.importorskip(module, reason=f"{module} is not installed")
     figure = tmp_path / "block.png"
-    arguments = ["--size", "14", "--batch", "1", "--rounds", "1", "--figure", str(figure)]
+    arguments = ["--size", "28", "--batch", "2", "--rounds", "1", "--figure", str(figure)]
     done = subprocess.run(
         [sys.executable, str(ROOT / "docs" / "examples" / "resnext_block.py"), *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT), "MPLCONFIGDIR": str(tmp_path)},

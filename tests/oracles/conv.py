@@ -74,7 +74,8 @@ def differentiable(operator: str, tensors: dict[str, Any], options: dict[str, An
     x, weight = tensors["input"], tensors["weight"]
     nhwc = options.get("layout", "NCHW") == "NHWC"
     if nhwc:
-        x, weight = x.permute(0, 3, 1, 2), weight.permute(3, 2, 0, 1)
+        # Torch wants some weights contiguous where their gradient is.
+        x, weight = x.permute(0, 3, 1, 2).contiguous(), weight.permute(3, 2, 0, 1).contiguous()
     transposed = operator == "conv_transpose2d"
     geometry = pac_torch.geometry(
         transposed,

@@ -115,7 +115,7 @@ def _channel_sums(images: Array) -> Array:
         def compute(index: int) -> Array:
             plain = scratch("channels", images.shape[1:], compute_dtype(images))
             load(plain, images[index])
-            found: Array = plain.reshape(len(sums), -1).sum(axis=1, dtype=np.float64)
+            found: Array = plain.sum(axis=(1, 2), dtype=np.float64)
             return found
 
         return compute

@@ -228,7 +228,8 @@ def _shared_pitch(source: Source, size: int, columns: int, pitch: int) -> int:
     """
     if source.stride > 1 or source.before < 0:
         return pitch
-    return min(pitch, max(columns, size + source.before, columns + source.reach - source.before))
+    # At least the reach, so that one row behind the last holds what the last run reads.
+    return min(pitch, max(columns, size + source.before, columns + source.reach - source.before, source.reach))
 
 
 def _flat_phases(row_taps: AxisTaps, column_taps: AxisTaps, pitch: int, stuffed: bool) -> tuple[FlatPhase, ...]:
