@@ -7,6 +7,7 @@ and one device, and returns arrays of the same. Gradients are made by the functi
 from arrayops._core.precision import get_float32_precision, set_float32_precision
 from arrayops._core.threads import get_num_threads, set_num_threads
 from arrayops._typing import MaskedOutput
+from arrayops.conv import conv2d, conv2d_backward, conv_transpose2d, conv_transpose2d_backward
 from arrayops.pac import (
     pac_conv2d,
     pac_conv2d_backward,
@@ -23,6 +24,10 @@ __version__ = "0.1.0"
 __all__ = [
     "MaskedOutput",
     "__version__",
+    "conv2d",
+    "conv2d_backward",
+    "conv_transpose2d",
+    "conv_transpose2d_backward",
     "get_float32_precision",
     "get_num_threads",
     "pac_conv2d",

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, Phase, settings
 
 from tolerances import BFLOAT16
 
+CONVOLUTIONS = ("conv2d", "conv_transpose2d")
 OPERATORS = ("pac_kernel2d", "pac_conv2d", "pac_conv_transpose2d", "pac_pool2d")
 
 POSITIONAL = {
@@ -22,12 +23,16 @@ POSITIONAL = {
     "pac_conv2d": ("input", "guide", "weight", "bias"),
     "pac_conv_transpose2d": ("input", "guide", "weight", "bias"),
     "pac_pool2d": ("input", "guide", "kernel_size"),
+    "conv2d": ("input", "weight", "bias"),
+    "conv_transpose2d": ("input", "weight", "bias"),
 }
 GRADIENTS = {
     "pac_kernel2d": ("guide", "inv_alpha", "inv_lambda", "smooth_kernel"),
     "pac_conv2d": ("input", "guide", "weight", "bias", "kernel", "inv_alpha", "inv_lambda", "smooth_kernel"),
     "pac_conv_transpose2d": ("input", "guide", "weight", "bias", "kernel", "inv_alpha", "inv_lambda", "smooth_kernel"),
     "pac_pool2d": ("input", "guide", "kernel", "inv_alpha", "inv_lambda", "smooth_kernel"),
+    "conv2d": ("input", "weight", "bias"),
+    "conv_transpose2d": ("input", "weight", "bias"),
 }
 
 FLOAT64, FLOAT32, FLOAT16 = np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.float16)
@@ -130,7 +135,7 @@ class Case:
 
 
 @st.composite
-def _axes_options(draw: st.DrawFn, transposed: bool) -> dict[str, Any]:
+def axes_options(draw: st.DrawFn, transposed: bool) -> dict[str, Any]:
     """Kernel size, stride, dilation, padding, output_padding, a valid input size and the output size it gives."""
     kernel = [draw(st.integers(1, 4)) for _ in range(2)]
     stride = [draw(st.sampled_from((1, 2, 3))) for _ in range(2)]
@@ -210,7 +215,7 @@ def cases(
     layout = draw(st.sampled_from(("NCHW", "NHWC")))
     dtype = draw(st.sampled_from(dtypes))
     transposed = operator == "pac_conv_transpose2d" or (operator == "pac_kernel2d" and draw(st.booleans()))
-    space = draw(_axes_options(transposed))
+    space = draw(axes_options(transposed))
     (kh, kw), inputs, outputs = space.pop("taps"), space.pop("inputs"), space.pop("outputs")
     if not transposed:
         space.pop("output_padding", None)
@@ -286,6 +291,12 @@ def cases(
             share = draw(st.sampled_from((0.0, 0.3, 0.7, 0.7, 1.0)))
             options["mask"] = rng.random((batch, 1, *inputs)) < share
 
+    place(draw, arrays, options, layout, memory)
+    return Case(operator, arrays, options, dtype, seed)
+
+
+def place(draw: st.DrawFn, arrays: dict[str, Any], options: dict[str, Any], layout: str, memory: bool) -> None:
+    """Bring all arrays of a call into a layout and, with `memory`, into drawn forms of memory."""
     if layout == "NHWC" or draw(st.booleans()):
         options["layout"] = layout
     for store in (arrays, options):
@@ -293,4 +304,38 @@ def cases(
             if isinstance(value, np.ndarray):
                 form = draw(st.sampled_from(MEMORY)) if memory else "contiguous"
                 store[name] = in_memory(to_layout(name, value, layout), form)
+
+
+@st.composite
+def convolutions(
+    draw: st.DrawFn,
+    operator: str,
+    dtypes: tuple[np.dtype, ...] = DTYPES,
+    zero: str = "",
+    memory: bool = True,
+) -> Case:
+    """A complete valid call of a plain convolution; `zero` names what has size 0: batch, input or output channels."""
+    seed = draw(st.integers(0, 2**32 - 1))
+    rng = np.random.default_rng(seed)
+    layout = draw(st.sampled_from(("NCHW", "NHWC")))
+    dtype = draw(st.sampled_from(dtypes))
+    transposed = operator == "conv_transpose2d"
+    options = draw(axes_options(transposed))
+    kernel, size = options.pop("taps"), options.pop("inputs")
+    options.pop("kernel_size"), options.pop("outputs")
+    if not transposed:
+        options.pop("output_padding", None)
+    groups = draw(st.sampled_from((1, 1, 2, 3, 5)))
+    # One channel a group makes it depthwise, and more outputs than one a channel multiplier.
+    inputs = 0 if zero == "input" else groups * draw(st.sampled_from((1, 1, 2, 3)))
+    outputs = 0 if zero == "output" else groups * draw(st.sampled_from((1, 1, 2, 3)))
+    if groups > 1 or draw(st.booleans()):
+        options["groups"] = groups
+    shape = (inputs, outputs // groups) if transposed else (outputs, inputs // groups)
+    arrays = {
+        "input": normal(rng, (0 if zero == "batch" else draw(st.integers(1, 3)), inputs, *size), dtype),
+        "weight": normal(rng, (*shape, *kernel), dtype),
+        "bias": normal(rng, (outputs,), dtype) if draw(st.booleans()) else None,
+    }
+    place(draw, arrays, options, layout, memory)
     return Case(operator, arrays, options, dtype, seed)

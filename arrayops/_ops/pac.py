@@ -6,6 +6,16 @@ from typing import Any, NamedTuple
 from arrayops._core import checks, dtypes, shapes
 from arrayops._core.op import ArraySpec, Meta, Metas, Op
 from arrayops._core.shapes import Axis, Padding, Pair
+from arrayops._ops.images import (
+    check_filter_and_bias,
+    check_input_and_weight,
+    check_weight,
+    image,
+    image_shape,
+    remembering,
+    weight_extents,
+    windows,
+)
 
 KERNEL_TYPES = ("gaussian", "inv")
 FROM_WEIGHT = object()
@@ -78,45 +88,7 @@ def parameters(
     )
 
 
-_remembered = lru_cache(maxsize=512, typed=True)(parameters)
-
-
-def remembered_parameters(op: str, stride: Any, padding: Any, dilation: Any, **others: Any) -> PacParameters:
-    """`parameters` with a memory of recent calls.
-
-    Only of calls that give numbers and words: within a tuple the memory could not tell 1 from 1.0 or True, which the
-    checks refuse.
-    """
-    sizes = stride, dilation, others.get("kernel_size", 0), others.get("output_padding", 0)
-    if type(padding) in (int, str) and set(map(type, sizes)) == {int}:
-        try:
-            return _remembered(op, stride=stride, padding=padding, dilation=dilation, **others)
-        except TypeError:
-            # Something unhashable, or refused by the checks, which then say it again.
-            pass
-    return parameters(op, stride=stride, padding=padding, dilation=dilation, **others)
-
-
-class Image(NamedTuple):
-    """Batch, channels and size of an array in either layout."""
-
-    batch: int
-    channels: int
-    size: Pair
-
-
-def image(shape: tuple[int, ...], layout: str) -> Image:
-    """Read a shape of four axes in ``layout``."""
-    if layout == "NCHW":
-        batch, channels, height, width = shape
-    else:
-        batch, height, width, channels = shape
-    return Image(batch, channels, (height, width))
-
-
-def image_shape(batch: int, channels: int, size: Pair, layout: str) -> tuple[int, ...]:
-    """Shape of four axes in ``layout``."""
-    return (batch, channels, *size) if layout == "NCHW" else (batch, *size, channels)
+remembered_parameters = remembering(parameters)
 
 
 def kernel_shape(batch: int, channels: int, kernel_size: Pair, size: Pair, layout: str) -> tuple[int, ...]:
@@ -124,44 +96,6 @@ def kernel_shape(batch: int, channels: int, kernel_size: Pair, size: Pair, layou
     if layout == "NCHW":
         return (batch, channels, *kernel_size, *size)
     return (batch, *size, *kernel_size, channels)
-
-
-def weight_layout(p: PacParameters) -> str:
-    """Axes of the weight: torch's names with NCHW, TensorFlow's with NHWC."""
-    if p.layout == "NCHW":
-        return "I O kh kw" if p.transposed else "O I kh kw"
-    return "kh kw O I" if p.transposed else "kh kw I O"
-
-
-class Weight(NamedTuple):
-    """Channels that a weight connects (of one group where groups cut them) and its filter size."""
-
-    inputs: int
-    outputs: int
-    kernel_size: Pair
-
-
-def weight_extents(shape: tuple[int, ...], p: PacParameters) -> Weight:
-    """Read a weight's shape by `weight_layout`."""
-    sizes = dict(zip(weight_layout(p).split(), shape, strict=True))
-    return Weight(sizes["I"], sizes["O"], (sizes["kh"], sizes["kw"]))
-
-
-@lru_cache(maxsize=512)
-def windows(op: str, p: PacParameters, kernel_size: Pair, size: Pair) -> tuple[Axis, Axis]:
-    """Row and column windows over an input of ``size``."""
-    if p.transposed:
-        rows, columns = (
-            shapes.transposed_window(
-                op, i, size[i], kernel_size[i], p.stride[i], p.dilation[i], p.padding, p.output_padding[i]
-            )
-            for i in (0, 1)
-        )
-    else:
-        rows, columns = (
-            shapes.window(op, i, size[i], kernel_size[i], p.stride[i], p.dilation[i], p.padding) for i in (0, 1)
-        )
-    return rows, columns
 
 
 @lru_cache(maxsize=512)
@@ -302,50 +236,26 @@ def check_guide_or_kernel(
 def infer_conv(op: str, metas: Metas, p: PacParameters) -> Metas:
     """Shape rules of ``pac_conv2d`` and ``pac_conv_transpose2d``."""
     input, guide, weight, bias, kernel, mask, *options = metas
-    if input is None or weight is None:
-        raise TypeError(f"{op}: input and weight are {input} and {weight}, expected arrays")
-    checks.axes(op, "input", input, " ".join(p.layout))
-    checks.floating(op, "input", input)
-    checks.axes(op, "weight", weight, weight_layout(p))
-    checks.dtype(op, "weight", weight, input.dtype, "as the input")
+    input, weight = check_input_and_weight(op, p, input, weight)
     batch, channels, _ = image(input.shape, p.layout)
-    outputs = check_weight(op, p, weight, channels)
-    kernel_size = weight_extents(weight.shape, p).kernel_size
-    if min(kernel_size) < 1:
-        raise ValueError(f"{op}: weight is {weight.shape}, expected a filter of at least 1 x 1")
-    if bias is not None:
-        checks.dtype(op, "bias", bias, input.dtype, "as the input")
-        checks.shape(op, "bias", bias, (outputs,), "for the output channels")
+    outputs = check_filters(op, p, weight, channels)
+    kernel_size = check_filter_and_bias(op, p, weight, bias, outputs)
     alpha, lambda_, smooth = options
     size = check_guide_or_kernel(op, p, input, kernel_size, guide, kernel, mask, (alpha, lambda_, smooth))
     output = Meta(image_shape(batch, outputs, size, p.layout), input.dtype)
     return output, output_mask(mask, batch, size, p.layout)
 
 
-def check_weight(op: str, p: PacParameters, weight: Meta, channels: int) -> int:
+def check_filters(op: str, p: PacParameters, weight: Meta, channels: int) -> int:
     """The channels that a weight connects, beside the input's; return the number of output channels."""
+    if p.filters != "shared":
+        return check_weight(op, p, weight, channels)
     inputs, outputs, _ = weight_extents(weight.shape, p)
-    if p.filters == "shared":
-        if p.groups != 1:
-            raise ValueError(f"{op}: groups is {p.groups}, expected 1 with shared_filters")
-        if (inputs, outputs) != (1, 1):
-            raise ValueError(
-                f"{op}: weight is {weight.shape}, expected one filter, 1 by 1 channels, with shared_filters"
-            )
-        return channels
-    if channels % p.groups:
-        raise ValueError(f"{op}: groups is {p.groups}, expected a divisor of the input's {channels} channels")
-    expected = channels if p.transposed else channels // p.groups
-    if inputs != expected:
-        raise ValueError(
-            f"{op}: weight is {weight.shape}, expected {expected} input channels for an input of {channels} channels "
-            f"in {p.groups} group{'s' * (p.groups > 1)}"
-        )
-    if p.transposed:
-        return outputs * p.groups
-    if outputs % p.groups:
-        raise ValueError(f"{op}: groups is {p.groups}, expected a divisor of the weight's {outputs} output channels")
-    return outputs
+    if p.groups != 1:
+        raise ValueError(f"{op}: groups is {p.groups}, expected 1 with shared_filters")
+    if (inputs, outputs) != (1, 1):
+        raise ValueError(f"{op}: weight is {weight.shape}, expected one filter, 1 by 1 channels, with shared_filters")
+    return channels
 
 
 def infer_conv2d(metas: Metas, p: PacParameters) -> Metas:

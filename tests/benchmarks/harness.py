@@ -129,7 +129,8 @@ def machine() -> dict[str, str]:
 
 def table(rows: Sequence[Row]) -> str:
     """Markdown table of the rows."""
-    rivals = list(rows[0].median_ms)
+    # Not every rival stands in every row.
+    rivals = list(dict.fromkeys(name for row in rows for name in row.median_ms))
     ours, *others = rivals
     head = [
         "case",
@@ -142,12 +143,15 @@ def table(rows: Sequence[Row]) -> str:
     for row in rows:
         ratios = []
         for name in others:
+            if name not in row.ratio_to:
+                ratios.append("")
+                continue
             limit = row.limits.get(name)
             held = "" if limit is None else f" ({limit:.3g}{'' if row.ratio_to[name] <= limit else ', MISSED'})"
             ratios.append(f"{row.ratio_to[name]:.2f}{held}")
         cells = [
             row.case,
-            *(f"{row.median_ms[name]:.1f}" for name in rivals),
+            *(f"{row.median_ms[name]:.1f}" if name in row.median_ms else "" for name in rivals),
             *ratios,
             f"{row.floor_operations_ms:.1f}",
             f"{row.floor_bytes_ms:.1f}",

@@ -9,7 +9,7 @@ from arrayops._backends.cuda import memory, module
 from arrayops._backends.cuda.launch import launch
 from arrayops._backends.cuda.pac_plan import THREADS, Plan, plan
 from arrayops._core import precision
-from arrayops._ops import pac as records
+from arrayops._ops import images
 from arrayops._ops.pac import PacParameters
 
 
@@ -70,7 +70,7 @@ class PacCall:
             p = made.parameters
             divisor = memory.empty((made.batch, made.kernel_channels, *made.output_size), made.accumulator)
             if self.mask is not None:
-                self.output_mask = memory.empty(records.image_shape(made.batch, 1, made.output_size, p.layout), "bool")
+                self.output_mask = memory.empty(images.image_shape(made.batch, 1, made.output_size, p.layout), "bool")
             function = made.kernel("pac_kernel.cu", "pac_divisor")
             count = pixels * made.kernel_channels
             self._launch_flat(function, count, (*self._arguments(), divisor, self.output_mask))

@@ -11,7 +11,7 @@ from arrayops._backends.cuda.pac_call import PacCall
 from arrayops._backends.cuda.pac_contraction import orientation
 from arrayops._backends.cuda.pac_plan import Plan, weight_strides
 from arrayops._backends.cuda.structures import View, view
-from arrayops._ops import pac as records
+from arrayops._ops import images
 
 PIXELS, CHANNEL_THREADS, CHANNELS_EACH = 64, 4, 4
 TAPS = 32
@@ -36,7 +36,7 @@ def _launch(
 ) -> tuple[Kernel, tuple[int, int, int], np.void]:
     p = made.parameters
     result_strides = structures.contiguous_strides(result_shape)
-    channels = records.image(source.shape, p.layout).channels
+    channels = images.image(source.shape, p.layout).channels
     _, stuffs, sizes = zip(*(orientation(axis, backward) for axis in made.axes), strict=True)
     height, width = (-(-sizes[i] // stuffs[i]) for i in (0, 1))
     pixel_blocks = -(-height * width // PIXELS)

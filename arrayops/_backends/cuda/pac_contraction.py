@@ -17,7 +17,7 @@ from arrayops._backends.cuda.pac_call import PacCall
 from arrayops._backends.cuda.pac_plan import THREADS, Plan, weight_strides
 from arrayops._backends.cuda.structures import View, view
 from arrayops._core.shapes import Axis, Pair
-from arrayops._ops import pac as records
+from arrayops._ops import images
 
 # Most output channels that a block makes on multiply-adds, and (rows, columns) of its tile. Blocks keep at least a
 # warp, so narrow ones take larger tiles.
@@ -81,7 +81,7 @@ class _Shape:
 
     def __init__(self, made: Plan, weight: View, backward: bool) -> None:
         p = made.parameters
-        extents = records.weight_extents(weight.shape, p)
+        extents = images.weight_extents(weight.shape, p)
         # One of the two is given for a group, the other for all groups.
         inputs = extents.inputs // p.groups if p.transposed else extents.inputs
         outputs = extents.outputs if p.transposed else extents.outputs // p.groups

@@ -13,7 +13,7 @@ from arrayops._backends.cuda.pac_plan import THREADS, Plan, weight_strides
 from arrayops._backends.cuda.structures import View, view
 from arrayops._backends.cuda.sums import sum_parts
 from arrayops._core.shapes import Pair
-from arrayops._ops import pac as records
+from arrayops._ops import images
 
 BAND_BYTES = 32 << 20
 """Bytes of the kernel's gradient that are held at once, unless one row of outputs takes more."""
@@ -54,7 +54,7 @@ def bands(made: Plan) -> Iterator[Band]:
 def _group_channels(made: Plan, weight: View) -> Pair:
     """Input and output channels of one group."""
     p = made.parameters
-    extents = records.weight_extents(weight.shape, p)
+    extents = images.weight_extents(weight.shape, p)
     if p.transposed:
         return extents.inputs // p.groups, extents.outputs
     return extents.inputs, extents.outputs // p.groups
@@ -101,7 +101,7 @@ def _weight_plan(
     share = -(-pairs // shares)
     defines: tuple[tuple[str, int | str], ...]
     if shared:
-        inputs = outputs = records.image(samples.shape, p.layout).channels
+        inputs = outputs = images.image(samples.shape, p.layout).channels
         tiles, groups = 1, 1
         defines = (("THREADS", CHANNEL_THREADS),)
     else:
@@ -318,7 +318,7 @@ def _moments(made: Plan, weight: View | None, samples: View, grad: View, band: B
     if p.filters == "grouped" and weight is not None:
         inputs, outputs = _group_channels(made, weight)
     else:
-        inputs = outputs = records.image(samples.shape, p.layout).channels
+        inputs = outputs = images.image(samples.shape, p.layout).channels
     return struct(
         structures.MOMENTS,
         input=structures.image_strides(samples.strides, p.layout),

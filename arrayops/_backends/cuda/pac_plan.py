@@ -15,6 +15,7 @@ from arrayops._backends.cuda.launch import struct
 from arrayops._backends.cuda.module import Pairs
 from arrayops._backends.cuda.structures import View
 from arrayops._core.shapes import Axis, Pair
+from arrayops._ops import images
 from arrayops._ops import pac as records
 from arrayops._ops.pac import PacParameters
 
@@ -92,11 +93,11 @@ class Plan:
         """Shape of the output of a convolution or pooling."""
         p = self.parameters
         assert self.views.samples is not None
-        channels = records.image(self.views.samples.shape, p.layout).channels
+        channels = images.image(self.views.samples.shape, p.layout).channels
         if p.filters == "grouped" and self.views.weight is not None:
-            outputs = records.weight_extents(self.views.weight.shape, p).outputs
+            outputs = images.weight_extents(self.views.weight.shape, p).outputs
             channels = outputs * p.groups if p.transposed else outputs
-        return records.image_shape(self.batch, channels, self.output_size, p.layout)
+        return images.image_shape(self.batch, channels, self.output_size, p.layout)
 
     @property
     def output_size(self) -> Pair:
@@ -125,16 +126,16 @@ def plan(number: int, precise: bool, op: str, p: PacParameters, fields: tuple[An
     source = guide if kernel is None else kernel
     assert source is not None
     first = source if samples is None else samples
-    kernel_size = p.kernel_size if weight is None else records.weight_extents(weight.shape, p).kernel_size
+    kernel_size = p.kernel_size if weight is None else images.weight_extents(weight.shape, p).kernel_size
     assert kernel_size is not None
     guide_size: Pair = (0, 0)
     guides = 0
     if guide is not None:
-        _, guides, guide_size = records.image(guide.shape, p.layout)
+        _, guides, guide_size = images.image(guide.shape, p.layout)
     if samples is None:
         axes = records.kernel_windows(op, p, guide_size)
     else:
-        axes = records.windows(op, p, kernel_size, records.image(samples.shape, p.layout).size)
+        axes = images.windows(op, p, kernel_size, images.image(samples.shape, p.layout).size)
     if kernel is not None:
         kernel_channels = kernel.shape[1 if p.layout == "NCHW" else 5]
     else:
@@ -192,7 +193,7 @@ def weight_strides(view: View | None, p: PacParameters, backward: bool = False) 
     """``weight_strides`` of ``pac.cuh``; ``backward`` exchanges the roles of a weight's two channels."""
     if view is None:
         return (0,) * 6
-    letters = records.weight_layout(p).split()
+    letters = images.weight_layout(p).split()
     steps = dict(zip(letters, view.strides, strict=True))
     extents = dict(zip(letters, view.shape, strict=True))
     first, row, column = 0, steps["kh"], steps["kw"]

@@ -1,12 +1,14 @@
 """Sums over taps of kernel times weight times input, for the flat runs of a tile.
 
 Both contractions work through a run in chunks that stay in cache, and through the taps in groups where a chunk of all
-of them would not. ``samples`` are the input's planes as (planes, channels, places), ``kernel`` is (taps, G, run).
+of them would not. ``samples`` are the input's planes as (planes, channels, places), ``kernel`` is (taps, G, run),
+or None for a plain convolution.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -45,6 +47,20 @@ def split(blocks: tuple[TapBlock, ...], most: int) -> list[TapBlock]:
     return parts
 
 
+class Steps(NamedTuple):
+    """How many groups, taps and places are worked on at a time."""
+
+    groups: int
+    taps: int
+    places: int
+
+    def each(self, groups: int, run: int) -> Iterator[tuple[slice, int, int]]:
+        """Slice of the groups, first place and number of places of each step."""
+        for group in range(0, groups, self.groups):
+            for start in range(0, run, self.places):
+                yield slice(group, min(group + self.groups, groups)), start, min(self.places, run - start)
+
+
 @dataclass
 class Gradients:
     """Where a contraction's backward puts its results; None for those not wanted.
@@ -68,15 +84,15 @@ class Contraction(Protocol):
     def weight(self) -> Array | None:
         """Filter in the order of the contraction, None where there is none."""
 
-    def forward(self, samples: Array, kernel: Array, phase: FlatPhase, output: Array, program: Program) -> None:
+    def forward(self, samples: Array, kernel: Array | None, phase: FlatPhase, output: Array, program: Program) -> None:
         """Write the sums to ``output`` (outputs, run)."""
 
     def backward(
-        self, samples: Array, kernel: Array, phase: FlatPhase, grad: Array, into: Gradients, program: Program
+        self, samples: Array, kernel: Array | None, phase: FlatPhase, grad: Array, into: Gradients, program: Program
     ) -> None:
         """Gradients of samples, kernel and weight from ``grad`` (outputs, run), zero at junk."""
 
-    def workspace(self, run: int) -> int:
+    def workspace(self, run: int, backward: bool) -> int:
         """Bytes of scratch that a run takes, beside what the caller holds."""
 
 
@@ -100,10 +116,13 @@ class Grouped:
         """Output channels."""
         return int(self.weight.shape[0] * self.weight.shape[4])
 
-    def workspace(self, run: int) -> int:
+    def workspace(self, run: int, backward: bool) -> int:
         """The columns of a chunk, its partial product, and the gradient of the weight with its summand."""
-        _, chunk = self._steps(run, BACKWARD_TAPS)
-        return 3 * CHUNK_BYTES + int(self.outputs * chunk * self.weight.itemsize + 3 * self.weight.nbytes)
+        steps = self._steps(
+            run, self.weight.shape[1] * self.weight.shape[2], BACKWARD_TAPS if backward else FORWARD_TAPS
+        )
+        gradient = 3 * self.weight.nbytes if backward else 0
+        return 3 * CHUNK_BYTES + int(self.outputs * steps.places * self.weight.itemsize + gradient)
 
     def _has_all(self, phase: FlatPhase) -> bool:
         """Whether a phase has all taps of the filter, in its order."""
@@ -124,36 +143,37 @@ class Grouped:
             self._chosen[id(phase)] = chosen
         return chosen
 
-    def _steps(self, run: int, taps: int) -> tuple[int, int]:
-        """Number of taps in a part, and of places in a chunk, so that a chunk of about ``taps`` fills the columns.
+    def _steps(self, run: int, all_taps: int, taps: int) -> Steps:
+        """Steps through the groups, ``all_taps`` taps and a run, so that their columns fill the buffer.
 
         Forward many taps at once are best: their products add up within one matrix product. Backward long chunks are,
-        for the more calls that are made on each.
+        for the more calls that are made on each. Groups have nothing in common, so that rather fewer of them than all
+        are taken at once.
         """
-        place = max(1, self.weight.shape[0] * self.weight.shape[3] * self.weight.itemsize)
-        chunk = balanced(run, min(max(CHUNK_BYTES // (taps * place), 512), 4096))
-        return max(1, -(-CHUNK_BYTES // (place * chunk))), chunk
+        groups, _, _, channels, _ = self.weight.shape
+        place = max(1, channels * self.weight.itemsize)
+        chunk = balanced(run, min(max(CHUNK_BYTES // (taps * max(1, groups) * place), 512), 4096))
+        fitting = max(1, CHUNK_BYTES // (max(1, all_taps) * place * chunk))
+        at_once = -(-groups // -(-groups // fitting)) if groups else 1
+        return Steps(at_once, max(1, -(-CHUNK_BYTES // (at_once * place * chunk))), chunk)
 
-    def forward(self, samples: Array, kernel: Array, phase: FlatPhase, output: Array, program: Program) -> None:
+    def forward(self, samples: Array, kernel: Array | None, phase: FlatPhase, output: Array, program: Program) -> None:
         """Scale the samples of each tap by the kernel, then one matrix product for a part of the taps."""
         weight = self._of(phase)
-        groups, _, channels, outputs = weight.shape
-        run = kernel.shape[-1]
-        most, chunk = self._steps(run, FORWARD_TAPS)
-        parts = split(phase.blocks, most)
+        groups, taps, channels, outputs = weight.shape
+        run = output.shape[-1]
+        steps = self._steps(run, taps, FORWARD_TAPS)
+        parts = split(phase.blocks, steps.taps)
         planes = samples.reshape(samples.shape[0], groups, channels, samples.shape[2])
         grouped_output = output.reshape(groups, outputs, run)
         if not parts:
             program(grouped_output.fill, 0)
-        for start in range(0, run, chunk):
-            length = min(chunk, run - start)
-            target = grouped_output[:, :, start : start + length]
+        for some, start, length in steps.each(groups, run):
+            target = grouped_output[some, :, start : start + length]
             for number, (first, plane, offset, grid) in enumerate(parts):
-                columns = program.buffer("columns", (groups, grid.rows, grid.columns, channels, length), weight.dtype)
-                scale = self._scale(kernel, first, grid, start, length)
-                program(np.multiply, shifted(planes[plane], offset + start, grid, length), scale, out=columns)
-                factors = weight[:, first : first + grid.taps].reshape(groups, grid.taps * channels, outputs)
-                matrix = columns.reshape(groups, grid.taps * channels, length)
+                source = shifted(planes[plane, some], offset + start, grid, length)
+                matrix = self._columns(source, self._scale(kernel, first, grid, start, length), program)
+                factors = weight[some, first : first + grid.taps].reshape(len(target), grid.taps * channels, outputs)
                 if number == 0:
                     program(np.matmul, factors.transpose(0, 2, 1), matrix, out=target)
                 else:
@@ -162,14 +182,14 @@ class Grouped:
                     program(np.add, target, product, out=target)
 
     def backward(
-        self, samples: Array, kernel: Array, phase: FlatPhase, grad: Array, into: Gradients, program: Program
+        self, samples: Array, kernel: Array | None, phase: FlatPhase, grad: Array, into: Gradients, program: Program
     ) -> None:
         """The transposed matrix product gives the gradient of the scaled samples; the rest follows from it."""
         weight = self._of(phase)
-        groups, _, channels, outputs = weight.shape
-        run = kernel.shape[-1]
-        most, chunk = self._steps(run, BACKWARD_TAPS)
-        parts = split(phase.blocks, most)
+        groups, taps, channels, outputs = weight.shape
+        run = grad.shape[-1]
+        steps = self._steps(run, taps, BACKWARD_TAPS)
+        parts = split(phase.blocks, steps.taps)
         planes = samples.reshape(samples.shape[0], groups, channels, samples.shape[2])
         grouped_grad = grad.reshape(groups, outputs, run)
         grad_planes = None if into.samples is None else into.samples.reshape(planes.shape)
@@ -179,45 +199,73 @@ class Grouped:
         elif into.weight is not None:
             grad_weight = program.buffer("grad_taps", weight.shape, weight.dtype)
             program(grad_weight.fill, 0)
-        for start in range(0, run, chunk):
-            length = min(chunk, run - start)
-            part = grouped_grad[:, :, start : start + length]
+        for some, start, length in steps.each(groups, run):
+            part = grouped_grad[some, :, start : start + length]
             for first, plane, offset, grid in parts:
-                columns = program.buffer("columns", (groups, grid.rows, grid.columns, channels, length), weight.dtype)
-                matrix = columns.reshape(groups, grid.taps * channels, length)
-                factors = weight[:, first : first + grid.taps].reshape(groups, grid.taps * channels, outputs)
-                source = shifted(planes[plane], offset + start, grid, length)
+                factors = weight[some, first : first + grid.taps].reshape(len(part), grid.taps * channels, outputs)
+                source = shifted(planes[plane, some], offset + start, grid, length)
                 scale = self._scale(kernel, first, grid, start, length)
                 if grad_planes is not None or into.kernel is not None:
-                    program(np.matmul, factors, part, out=matrix)
-                if into.kernel is not None:
-                    target = self._scale(into.kernel, first, grid, start, length)[:, :, 0]
-                    program(np.einsum, "grtcn,grtcn->rtn", source, columns, out=target)
-                if grad_planes is not None:
-                    program(np.multiply, columns, scale, out=columns)
-                    for row, column in product(range(grid.rows), range(grid.columns)):
-                        at = offset + start + row * grid.row_step + column * grid.column_step
-                        target = grad_planes[plane, :, :, at : at + length]
-                        program(np.add, target, columns[:, row, column], out=target)
+                    columns = program.buffer("columns", source.shape, weight.dtype)
+                    program(np.matmul, factors, part, out=columns.reshape(len(part), grid.taps * channels, length))
+                    if into.kernel is not None:
+                        # All groups share the kernel, and each step adds those that it has.
+                        target = self._scale(into.kernel, first, grid, start, length)
+                        assert target is not None
+                        self._add_products(source, columns, target[:, :, 0], some.start == 0, program)
+                    if grad_planes is not None:
+                        if scale is not None:
+                            program(np.multiply, columns, scale, out=columns)
+                        for row, column in product(range(grid.rows), range(grid.columns)):
+                            at = offset + start + row * grid.row_step + column * grid.column_step
+                            target = grad_planes[plane, some, :, at : at + length]
+                            program(np.add, target, columns[:, row, column], out=target)
                 if grad_weight is not None:
-                    program(np.multiply, source, scale, out=columns)
+                    matrix = self._columns(source, scale, program)
                     # This way round: the long dimension in front is half as fast again in OpenBLAS.
                     summand = program.buffer("summand", factors.shape, weight.dtype)
                     program(np.matmul, matrix, part.transpose(0, 2, 1), out=summand)
-                    sums = grad_weight[:, first : first + grid.taps].reshape(factors.shape)
+                    sums = grad_weight[some, first : first + grid.taps].reshape(factors.shape)
                     program(np.add, sums, summand, out=sums)
         if into.weight is not None and grad_weight is not None and not self._has_all(phase):
             program(_add_taps, into.weight, phase, grad_weight)
 
     @staticmethod
-    def _scale(kernel: Array, first: int, grid: Grid, start: int, length: int) -> Array:
+    def _columns(source: Array, scale: Array | None, program: Program) -> Array:
+        """Scaled samples as the matrix (groups, taps x channels, length); the samples themselves for one plain tap."""
+        groups, rows, across, channels, length = source.shape
+        if scale is None and rows * across == 1:
+            return source[:, 0, 0]
+        columns = program.buffer("columns", source.shape, source.dtype)
+        if scale is None:
+            program(np.copyto, columns, source)
+        else:
+            program(np.multiply, source, scale, out=columns)
+        return columns.reshape(groups, rows * across * channels, length)
+
+    @staticmethod
+    def _add_products(source: Array, columns: Array, target: Array, first: bool, program: Program) -> None:
+        """Sum ``source`` times ``columns`` over groups and channels, in ``target`` (rows, columns, length)."""
+        if first:
+            program(np.einsum, "grtcn,grtcn->rtn", source, columns, out=target)
+            return
+        total = program.buffer("product", target.shape, target.dtype)
+        program(np.einsum, "grtcn,grtcn->rtn", source, columns, out=total)
+        program(np.add, target, total, out=target)
+
+    @staticmethod
+    def _scale(kernel: Array | None, first: int, grid: Grid, start: int, length: int) -> Array | None:
         """The kernel of a part and chunk, (rows, columns, 1, length): one value for all channels."""
+        if kernel is None:
+            return None
         return kernel[first : first + grid.taps, :, start : start + length].reshape(grid.rows, grid.columns, 1, length)
 
 
 @dataclass(frozen=True)
 class Channelwise:
-    """One filter for every channel, or none at all (``weight`` is None: pooling). The kernel may differ by channel.
+    """One filter for every channel, or none at all (``weight`` is None: pooling).
+
+    There is always a kernel, which may differ by channel.
 
     ``weight`` is (kh, kw).
     """
@@ -226,15 +274,16 @@ class Channelwise:
     outputs: int
     dtype: "np.dtype[Any]"
 
-    def workspace(self, run: int) -> int:
+    def workspace(self, run: int, backward: bool) -> int:
         """The product of one tap, for a chunk."""
         return CHUNK_BYTES // 2
 
     def _chunk(self, run: int) -> int:
         return balanced(run, max(256, CHUNK_BYTES // 4 // (max(1, self.outputs) * self.dtype.itemsize)))
 
-    def forward(self, samples: Array, kernel: Array, phase: FlatPhase, output: Array, program: Program) -> None:
+    def forward(self, samples: Array, kernel: Array | None, phase: FlatPhase, output: Array, program: Program) -> None:
         """Add up the scaled samples tap by tap."""
+        assert kernel is not None
         run = kernel.shape[-1]
         chunk = self._chunk(run)
         for start in range(0, run, chunk):
@@ -248,9 +297,10 @@ class Channelwise:
                 program(np.add, target, product, out=target)
 
     def backward(
-        self, samples: Array, kernel: Array, phase: FlatPhase, grad: Array, into: Gradients, program: Program
+        self, samples: Array, kernel: Array | None, phase: FlatPhase, grad: Array, into: Gradients, program: Program
     ) -> None:
         """The same products, tap by tap, with the roles of samples, kernel and output exchanged."""
+        assert kernel is not None
         run = kernel.shape[-1]
         chunk = self._chunk(run)
         shared = kernel.shape[1] == 1

@@ -31,3 +31,8 @@ def shared_filter(weight: Array, layout: str, transposed: bool) -> Array:
     """A shared filter as (kh, kw), in the order of the correlation."""
     plain = weight[0, 0] if layout == "NCHW" else weight[:, :, 0, 0]
     return plain[::-1, ::-1] if transposed else plain
+
+
+def exchanged(weight: Array) -> Array:
+    """The weight of the correlation back, from `grouped_weight`: flipped, with inputs and outputs exchanged."""
+    return weight[:, ::-1, ::-1].swapaxes(3, 4)

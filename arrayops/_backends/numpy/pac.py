@@ -1,23 +1,27 @@
 """Pixel-adaptive operators on the CPU: each tile computes its adaptive kernel and contracts it at once."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from arrayops._backends.numpy.adaptive import AdaptiveKernel
+from arrayops._backends.numpy.backward import as_result, backward
+from arrayops._backends.numpy.call import Call, prepare, widened
 from arrayops._backends.numpy.contraction import Channelwise, Contraction, Grouped
+from arrayops._backends.numpy.forward import Results, forward, kernel_forward
 from arrayops._backends.numpy.layouts import channels_first, grouped_weight, kernel_channels_first, shared_filter
 from arrayops._backends.numpy.memory import compute_dtype, empty, store
-from arrayops._backends.numpy.pac_backward import as_result, backward
-from arrayops._backends.numpy.pac_call import PacCall, prepare, widened
-from arrayops._backends.numpy.pac_forward import Results, forward, kernel_forward
 from arrayops._core.op import BackwardParameters
+from arrayops._ops import images
 from arrayops._ops import pac as records
 from arrayops._ops.pac import PacParameters
 
 
 def pac_kernel2d(arrays: tuple[Any, ...], parameters: PacParameters) -> Results:
     """Adaptive kernel, and output mask."""
-    return kernel_forward(_kernel_call(arrays, parameters, backward=False), parameters, arrays[0])
+    assert parameters.kernel_size is not None
+    return kernel_forward(_kernel_call(arrays, parameters, backward=False), parameters.kernel_size, arrays[0])
 
 
 def pac_kernel2d_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
@@ -25,13 +29,13 @@ def pac_kernel2d_backward(arrays: tuple[Any, ...], parameters: BackwardParameter
     grad, *forward = arrays
     p = parameters.forward
     call = _kernel_call(tuple(forward), p, backward=True)
-    found = backward(call, p, kernel_channels_first(grad, p.layout), parameters.needs)
+    found = backward(call, kernel_channels_first(grad, p.layout), parameters.needs)
     return found.guide, *found.adaptive_options(forward[-3:])
 
 
 def pac_conv2d(arrays: tuple[Any, ...], parameters: PacParameters) -> Results:
     """Pixel-adaptive convolution, and output mask."""
-    return forward(_convolution_call("pac_conv2d", arrays, parameters), parameters, arrays[0])
+    return forward(_convolution_call("pac_conv2d", arrays, parameters), arrays[0].dtype)
 
 
 def pac_conv2d_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
@@ -41,7 +45,7 @@ def pac_conv2d_backward(arrays: tuple[Any, ...], parameters: BackwardParameters)
 
 def pac_conv_transpose2d(arrays: tuple[Any, ...], parameters: PacParameters) -> Results:
     """Transposed pixel-adaptive convolution, and output mask."""
-    return forward(_convolution_call("pac_conv_transpose2d", arrays, parameters), parameters, arrays[0])
+    return forward(_convolution_call("pac_conv_transpose2d", arrays, parameters), arrays[0].dtype)
 
 
 def pac_conv_transpose2d_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
@@ -51,7 +55,7 @@ def pac_conv_transpose2d_backward(arrays: tuple[Any, ...], parameters: BackwardP
 
 def pac_pool2d(arrays: tuple[Any, ...], parameters: PacParameters) -> Results:
     """Pixel-adaptive pooling, and output mask."""
-    return forward(_pooling_call(arrays, parameters), parameters, arrays[0])
+    return forward(_pooling_call(arrays, parameters), arrays[0].dtype)
 
 
 def pac_pool2d_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
@@ -59,21 +63,46 @@ def pac_pool2d_backward(arrays: tuple[Any, ...], parameters: BackwardParameters)
     grad, *forward = arrays
     p = parameters.forward
     call = _pooling_call(tuple(forward), p, backward=True)
-    found = backward(call, p, channels_first(grad, p.layout), parameters.needs)
+    found = backward(call, channels_first(grad, p.layout), parameters.needs)
     return found.input, found.guide, found.kernel, *found.adaptive_options(forward[-3:])
 
 
-def _kernel_call(arrays: tuple[Any, ...], p: PacParameters, backward: bool) -> PacCall:
+def _adaptive(p: PacParameters, guide: Any, options: Sequence[Any], dtype: "np.dtype[Any]") -> AdaptiveKernel | None:
+    """What the adaptive kernel depends on beside the guide, None without one."""
+    if guide is None:
+        return None
+    alpha, lambda_, smooth = options
+    return AdaptiveKernel(
+        dtype=dtype,
+        channels=images.image(guide.shape, p.layout).channels,
+        asymmetric=p.asymmetric,
+        channel_wise=p.channel_wise,
+        normalize=p.normalize,
+        inv_alpha=None if alpha is None else widened(alpha, dtype).reshape(-1, 1),
+        inv_lambda=None if lambda_ is None else widened(lambda_, dtype).reshape(-1, 1),
+        smooth=None if smooth is None else widened(smooth, dtype),
+    )
+
+
+def _kernel_call(arrays: tuple[Any, ...], p: PacParameters, backward: bool) -> Call:
     guide, mask, *options = arrays
-    size = records.image(guide.shape, p.layout).size
+    size = images.image(guide.shape, p.layout).size
     axes = records.kernel_windows("pac_kernel2d", p, size)
-    return prepare(p, axes, size, guide=guide, mask=mask, options=tuple(options), backward=backward)
+    return prepare(
+        p.layout,
+        axes,
+        size,
+        guide=guide,
+        adaptive=_adaptive(p, guide, options, compute_dtype(guide)),
+        mask=mask,
+        backward=backward,
+    )
 
 
-def _convolution_call(op: str, arrays: tuple[Any, ...], p: PacParameters, backward: bool = False) -> PacCall:
+def _convolution_call(op: str, arrays: tuple[Any, ...], p: PacParameters, backward: bool = False) -> Call:
     samples, guide, weight, bias, kernel, mask, *options = arrays
-    image = records.image(samples.shape, p.layout)
-    axes = records.windows(op, p, records.weight_extents(weight.shape, p).kernel_size, image.size)
+    image = images.image(samples.shape, p.layout)
+    axes = images.windows(op, p, images.weight_extents(weight.shape, p).kernel_size, image.size)
     dtype = compute_dtype(samples)
     contraction: Contraction
     if p.filters == "shared":
@@ -83,13 +112,13 @@ def _convolution_call(op: str, arrays: tuple[Any, ...], p: PacParameters, backwa
         ordered = grouped_weight(weight, p.layout, p.transposed, p.groups)
         contraction = Grouped(np.ascontiguousarray(widened(ordered, dtype)))
     return prepare(
-        p,
+        p.layout,
         axes,
         (axes[0].output, axes[1].output) if p.transposed else image.size,
         guide=guide,
+        adaptive=_adaptive(p, guide, options, dtype),
         kernel=kernel,
         mask=mask,
-        options=tuple(options),
         samples=samples,
         contraction=contraction,
         bias=bias,
@@ -97,21 +126,22 @@ def _convolution_call(op: str, arrays: tuple[Any, ...], p: PacParameters, backwa
     )
 
 
-def _pooling_call(arrays: tuple[Any, ...], p: PacParameters, backward: bool = False) -> PacCall:
+def _pooling_call(arrays: tuple[Any, ...], p: PacParameters, backward: bool = False) -> Call:
     samples, guide, kernel, mask, *options = arrays
-    image = records.image(samples.shape, p.layout)
+    image = images.image(samples.shape, p.layout)
     assert p.kernel_size is not None
-    axes = records.windows("pac_pool2d", p, p.kernel_size, image.size)
+    dtype = compute_dtype(samples)
+    axes = images.windows("pac_pool2d", p, p.kernel_size, image.size)
     return prepare(
-        p,
+        p.layout,
         axes,
         image.size,
         guide=guide,
+        adaptive=_adaptive(p, guide, options, dtype),
         kernel=kernel,
         mask=mask,
-        options=tuple(options),
         samples=samples,
-        contraction=Channelwise(None, image.channels, compute_dtype(samples)),
+        contraction=Channelwise(None, image.channels, dtype),
         backward=backward,
     )
 
@@ -120,7 +150,7 @@ def _convolution_backward(op: str, arrays: tuple[Any, ...], parameters: Backward
     grad, *forward = arrays
     p, needs = parameters.forward, parameters.needs
     call = _convolution_call(op, tuple(forward), p, backward=True)
-    found = backward(call, p, channels_first(grad, p.layout), needs)
+    found = backward(call, channels_first(grad, p.layout), needs)
     weight, bias = forward[2], forward[3]
     grad_weight = grad_bias = None
     if found.weight is not None:

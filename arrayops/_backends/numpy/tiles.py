@@ -182,11 +182,12 @@ def window(axes: tuple[Axis, Axis], smooth: Pair = (1, 1)) -> Window:
 
 @lru_cache(maxsize=128)
 def cut_tiles(
-    axes: tuple[Axis, Axis], smooth: Pair, guide_size: Pair, shape: Pair, stuffed: bool = False
+    axes: tuple[Axis, Axis], smooth: Pair, guide_size: Pair, shape: Pair, stuffed: bool = False, wrapped: bool = False
 ) -> tuple[Tile, ...]:
     """Tiles of ``shape`` (rows, columns) that cover the outputs of a window, in raster order.
 
-    Their phases list the taps on real samples, and those on ``stuffed`` zeros if wanted.
+    Their phases list the taps on real samples, and those on ``stuffed`` zeros if wanted. Rows of
+    ``wrapped`` tiles, of which samples alone are read, share the zeros around them: see `_shared_pitch`.
     """
     whole = window(axes, smooth)
     (row_taps, column_taps), (rows, columns) = whole.taps, whole.places
@@ -197,6 +198,8 @@ def cut_tiles(
         for left in range(0, columns, shape[1]):
             height, width = min(shape[0], rows - top), min(shape[1], columns - left)
             pitch = width + whole.reach[1]
+            if wrapped and width == columns:
+                pitch = _shared_pitch(column_taps.input, sizes[1], columns, pitch)
             if pitch not in phases:
                 phases[pitch] = _flat_phases(row_taps, column_taps, pitch, stuffed)
             tiles.append(
@@ -215,6 +218,18 @@ def cut_tiles(
                 )
             )
     return tuple(tiles)
+
+
+def _shared_pitch(source: Source, size: int, columns: int, pitch: int) -> int:
+    """Pitch of rows whose last taps read the zeros in front of the next row, in place of zeros of their own.
+
+    . x x x x x x x     zeros in front (.) of 7 samples (x), read by taps 0, 1, 2 for 7 outputs: a pitch of 8, not 9
+    . x x x x x x x
+    """
+    if source.stride > 1 or source.before < 0:
+        return pitch
+    # At least the reach, so that one row behind the last holds what the last run reads.
+    return min(pitch, max(columns, size + source.before, columns + source.reach - source.before, source.reach))
 
 
 def _flat_phases(row_taps: AxisTaps, column_taps: AxisTaps, pitch: int, stuffed: bool) -> tuple[FlatPhase, ...]:

@@ -7,13 +7,14 @@ import numpy as np
 
 from arrayops._backends.numpy.adaptive import TileKernel
 from arrayops._backends.numpy.blocks import Compute, Scratch, run_blocks
+from arrayops._backends.numpy.call import Call, TilePlanes, flat_run
 from arrayops._backends.numpy.layouts import channels_first, kernel_channels_first
 from arrayops._backends.numpy.memory import Array, empty, store
-from arrayops._backends.numpy.pac_call import PacCall, TilePlanes, flat_run
 from arrayops._backends.numpy.program import Program
 from arrayops._backends.numpy.tiles import Outputs, Tile
-from arrayops._ops import pac as records
-from arrayops._ops.pac import PacParameters
+from arrayops._core.shapes import Pair
+from arrayops._ops.images import image_shape
+from arrayops._ops.pac import kernel_shape
 
 Results = tuple[Array | None, ...]
 
@@ -26,11 +27,11 @@ class _Plan:
     """
 
     planes: TilePlanes
-    phases: list[tuple[Program, TileKernel]]
+    phases: list[tuple[Program, TileKernel | None]]
     output: Array
 
 
-def _plan(call: PacCall, tile: Tile, scratch: Scratch) -> _Plan:
+def _plan(call: Call, tile: Tile, scratch: Scratch) -> _Plan:
     programs = [Program(scratch) for _ in tile.phases]
     planes = call.planes(tile, programs[0])
     contraction = call.contraction
@@ -40,37 +41,38 @@ def _plan(call: PacCall, tile: Tile, scratch: Scratch) -> _Plan:
     for program, phase, part in zip(programs, tile.phases, tile.outputs, strict=True):
         kernel = call.phase_kernel(planes, tile, phase, part, program)
         if contraction is not None and planes.samples is not None:
-            contraction.forward(planes.samples, kernel.values, phase, run, program)
+            values = None if kernel is None else kernel.values
+            contraction.forward(planes.samples, values, phase, run, program)
             if call.bias is not None:
                 program(np.add, run, call.bias[:, None], out=run)
         phases.append((program, kernel))
     return _Plan(planes, phases, places)
 
 
-def forward(call: PacCall, p: PacParameters, samples: Array) -> Results:
-    """Output (in the layout and dtype of ``samples``) and output mask."""
+def forward(call: Call, dtype: "np.dtype[Any]") -> Results:
+    """Output of ``dtype``, and output mask."""
     assert call.contraction is not None
-    shape = records.image_shape(call.batch, call.contraction.outputs, call.output_size, p.layout)
-    result = empty(shape, samples.dtype)
-    view = channels_first(result, p.layout)
+    shape = image_shape(call.batch, call.contraction.outputs, call.output_size, call.layout)
+    result = empty(shape, dtype)
+    view = channels_first(result, call.layout)
 
-    def keep(image: int, tile: Tile, number: int, kernel: TileKernel, output: Array) -> None:
+    def keep(image: int, tile: Tile, number: int, kernel: TileKernel | None, output: Array) -> None:
         outputs = tile.outputs[number]
         height, width = outputs.extent
         store(view[image, :, outputs.rows, outputs.columns], output[:, :height, :width])
 
-    return result, _run(call, p, keep)
+    return result, _run(call, keep)
 
 
-def kernel_forward(call: PacCall, p: PacParameters, guide: Array) -> Results:
+def kernel_forward(call: Call, kernel_size: Pair, guide: Array) -> Results:
     """Adaptive kernel (in the layout and dtype of ``guide``) and output mask."""
     assert call.adaptive is not None
-    assert p.kernel_size is not None
-    shape = records.kernel_shape(call.batch, call.adaptive.width, p.kernel_size, call.output_size, p.layout)
+    shape = kernel_shape(call.batch, call.adaptive.width, kernel_size, call.output_size, call.layout)
     result = empty(shape, guide.dtype)
-    view = kernel_channels_first(result, p.layout)
+    view = kernel_channels_first(result, call.layout)
 
-    def keep(image: int, tile: Tile, number: int, kernel: TileKernel, output: Array) -> None:
+    def keep(image: int, tile: Tile, number: int, kernel: TileKernel | None, output: Array) -> None:
+        assert kernel is not None
         outputs = tile.outputs[number]
         height, width = outputs.extent
         places = kernel.values.reshape(*kernel.values.shape[:2], tile.rows, tile.pitch)
@@ -78,15 +80,15 @@ def kernel_forward(call: PacCall, p: PacParameters, guide: Array) -> Results:
             target = view[image, :, tap.row, tap.column, outputs.rows, outputs.columns]
             store(target, values[:, :height, :width])
 
-    return result, _run(call, p, keep)
+    return result, _run(call, keep)
 
 
-def _run(call: PacCall, p: PacParameters, keep: Any) -> Array | None:
+def _run(call: Call, keep: Any) -> Array | None:
     """Run all tiles, hand each phase's results to ``keep``, and return the output mask, if the call has a mask."""
     output_mask = mask_view = None
     if call.mask is not None:
-        output_mask = empty(records.image_shape(call.batch, 1, call.output_size, p.layout), np.bool_)
-        mask_view = channels_first(output_mask, p.layout)
+        output_mask = empty(image_shape(call.batch, 1, call.output_size, call.layout), np.bool_)
+        mask_view = channels_first(output_mask, call.layout)
 
     def begin(scratch: Scratch) -> Compute:
         plans: dict[Any, _Plan] = {}
@@ -101,7 +103,7 @@ def _run(call: PacCall, p: PacParameters, keep: Any) -> Array | None:
                 call.load_kernel(kernel, image, tile, tile.phases[number], tile.outputs[number])
                 program.run()
                 keep(image, tile, number, kernel, plan.output)
-                if mask_view is not None:
+                if mask_view is not None and kernel is not None:
                     _store_mask(mask_view[image, 0], tile, tile.outputs[number], kernel)
 
         return compute

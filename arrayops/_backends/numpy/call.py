@@ -1,4 +1,4 @@
-"""One call of a pixel-adaptive operator, laid out for its tiles: views of the arrays, the window, and the loaders."""
+"""One call of an operator with a sliding window, laid out for its tiles: views of the arrays, the window, loaders."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -12,17 +12,17 @@ from arrayops._backends.numpy.memory import Array, compute_dtype, empty, load
 from arrayops._backends.numpy.program import Program
 from arrayops._backends.numpy.tiles import Cut, FlatPhase, Outputs, Tile, cut_tiles, tile_bytes, tile_shape, window
 from arrayops._core.shapes import Axis, Pair
-from arrayops._ops.pac import PacParameters
 
 
 @dataclass(frozen=True)
-class PacCall:
-    """Views (N, C, H, W) of what the call reads, and the tiles of its output.
+class Call:
+    """Views (N, C, H, W) of what the call reads, and the tiles of its output, which has ``layout``.
 
-    Exactly one of ``guide`` (with ``adaptive``) and ``kernel``, (N, G, kh, kw, H, W), is given. ``samples`` and
-    ``contraction`` are None for `pac_kernel2d`, which makes the kernel alone.
+    A pixel-adaptive call has either ``guide`` (with ``adaptive``) or ``kernel``, (N, G, kh, kw, H, W), a plain
+    convolution neither. ``samples`` and ``contraction`` are None for `pac_kernel2d`, which makes the kernel alone.
     """
 
+    layout: str
     batch: int
     dtype: "np.dtype[Any]"
     tiles: tuple[Tile, ...]
@@ -87,17 +87,20 @@ class PacCall:
 
     def phase_kernel(
         self, planes: "TilePlanes", tile: Tile, phase: FlatPhase, outputs: Outputs, program: Program
-    ) -> TileKernel:
-        """The adaptive kernel of one phase: computed by the program, or for `load_kernel` to fill."""
+    ) -> TileKernel | None:
+        """The adaptive kernel of one phase: computed by the program, or for `load_kernel` to fill; None without."""
         if planes.guide is not None and self.adaptive is not None:
             return tile_kernel(self.adaptive, planes.guide, phase, outputs, tile, program)
-        assert self.kernel is not None
+        if self.kernel is None:
+            return None
         values = program.buffer("kernel", (len(phase.taps), self.kernel.shape[1], tile.run), self.dtype)
         return TileKernel(values, values[:0], None, None, None)
 
-    def load_kernel(self, kernel: TileKernel, image: int, tile: Tile, phase: FlatPhase, outputs: Outputs) -> None:
+    def load_kernel(
+        self, kernel: TileKernel | None, image: int, tile: Tile, phase: FlatPhase, outputs: Outputs
+    ) -> None:
         """Load a phase's part of the computed kernel, if that is what the call was given."""
-        if self.kernel is not None:
+        if self.kernel is not None and kernel is not None:
             self.load_taps(kernel.values, self.kernel[image], tile, phase, outputs)
 
     @staticmethod
@@ -146,45 +149,33 @@ def flat_run(program: Program, name: str, channels: int, tile: Tile, dtype: "np.
 
 
 def prepare(
-    p: PacParameters,
+    layout: str,
     axes: tuple[Axis, Axis],
     guide_size: Pair,
     *,
-    guide: Any,
+    guide: Any = None,
+    adaptive: AdaptiveKernel | None = None,
     kernel: Any = None,
     mask: Any = None,
-    options: tuple[Any, Any, Any] = (None, None, None),
     samples: Any = None,
     contraction: Contraction | None = None,
     bias: Any = None,
     backward: bool = False,
-) -> PacCall:
+) -> Call:
     """Lay out a call; ``guide_size`` is the resolution of the guide whether or not there is one."""
     first = guide if samples is None else samples
     dtype = compute_dtype(first)
-    guide_view = None if guide is None else channels_first(guide, p.layout)
-    kernel_view = None if kernel is None else kernel_channels_first(kernel, p.layout)
-    sample_view = None if samples is None else channels_first(samples, p.layout)
-    alpha, lambda_, smooth = options
-    smooth_size: Pair = (1, 1) if smooth is None else smooth.shape
-    adaptive = None
-    if guide_view is not None:
-        adaptive = AdaptiveKernel(
-            dtype=dtype,
-            channels=guide_view.shape[1],
-            asymmetric=p.asymmetric,
-            channel_wise=p.channel_wise,
-            normalize=p.normalize,
-            inv_alpha=None if alpha is None else widened(alpha, dtype).reshape(-1, 1),
-            inv_lambda=None if lambda_ is None else widened(lambda_, dtype).reshape(-1, 1),
-            smooth=None if smooth is None else widened(smooth, dtype),
-        )
+    guide_view = None if guide is None else channels_first(guide, layout)
+    kernel_view = None if kernel is None else kernel_channels_first(kernel, layout)
+    sample_view = None if samples is None else channels_first(samples, layout)
+    smooth_size: Pair = (1, 1) if adaptive is None or adaptive.smooth is None else adaptive.smooth.shape
     whole = window(axes, smooth_size)
     kernel_taps = axes[0].kernel * axes[1].kernel if samples is None else whole.most_taps
-    width = 1 if adaptive is None else adaptive.width
-    if kernel_view is not None:
+    width, copies = 0, 1 + backward
+    if adaptive is not None:
+        width, copies = adaptive.width, copies * (1 if adaptive.inv_alpha is None else 2)
+    elif kernel_view is not None:
         width = kernel_view.shape[1]
-    copies = 4 if backward and p.kernel_type == "inv" else 2 if backward or p.kernel_type == "inv" else 1
     channels = 0 if sample_view is None else sample_view.shape[1]
     guide_channels = 0 if guide_view is None else guide_view.shape[1]
     image_bytes = (
@@ -193,13 +184,16 @@ def prepare(
     )
     outputs = 0 if contraction is None else contraction.outputs
     # With stride 1, the differences of a row of taps are computed at once.
-    differences = 3 + (axes[1].kernel if p.stride == (1, 1) else 1)
+    differences = 3 + (axes[1].kernel if axes[0].stride == axes[1].stride == 1 else 1)
     place_bytes = (kernel_taps * width * copies + outputs + differences * guide_channels) * dtype.itemsize + 16
     batch = first.shape[0]
     shape = tile_shape(whole, batch, image_bytes, place_bytes)
-    tiles = cut_tiles(axes, smooth_size, guide_size, shape, stuffed=samples is None)
+    tiles = cut_tiles(
+        axes, smooth_size, guide_size, shape, stuffed=samples is None, wrapped=guide is None and kernel is None
+    )
     workspace = tile_bytes(tiles[0], image_bytes, place_bytes) if tiles else 0
-    return PacCall(
+    return Call(
+        layout=layout,
         batch=batch,
         dtype=dtype,
         tiles=tiles,
@@ -208,11 +202,12 @@ def prepare(
         samples=sample_view,
         guide=guide_view,
         kernel=kernel_view,
-        mask=None if mask is None else channels_first(mask, p.layout),
+        mask=None if mask is None else channels_first(mask, layout),
         adaptive=adaptive,
         contraction=contraction,
         bias=None if bias is None else widened(bias, dtype),
-        workspace=workspace + (contraction.workspace(tiles[0].run) if contraction is not None and tiles else 0),
+        workspace=workspace
+        + (contraction.workspace(tiles[0].run, backward) if contraction is not None and tiles else 0),
     )
 
 

@@ -8,17 +8,20 @@ import numpy as np
 
 from arrayops._backends.numpy.adaptive import OptionGradients, TileKernel, clear_outside, tile_kernel_backward
 from arrayops._backends.numpy.blocks import Compute, Scratch, run_blocks
+from arrayops._backends.numpy.call import Call, TilePlanes, flat_or_none, flat_run, flattened
 from arrayops._backends.numpy.contraction import Gradients
 from arrayops._backends.numpy.layouts import channels_first, kernel_channels_first
 from arrayops._backends.numpy.memory import Array, empty, load, store, zeros
-from arrayops._backends.numpy.pac_call import PacCall, TilePlanes, flat_or_none, flat_run, flattened
 from arrayops._backends.numpy.program import Program
 from arrayops._backends.numpy.tiles import Cut, Tile
-from arrayops._ops import pac as records
-from arrayops._ops.pac import PacParameters
+from arrayops._ops.images import image_shape
+from arrayops._ops.pac import kernel_shape
 
 OPTIONS = ("inv_alpha", "inv_lambda", "smooth_kernel")
 """The last three arrays of every operator, which shape its adaptive kernel."""
+
+WIDENED = 1 << 14
+"""Values that are widened at a time, to stay in cache."""
 
 
 @dataclass
@@ -51,9 +54,9 @@ def as_result(total: Array, like: Array) -> Array:
     return result
 
 
-def backward(call: PacCall, p: PacParameters, grad: Array, needs: frozenset[str]) -> Found:
+def backward(call: Call, grad: Array, needs: frozenset[str]) -> Found:
     """Gradients of a call from ``grad``, that of its output (N, O, H, W), or of its kernel where that is the output."""
-    totals = _Totals(call, p, needs)
+    totals = _Totals(call, needs)
 
     def begin(scratch: Scratch) -> Compute:
         plans: dict[Any, _Plan] = {}
@@ -84,7 +87,7 @@ class _ImageGradient:
 
     def __init__(self, view: Array, layout: str, dtype: "np.dtype[Any]") -> None:
         batch, channels, height, width = view.shape
-        shape = records.image_shape(batch, channels, (height, width), layout)
+        shape = image_shape(batch, channels, (height, width), layout)
         self.result_dtype = view.dtype
         self.sums = zeros(shape, dtype)
         self.view = channels_first(self.sums, layout)
@@ -112,7 +115,7 @@ class _TileGradients:
 class _Totals:
     """Gradients of the whole call, None for those that are not wanted."""
 
-    def __init__(self, call: PacCall, p: PacParameters, needs: frozenset[str]) -> None:
+    def __init__(self, call: Call, needs: frozenset[str]) -> None:
         adaptive, contraction = call.adaptive, call.contraction
         given = (None,) * 3 if adaptive is None else (adaptive.inv_alpha, adaptive.inv_lambda, adaptive.smooth)
         wanted = [option if name in needs else None for name, option in zip(OPTIONS, given, strict=True)]
@@ -120,15 +123,15 @@ class _Totals:
         self.samples = self.guide = None
         self.kernel = self.kernel_view = self.weight = self.bias = None
         if call.samples is not None and "input" in needs:
-            self.samples = _ImageGradient(call.samples, p.layout, call.dtype)
+            self.samples = _ImageGradient(call.samples, call.layout, call.dtype)
         # The options' gradients come with that of the guide.
         if call.guide is not None and ("guide" in needs or any(option is not None for option in wanted)):
-            self.guide = _ImageGradient(call.guide, p.layout, call.dtype)
+            self.guide = _ImageGradient(call.guide, call.layout, call.dtype)
         if call.kernel is not None and "kernel" in needs:
             batch, width, *sizes = call.kernel.shape
-            shape = records.kernel_shape(batch, width, (sizes[0], sizes[1]), (sizes[2], sizes[3]), p.layout)
+            shape = kernel_shape(batch, width, (sizes[0], sizes[1]), (sizes[2], sizes[3]), call.layout)
             self.kernel = zeros(shape, call.kernel.dtype)
-            self.kernel_view = kernel_channels_first(self.kernel, p.layout)
+            self.kernel_view = kernel_channels_first(self.kernel, call.layout)
         if contraction is not None and contraction.weight is not None and "weight" in needs:
             self.weight = np.zeros(contraction.weight.shape)
         if call.bias is not None and "bias" in needs:
@@ -143,7 +146,7 @@ class _Totals:
         sums = (self.weight, self.bias, *_each(self.options)), (found.weight, found.bias, *_each(found.options))
         for total, part in zip(*sums, strict=True):
             if total is not None and part is not None:
-                np.add(total, part, out=total)
+                _add_widened(total, part)
 
     def found(self, needs: frozenset[str]) -> Found:
         """The gradients as results."""
@@ -162,7 +165,7 @@ class _Phase:
     """Program and buffers of a phase; ``grad_output`` is (outputs, rows, pitch), None without a contraction."""
 
     program: Program
-    kernel: TileKernel
+    kernel: TileKernel | None
     grad_output: Array | None
     grad_kernel: Array | None
 
@@ -177,7 +180,7 @@ class _Plan:
     found: _TileGradients
 
 
-def _plan(call: PacCall, totals: _Totals, tile: Tile, scratch: Scratch) -> _Plan:
+def _plan(call: Call, totals: _Totals, tile: Tile, scratch: Scratch) -> _Plan:
     clear = Program(scratch)
     found = _TileGradients(
         samples=_zero_planes(clear, "grad_samples", totals.samples, tile.input, call.dtype),
@@ -195,7 +198,7 @@ def _plan(call: PacCall, totals: _Totals, tile: Tile, scratch: Scratch) -> _Plan
 
 
 def _plan_phase(
-    call: PacCall,
+    call: Call,
     totals: _Totals,
     tile: Tile,
     number: int,
@@ -208,15 +211,18 @@ def _plan_phase(
     kernel = call.phase_kernel(planes, tile, phase, outputs, program)
     grad_kernel = places = None
     if totals.guide is not None or totals.kernel is not None:
+        assert kernel is not None
         grad_kernel = program.buffer("grad_kernel", kernel.values.shape, call.dtype)
     if contraction is not None and planes.samples is not None:
         run, places = flat_run(program, "grad_output", contraction.outputs, tile, call.dtype)
         clear_outside(run, tile, outputs, program)
         into = Gradients(flat_or_none(found.samples), grad_kernel, found.weight)
-        contraction.backward(planes.samples, kernel.values, phase, run, into, program)
+        values = None if kernel is None else kernel.values
+        contraction.backward(planes.samples, values, phase, run, into, program)
         if found.bias is not None:
             program(_add_places, found.bias, run)
-    if grad_kernel is not None and call.adaptive is not None and planes.guide is not None and found.guide is not None:
+    if grad_kernel is not None and kernel is not None and planes.guide is not None and found.guide is not None:
+        assert call.adaptive is not None
         clear_outside(grad_kernel, tile, outputs, program)
         tile_kernel_backward(
             call.adaptive,
@@ -232,7 +238,7 @@ def _plan_phase(
     return _Phase(program, kernel, places, grad_kernel)
 
 
-def _run_phase(call: PacCall, totals: _Totals, phase: _Phase, grad: Array, image: int, tile: Tile, number: int) -> None:
+def _run_phase(call: Call, totals: _Totals, phase: _Phase, grad: Array, image: int, tile: Tile, number: int) -> None:
     """Load the gradient of one image's output, run the program, and store the kernel's gradient if that is a result."""
     outputs, taps = tile.outputs[number], tile.phases[number].taps
     height, width = outputs.extent
@@ -257,6 +263,17 @@ def _zero_planes(
     planes = program.buffer(name, (cut.planes, wanted.view.shape[1], cut.rows, cut.pitch), dtype)
     program(planes.fill, 0)
     return planes
+
+
+def _add_widened(total: Array, part: Array) -> None:
+    """Add float32 values to float64 sums, a piece at a time: a ufunc that widens goes through its small buffer."""
+    if total.dtype == part.dtype or total.size < WIDENED:
+        np.add(total, part, out=total)
+        return
+    sums, values = total.reshape(-1), part.reshape(-1)
+    for start in range(0, sums.size, WIDENED):
+        piece = sums[start : start + WIDENED]
+        np.add(piece, values[start : start + WIDENED].astype(np.float64), out=piece)
 
 
 def _add_places(total: Array, run: Array) -> None:

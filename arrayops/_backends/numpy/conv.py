@@ -1,0 +1,127 @@
+"""Convolutions on the CPU: windows of a tile side by side, and products with the weights of each group.
+
+The gradient of a convolution's input is a transposed convolution, and the other way round. So both operators, and both
+gradients of their inputs, are one function: `_correlate`. Their weights have one gradient too: the transposed
+convolution's is that of the convolution back, with input and gradient of the output exchanged.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from arrayops._backends.numpy.backward import as_result, backward
+from arrayops._backends.numpy.blocks import Compute, Scratch, run_blocks
+from arrayops._backends.numpy.call import prepare, widened
+from arrayops._backends.numpy.contraction import Grouped
+from arrayops._backends.numpy.forward import Results, forward
+from arrayops._backends.numpy.layouts import channels_first, exchanged, grouped_weight
+from arrayops._backends.numpy.memory import Array, compute_dtype, empty, load, store
+from arrayops._core.op import BackwardParameters
+from arrayops._core.shapes import Axis
+from arrayops._ops import images
+from arrayops._ops.conv import ConvParameters
+
+Axes = tuple[Axis, Axis]
+
+
+def conv2d(arrays: tuple[Any, ...], parameters: ConvParameters) -> Results:
+    """Convolution."""
+    return _forward("conv2d", arrays, parameters)
+
+
+def conv2d_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
+    """Gradients of `conv2d`."""
+    return _backward("conv2d", arrays, parameters)
+
+
+def conv_transpose2d(arrays: tuple[Any, ...], parameters: ConvParameters) -> Results:
+    """Transposed convolution."""
+    return _forward("conv_transpose2d", arrays, parameters)
+
+
+def conv_transpose2d_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
+    """Gradients of `conv_transpose2d`."""
+    return _backward("conv_transpose2d", arrays, parameters)
+
+
+def _forward(op: str, arrays: tuple[Any, ...], p: ConvParameters) -> Results:
+    samples, weight, bias = arrays
+    ordered = grouped_weight(weight, p.layout, p.transposed, p.groups)
+    return (_correlate(samples, ordered, _axes(op, samples, weight, p), p.layout, bias),)
+
+
+def _backward(op: str, arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
+    grad, samples, weight, bias = arrays
+    p, needs = parameters.forward, parameters.needs
+    axes = _axes(op, samples, weight, p)
+    back = _back(axes[0]), _back(axes[1])
+    grad_input = grad_weight = grad_bias = None
+    if "input" in needs:
+        ordered = exchanged(grouped_weight(weight, p.layout, p.transposed, p.groups))
+        grad_input = _correlate(grad, ordered, back, p.layout)
+    if "weight" in needs:
+        grad_weight = empty(weight.shape, weight.dtype)
+        target = grouped_weight(grad_weight, p.layout, p.transposed, p.groups)
+        if p.transposed:
+            _weight_gradient(grad, samples, exchanged(target), back, p.layout)
+        else:
+            _weight_gradient(samples, grad, target, axes, p.layout)
+    if bias is not None and "bias" in needs:
+        grad_bias = as_result(_channel_sums(channels_first(grad, p.layout)), bias)
+    return grad_input, grad_weight, grad_bias
+
+
+def _axes(op: str, samples: Array, weight: Array, p: ConvParameters) -> Axes:
+    size = images.image(samples.shape, p.layout).size
+    return images.windows(op, p, images.weight_extents(weight.shape, p).kernel_size, size)
+
+
+def _back(axis: Axis) -> Axis:
+    """The window from the outputs of ``axis`` back to its inputs."""
+    before = axis.extent - 1 - axis.before
+    return axis._replace(
+        size=axis.output,
+        output=axis.size,
+        before=before,
+        after=axis.extent - 1 - axis.after,
+        transposed=not axis.transposed,
+    )
+
+
+def _correlate(samples: Array, weight: Array, axes: Axes, layout: str, bias: Array | None = None) -> Array:
+    """Correlate images with a weight (groups, kh, kw, inputs, outputs), over samples or over stuffed zeros."""
+    contraction = Grouped(np.ascontiguousarray(widened(weight, compute_dtype(samples))))
+    call = prepare(layout, axes, (axes[0].size, axes[1].size), samples=samples, contraction=contraction, bias=bias)
+    output, _ = forward(call, samples.dtype)
+    assert output is not None
+    return output
+
+
+def _weight_gradient(samples: Array, grad: Array, target: Array, axes: Axes, layout: str) -> None:
+    """Store the gradient of a convolution's weight in ``target`` (groups, kh, kw, inputs, outputs)."""
+    contraction = Grouped(empty(target.shape, compute_dtype(samples)))
+    guide_size = axes[0].size, axes[1].size
+    call = prepare(layout, axes, guide_size, samples=samples, contraction=contraction, backward=True)
+    found = backward(call, channels_first(grad, layout), frozenset(("weight",)))
+    assert found.weight is not None
+    store(target, found.weight)
+
+
+def _channel_sums(images: Array) -> Array:
+    """Float64 sum of (N, C, H, W) for each channel."""
+    sums = np.zeros(images.shape[1])
+
+    def begin(scratch: Scratch) -> Compute:
+        def compute(index: int) -> Array:
+            plain = scratch("channels", images.shape[1:], compute_dtype(images))
+            load(plain, images[index])
+            found: Array = plain.sum(axis=(1, 2), dtype=np.float64)
+            return found
+
+        return compute
+
+    def commit(index: int, found: Array) -> None:
+        np.add(sums, found, out=sums)
+
+    run_blocks(len(images), begin, commit)
+    return sums

@@ -1,0 +1,81 @@
+"""Records of the convolutions: parameters, checks and shapes."""
+
+from typing import Any, NamedTuple
+
+from arrayops._core import checks, shapes
+from arrayops._core.op import ArraySpec, Meta, Metas, Op
+from arrayops._core.shapes import Padding, Pair
+from arrayops._ops.images import (
+    check_filter_and_bias,
+    check_input_and_weight,
+    check_weight,
+    image,
+    image_shape,
+    remembering,
+    windows,
+)
+
+
+class ConvParameters(NamedTuple):
+    """Parameters of every convolution, normalised."""
+
+    stride: Pair
+    padding: Padding
+    output_padding: Pair
+    dilation: Pair
+    layout: str
+    transposed: bool
+    groups: int
+
+
+def parameters(
+    op: str,
+    *,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    layout: Any,
+    groups: Any,
+    output_padding: Any = 0,
+    transposed: bool = False,
+) -> ConvParameters:
+    """Check and normalise the keywords of the public function ``op``."""
+    return ConvParameters(
+        stride=shapes.pair(op, "stride", stride, 1),
+        padding=shapes.padding(op, padding),
+        output_padding=shapes.pair(op, "output_padding", output_padding, 0),
+        dilation=shapes.pair(op, "dilation", dilation, 1),
+        layout=checks.choice(op, "layout", layout, checks.LAYOUTS),
+        transposed=transposed,
+        groups=checks.count(op, "groups", groups),
+    )
+
+
+remembered_parameters = remembering(parameters)
+
+
+def infer(op: str, metas: Metas, p: ConvParameters) -> Metas:
+    """Shape rules of both convolutions."""
+    input, weight, bias = metas
+    input, weight = check_input_and_weight(op, p, input, weight)
+    batch, channels, size = image(input.shape, p.layout)
+    outputs = check_weight(op, p, weight, channels)
+    rows, columns = windows(op, p, check_filter_and_bias(op, p, weight, bias, outputs), size)
+    return (Meta(image_shape(batch, outputs, (rows.output, columns.output), p.layout), input.dtype),)
+
+
+def infer_conv2d(metas: Metas, p: ConvParameters) -> Metas:
+    """Shape rules of ``conv2d``."""
+    return infer("conv2d", metas, p)
+
+
+def infer_conv_transpose2d(metas: Metas, p: ConvParameters) -> Metas:
+    """Shape rules of ``conv_transpose2d``."""
+    return infer("conv_transpose2d", metas, p)
+
+
+ARRAYS = ArraySpec("input"), ArraySpec("weight"), ArraySpec("bias", optional=True)
+
+CONV2D = Op("conv2d", "conv", ARRAYS, infer_conv2d)
+CONV_TRANSPOSE2D = Op("conv_transpose2d", "conv", ARRAYS, infer_conv_transpose2d)
+OPS = (CONV2D, CONV_TRANSPOSE2D)

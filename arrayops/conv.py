@@ -1,0 +1,278 @@
+"""Convolution and transposed convolution with any number of groups, from one to depthwise, and their gradients."""
+
+from collections.abc import Iterable
+from typing import Generic, NamedTuple
+
+from arrayops._core.dispatch import dispatch, dispatch_backward
+from arrayops._ops.conv import CONV2D, CONV_TRANSPOSE2D, remembered_parameters
+from arrayops._typing import ArrayT, Layout, Padding, Size
+
+
+class Conv2dGradients(NamedTuple, Generic[ArrayT]):
+    """Gradients of `conv2d` and `conv_transpose2d`, None for those absent or not needed."""
+
+    input: ArrayT | None
+    weight: ArrayT | None
+    bias: ArrayT | None
+
+
+def conv2d(
+    input: ArrayT,
+    weight: ArrayT,
+    bias: ArrayT | None = None,
+    *,
+    groups: int = 1,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+) -> ArrayT:
+    """Convolution (cross-correlation, as in every deep learning framework) in groups of channels.
+
+    With x the input, W the weight, stride s, dilation d, and c running over the input channels of the group of o::
+
+        y[o, h, w] = b[o] + sum over c, i, j of W[o, c, i, j] x[c, h s + i d - top, w s + j d - left]
+
+    Parameters
+    ----------
+    input : array, (N, C, H, W), or (N, H, W, C) in NHWC
+        float16, bfloat16, float32 or float64; half precision is summed in float32.
+    weight : array, (O, C / groups, kh, kw), or (kh, kw, C / groups, O) in NHWC
+        Filter, in the dtype of the input.
+    bias : array, (O,), optional
+        In the dtype of the input.
+    groups : int, default 1
+        Output channels of group k see the input channels of group k alone, as in torch and ONNX; C and O are multiples
+        of it. With ``groups=C`` the convolution is depthwise, and O / C is its channel multiplier.
+    stride, dilation : int or pair of int, default 1
+        Steps of the window, and of its taps.
+    padding : int, pair, pair of pairs ((top, bottom), (left, right)), "SAME" or "VALID", default 0
+        Zeros around the input. "SAME", in any case of letters, is TensorFlow's and ONNX's SAME_UPPER, with any stride.
+    layout : {"NCHW", "NHWC"}, default "NCHW"
+        Order of the axes: torch's, or TensorFlow's.
+
+    Returns
+    -------
+    array, (N, O, Ho, Wo), or (N, Ho, Wo, O) in NHWC
+        In the dtype, framework and device of the input; Ho = (H + top + bottom - (kh - 1) d - 1) // s + 1, or
+        ceil(H / s) with "SAME".
+
+    Raises
+    ------
+    TypeError
+        For arrays of wrong dtypes, mixed frameworks, or such as want gradients.
+    ValueError
+        For shapes and keywords that do not fit.
+
+    See Also
+    --------
+    conv2d_backward : its gradients.
+    conv_transpose2d : the way back from small to large.
+
+    References
+    ----------
+    Groups as in S. Xie et al., "Aggregated Residual Transformations for Deep Neural Networks", CVPR 2017, figure 3c.
+
+    Examples
+    --------
+    Two groups: the first output sums its neighbours, the second takes their difference.
+
+    >>> import numpy as np
+    >>> import arrayops as ao
+    >>> image = np.array([[[[1.0, 2.0, 8.0, 9.0]], [[1.0, 2.0, 8.0, 9.0]]]])
+    >>> weight = np.array([[[[1.0, 1.0]]], [[[-1.0, 1.0]]]])
+    >>> ao.conv2d(image, weight, groups=2)
+    array([[[[ 3., 10., 17.]],
+    <BLANKLINE>
+            [[ 1.,  6.,  1.]]]])
+    """
+    p = remembered_parameters("conv2d", stride=stride, padding=padding, dilation=dilation, layout=layout, groups=groups)
+    output: ArrayT = dispatch(CONV2D, (input, weight, bias), p)[0]
+    return output
+
+
+def conv2d_backward(
+    grad_output: ArrayT,
+    input: ArrayT,
+    weight: ArrayT,
+    bias: ArrayT | None = None,
+    *,
+    groups: int = 1,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+    needs: Iterable[str] | None = None,
+) -> Conv2dGradients[ArrayT]:
+    """Gradients of `conv2d`.
+
+    Parameters
+    ----------
+    grad_output : array
+        Gradient of the output, of its shape and dtype.
+    input, weight, bias, groups, stride, padding, dilation, layout
+        As given to `conv2d`.
+    needs : iterable of str, optional
+        Names of the gradients to compute, among the fields of the result; None means all.
+
+    Returns
+    -------
+    Conv2dGradients
+        Named tuple (input, weight, bias), each of the shape and dtype of its array, or None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv2d`; ValueError also for unknown names in ``needs``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayops as ao
+    >>> image = np.array([[[[1.0, 2.0, 8.0, 9.0]]]])
+    >>> found = ao.conv2d_backward(np.ones((1, 1, 1, 3)), image, np.array([[[[-1.0, 1.0]]]]))
+    >>> found.input
+    array([[[[-1.,  0.,  0.,  1.]]]])
+    >>> found.weight
+    array([[[[11., 19.]]]])
+    """
+    p = remembered_parameters(
+        "conv2d_backward", stride=stride, padding=padding, dilation=dilation, layout=layout, groups=groups
+    )
+    return Conv2dGradients(*dispatch_backward(CONV2D, (grad_output,), (input, weight, bias), p, needs))
+
+
+def conv_transpose2d(
+    input: ArrayT,
+    weight: ArrayT,
+    bias: ArrayT | None = None,
+    *,
+    groups: int = 1,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+) -> ArrayT:
+    """Transposed convolution: every input sample adds the filter, times its value, to the output.
+
+    It is the gradient of `conv2d` by its input, taken as an operator of its own; with x the input, W the weight::
+
+        y[o, h s + i d - top, w s + j d - left] += W[c, o, i, j] x[c, h, w]
+
+    Parameters
+    ----------
+    input : array, (N, C, H, W), or (N, H, W, C) in NHWC
+        float16, bfloat16, float32 or float64; half precision is summed in float32.
+    weight : array, (C, O / groups, kh, kw), or (kh, kw, O / groups, C) in NHWC
+        Filter, in the dtype of the input.
+    bias : array, (O,), optional
+        In the dtype of the input.
+    groups : int, default 1
+        Output channels of group k see the input channels of group k alone, as in torch and ONNX.
+    stride, dilation : int or pair of int, default 1
+        Steps between the places of input samples in the output, and between taps.
+    padding : int, pair, pair of pairs ((top, bottom), (left, right)), "SAME" or "VALID", default 0
+        Outputs cut off at each side. "SAME" makes the output ``stride`` times as large as the input.
+    output_padding : int or pair of int, default 0
+        Outputs added behind; less than the larger of stride and dilation, and 0 with "SAME".
+    layout : {"NCHW", "NHWC"}, default "NCHW"
+        Order of the axes: torch's, or TensorFlow's.
+
+    Returns
+    -------
+    array, (N, O, Ho, Wo), or (N, Ho, Wo, O) in NHWC
+        In the dtype, framework and device of the input; Ho = (H - 1) s - top - bottom + (kh - 1) d + output_padding
+        + 1, or H s with "SAME".
+
+    Raises
+    ------
+    TypeError
+        For arrays of wrong dtypes, mixed frameworks, or such as want gradients.
+    ValueError
+        For shapes and keywords that do not fit.
+
+    See Also
+    --------
+    conv_transpose2d_backward : its gradients.
+
+    References
+    ----------
+    V. Dumoulin and F. Visin, "A guide to convolution arithmetic for deep learning", 2016, chapter 4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayops as ao
+    >>> image = np.array([[[[1.0, 5.0]]]])
+    >>> ao.conv_transpose2d(image, np.array([[[[0.5, 1.0, 0.5]]]]), stride=(1, 2))
+    array([[[[0.5, 1. , 3. , 5. , 2.5]]]])
+    """
+    p = remembered_parameters(
+        "conv_transpose2d",
+        stride=stride,
+        padding=padding,
+        output_padding=output_padding,
+        dilation=dilation,
+        layout=layout,
+        transposed=True,
+        groups=groups,
+    )
+    output: ArrayT = dispatch(CONV_TRANSPOSE2D, (input, weight, bias), p)[0]
+    return output
+
+
+def conv_transpose2d_backward(
+    grad_output: ArrayT,
+    input: ArrayT,
+    weight: ArrayT,
+    bias: ArrayT | None = None,
+    *,
+    groups: int = 1,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+    needs: Iterable[str] | None = None,
+) -> Conv2dGradients[ArrayT]:
+    """Gradients of `conv_transpose2d`.
+
+    Parameters
+    ----------
+    grad_output : array
+        Gradient of the output, of its shape and dtype.
+    input, weight, bias, groups, stride, padding, output_padding, dilation, layout
+        As given to `conv_transpose2d`.
+    needs : iterable of str, optional
+        Names of the gradients to compute, among the fields of the result; None means all.
+
+    Returns
+    -------
+    Conv2dGradients
+        Named tuple (input, weight, bias), each of the shape and dtype of its array, or None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv_transpose2d`; ValueError also for unknown names in ``needs``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayops as ao
+    >>> image, weight = np.array([[[[1.0, 5.0]]]]), np.array([[[[0.5, 1.0, 0.5]]]])
+    >>> ao.conv_transpose2d_backward(np.ones((1, 1, 1, 5)), image, weight, stride=(1, 2)).input
+    array([[[[2., 2.]]]])
+    """
+    p = remembered_parameters(
+        "conv_transpose2d_backward",
+        stride=stride,
+        padding=padding,
+        output_padding=output_padding,
+        dilation=dilation,
+        layout=layout,
+        transposed=True,
+        groups=groups,
+    )
+    return Conv2dGradients(*dispatch_backward(CONV_TRANSPOSE2D, (grad_output,), (input, weight, bias), p, needs))

@@ -1,0 +1,187 @@
+"""The ResNeXt bottleneck of figure 3c (Xie et al., CVPR 2017), forward and backward, in NumPy arrays.
+
+The block is 1 x 1 to 128 channels, 3 x 3 in 32 groups, 1 x 1 back to 256, with ReLU between and the input added. The
+grouped convolution runs once as `conv2d` with ``groups``, and once as the emulation by a depthwise convolution, a
+reshape and a sum. Both give the same, up to rounding; the time and the memory they take is printed and drawn.
+
+Run: ``python docs/examples/resnext_block.py --figure resnext_block.png``
+"""
+
+import argparse
+import statistics
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+import arrayops as ao
+
+Array = np.ndarray[Any, Any]
+CHANNELS, WIDTH, GROUPS = 256, 128, 32
+RELATIVE = 4e-6
+
+
+class Weights(NamedTuple):
+    """Filters of the block, OIHW."""
+
+    reduce: Array
+    grouped: Array
+    expand: Array
+
+
+class Middle(NamedTuple):
+    """One way to compute the grouped 3 x 3 convolution, and its gradients by input and weight."""
+
+    forward: Callable[[Array, Array], Array]
+    backward: Callable[[Array, Array, Array], tuple[Array, Array]]
+
+
+def grouped_forward(x: Array, weight: Array) -> Array:
+    return ao.conv2d(x, weight, groups=GROUPS, padding=1)
+
+
+def grouped_backward(grad: Array, x: Array, weight: Array) -> tuple[Array, Array]:
+    found = ao.conv2d_backward(grad, x, weight, groups=GROUPS, padding=1, needs=("input", "weight"))
+    return found.input, found.weight
+
+
+def recipe_filters(weight: Array) -> Array:
+    """A depthwise filter for each pair of channels: those of input channel 0 first, then of channel 1, ..."""
+    outputs, inner, *size = weight.shape
+    return weight.reshape(GROUPS, outputs // GROUPS, inner, *size).swapaxes(1, 2).reshape(-1, 1, *size)
+
+
+def recipe_forward(x: Array, weight: Array) -> Array:
+    products = ao.conv2d(x, recipe_filters(weight), groups=x.shape[1], padding=1)
+    batch, _, height, width = products.shape
+    outputs, inner = weight.shape[:2]
+    summands = products.reshape(batch, GROUPS, inner, outputs // GROUPS, height, width)
+    return summands.sum(axis=2).reshape(batch, outputs, height, width)
+
+
+def recipe_backward(grad: Array, x: Array, weight: Array) -> tuple[Array, Array]:
+    batch, outputs, height, width = grad.shape
+    inner, *size = weight.shape[1:]
+    shape = batch, GROUPS, inner, outputs // GROUPS, height, width
+    spread = np.broadcast_to(grad.reshape(batch, GROUPS, 1, outputs // GROUPS, height, width), shape)
+    filters = recipe_filters(weight)
+    found = ao.conv2d_backward(
+        spread.reshape(batch, -1, height, width), x, filters, groups=x.shape[1], padding=1, needs=("input", "weight")
+    )
+    pairs = found.weight.reshape(GROUPS, inner, outputs // GROUPS, *size)
+    return found.input, pairs.swapaxes(1, 2).reshape(weight.shape)
+
+
+WAYS = {
+    "conv2d with groups": Middle(grouped_forward, grouped_backward),
+    "depthwise, reshape, sum": Middle(recipe_forward, recipe_backward),
+}
+
+
+def block(x: Array, weights: Weights, middle: Middle, grad: Array) -> tuple[Array, ...]:
+    """Output, and the gradients of input and weights for ``grad``, that of the output."""
+    first = np.maximum(ao.conv2d(x, weights.reduce), 0)
+    second = np.maximum(middle.forward(first, weights.grouped), 0)
+    output = np.maximum(ao.conv2d(second, weights.expand) + x, 0)
+
+    grad = grad * (output > 0)
+    third = ao.conv2d_backward(grad, second, weights.expand)
+    grad_first, grad_grouped = middle.backward(third.input * (second > 0), first, weights.grouped)
+    reduced = ao.conv2d_backward(grad_first * (first > 0), x, weights.reduce)
+    return output, reduced.input + grad, reduced.weight, grad_grouped, third.weight
+
+
+def features(size: int, batch: int) -> tuple[Array, Array]:
+    """A photo, and maps of its 4 x 4 patches, projected to the block's channels; images of the batch are mirrored."""
+    from skimage import data, transform
+
+    photo = transform.resize(data.astronaut(), (4 * size, 4 * size), anti_aliasing=True).astype(np.float32)
+    patches = photo.reshape(size, 4, size, 4, 3).transpose(1, 3, 4, 0, 2).reshape(1, 48, size, size)
+    projection = np.random.default_rng(0).standard_normal((CHANNELS, 48, 1, 1), np.float32) / 7
+    maps = ao.conv2d(patches - patches.mean(), projection)
+    return photo, np.concatenate([maps, maps[..., ::-1]] * -(-batch // 2))[:batch]
+
+
+def measure(call: Callable[[], Any], rounds: int) -> tuple[float, float]:
+    """Median seconds of a call, and MiB that it takes at its peak."""
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    tracemalloc.start()
+    call()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return statistics.median(times), peak / 2**20
+
+
+def draw(path: Path, photo: Array, output: Array, figures: dict[str, tuple[float, float]]) -> None:
+    """The photo, a map of the block's output, and bars of time and memory."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 4, figsize=(13, 3.2), constrained_layout=True)
+    axes[0].imshow(photo)
+    axes[0].set_title("input")
+    axes[1].imshow(output[0].mean(axis=0), cmap="magma")
+    axes[1].set_title("output, mean of 256 channels")
+    for place in axes[:2]:
+        place.set_axis_off()
+    for place, number, title in ((axes[2], 0, "forward and backward, ms"), (axes[3], 1, "peak memory, MiB")):
+        values = [value[number] * (1e3 if number == 0 else 1) for value in figures.values()]
+        place.barh(list(figures), values, color=("tab:blue", "tab:gray"))
+        place.set_title(title)
+    axes[3].set_yticks([])
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="ResNeXt bottleneck: grouped convolution and its emulation.")
+    parser.add_argument("--size", type=int, default=56, help="height and width of the maps (default 56)")
+    parser.add_argument("--batch", type=int, default=2, help="images (default 2)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of timing (default 5)")
+    parser.add_argument("--figure", type=Path, default=Path("resnext_block.png"), help="where to save the figure")
+    arguments = parser.parse_args()
+
+    photo, x = features(arguments.size, arguments.batch)
+    random = np.random.default_rng(1)
+    shapes = (WIDTH, CHANNELS, 1, 1), (WIDTH, WIDTH // GROUPS, 3, 3), (CHANNELS, WIDTH, 1, 1)
+    # Of the size that keeps the variance through a ReLU.
+    weights = Weights(*(random.standard_normal(s, np.float32) * np.float32(2 / np.prod(s[1:])) ** 0.5 for s in shapes))
+    grad = random.standard_normal(x.shape, np.float32)
+
+    results = {name: block(x, weights, middle, grad) for name, middle in WAYS.items()}
+    differences = [
+        float(np.linalg.norm(mine - other) / np.linalg.norm(other))
+        for mine, other in zip(*results.values(), strict=True)
+    ]
+    if max(differences) > RELATIVE:
+        raise SystemExit(f"the two ways differ by {max(differences):.1e} of the norm, more than rounding explains")
+
+    def call(middle: Middle) -> Callable[[], Any]:
+        return lambda: block(x, weights, middle, grad)
+
+    figures = {name: measure(call(middle), arguments.rounds) for name, middle in WAYS.items()}
+    table = Table(title=f"ResNeXt bottleneck, {x.shape} float32, forward and backward")
+    for column in ("3 x 3 convolution", "time ms", "peak memory MiB"):
+        table.add_column(column, justify="left" if column.startswith("3") else "right")
+    for name, (seconds, memory) in figures.items():
+        table.add_row(name, f"{seconds * 1e3:.1f}", f"{memory:.1f}")
+    console = Console(width=100)
+    console.print(table)
+    console.print(f"largest relative difference of output and gradients: {max(differences):.1e}")
+    draw(arguments.figure, photo, results["conv2d with groups"][0], figures)
+    console.print(f"figure: {arguments.figure}")
+
+
+if __name__ == "__main__":
+    main()

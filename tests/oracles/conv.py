@@ -1,0 +1,125 @@
+"""conv2d and conv_transpose2d as nested loops in float64, and as torch's own for gradients.
+
+The loops follow DESIGN section 3: those of the pixel-adaptive oracle, with an adaptive kernel that is 1 everywhere.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from oracles import pac, pac_torch
+
+
+def _apply(
+    input: Any, weight: Any, bias: Any, transposed: bool, layout: str, groups: int, **options: Any
+) -> np.ndarray:
+    if layout == "NHWC":
+        input, weight = input.transpose(0, 3, 1, 2), weight.transpose(3, 2, 0, 1)
+    x = np.asarray(input).astype(np.float64)
+    dense = pac.dense_weight(np.asarray(weight).astype(np.float64), x.shape[1], groups, False, transposed)
+    rows, cols = pac.axes(transposed, dense.shape[2:], input_size=x.shape[2:], **options)
+    ones = np.ones((len(x), 1, rows.taps, cols.taps, rows.outputs, cols.outputs))
+    result = pac.adaptive_sum(x, ones, dense, None, rows, cols)
+    if bias is not None:
+        result += np.asarray(bias).astype(np.float64)[:, None, None]
+    return result if layout == "NCHW" else result.transpose(0, 2, 3, 1)
+
+
+def conv2d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    *,
+    groups: int = 1,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    layout: str = "NCHW",
+) -> np.ndarray:
+    return _apply(input, weight, bias, False, layout, groups, stride=stride, padding=padding, dilation=dilation)
+
+
+def conv_transpose2d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    *,
+    groups: int = 1,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    dilation: Any = 1,
+    layout: str = "NCHW",
+) -> np.ndarray:
+    return _apply(
+        input,
+        weight,
+        bias,
+        True,
+        layout,
+        groups,
+        stride=stride,
+        padding=padding,
+        output_padding=output_padding,
+        dilation=dilation,
+    )
+
+
+def differentiable(operator: str, tensors: dict[str, Any], options: dict[str, Any]) -> torch.Tensor:
+    """The same by torch: padding and cropping of a plain convolution and a whole transposed one; NHWC as well."""
+    x, weight = tensors["input"], tensors["weight"]
+    nhwc = options.get("layout", "NCHW") == "NHWC"
+    if nhwc:
+        # Torch wants some weights contiguous where their gradient is.
+        x, weight = x.permute(0, 3, 1, 2).contiguous(), weight.permute(3, 2, 0, 1).contiguous()
+    transposed = operator == "conv_transpose2d"
+    geometry = pac_torch.geometry(
+        transposed,
+        tuple(weight.shape[2:]),
+        options.get("stride", 1),
+        options.get("padding", 0),
+        options.get("dilation", 1),
+        options.get("output_padding", 0),
+        tuple(x.shape[2:]),
+    )
+    groups, bias = options.get("groups", 1), tensors.get("bias")
+    if transposed:
+        whole = F.conv_transpose2d(x, weight, None, geometry.stride, groups=groups, dilation=geometry.dilation)
+        (top, bottom), (left, right) = crops(options, geometry)
+        result = F.pad(whole, (-left, right, -top, bottom))
+        height, width = geometry.output_size
+        result = F.pad(result, (0, width - result.shape[3], 0, height - result.shape[2]))
+        if bias is not None:
+            result = result + bias[:, None, None]
+    else:
+        padded = F.pad(x, geometry.padding)
+        result = F.conv2d(padded, weight, bias, geometry.stride, dilation=geometry.dilation, groups=groups)
+    return result.permute(0, 2, 3, 1) if nhwc else result
+
+
+def crops(options: dict[str, Any], geometry: pac_torch.Geometry) -> Any:
+    """Outputs in front that a transposed convolution drops, and nothing behind, which follows from the size."""
+    found = []
+    sides = pac.explicit_padding(options.get("padding", 0))
+    for a in range(2):
+        extent = (geometry.kernel_size[a] - 1) * geometry.dilation[a] + 1
+        front = max(extent - geometry.stride[a], 0) // 2 if sides is None else sides[a][0]
+        found.append((front, 0))
+    return found
+
+
+def backward(operator: str, arrays: dict[str, Any], options: dict[str, Any], grad: Any, size: bool = False) -> Any:
+    """Gradients by autograd in float64; with ``size``, of the absolute values: what cancels in each of them."""
+
+    def double(array: Any) -> torch.Tensor:
+        value = np.ascontiguousarray(np.asarray(array).astype(np.float64))
+        return torch.from_numpy(np.abs(value) if size else value)
+
+    tensors = {name: double(array).requires_grad_() for name, array in arrays.items() if array is not None}
+    output = differentiable(operator, tensors, options)
+    found = torch.autograd.grad(output, list(tensors.values()), double(grad))
+    return dict(zip(tensors, (gradient.numpy() for gradient in found), strict=True))
