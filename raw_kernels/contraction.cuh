@@ -6,7 +6,7 @@
 //
 // A block makes TILE_ROWS x TILE_COLUMNS results of one phase for OUTPUT_TILE channels of one group. It stages in
 // shared memory, for CHANNELS channels at a time, the source tile with its halo, once for all taps; K for TAP_CHUNK
-// taps; and the weights of WEIGHT_TAPS taps:
+// taps, unless it is PLAIN; and the weights of WEIGHT_TAPS taps:
 //
 //        . . . . . . . . . . . .      the staged source: rows and columns that any tap of any result reads
 //        . # # # # # # # # . . .      #  the tile's own places under one tap; the next tap is the same window
@@ -21,6 +21,13 @@
 #include "gather.cuh"
 
 #define TILE (TILE_ROWS * TILE_COLUMNS)
+
+// Taps whose K is kept in shared memory.
+#if defined(PLAIN)
+#define KERNEL_TAPS 0
+#else
+#define KERNEL_TAPS TAP_CHUNK
+#endif
 
 struct contraction {
     image_strides source, result;
@@ -40,7 +47,7 @@ struct contraction_block {
 };
 
 // Image, phase and tile lie along x of the grid; group and tile of channels along y.
-__device__ inline contraction_block make_block(const pac_window& w, const contraction& g)
+__device__ inline contraction_block make_block(const window& w, const contraction& g)
 {
     contraction_block b;
     int block = blockIdx.x;
@@ -48,15 +55,10 @@ __device__ inline contraction_block make_block(const pac_window& w, const contra
     block /= g.tiles_across;
     b.first_row = block % g.tiles_down * TILE_ROWS;
     block /= g.tiles_down;
-#if defined(BACKWARD)
-    const int stuff_rows = w.rows.step, stuff_columns = w.columns.step;
-#else
-    const int stuff_rows = w.rows.stuff, stuff_columns = w.columns.stuff;
-#endif
-    b.columns = make_gather(w.columns, FILTER_WIDTH, block % stuff_columns);
-    block /= stuff_columns;
-    b.rows = make_gather(w.rows, FILTER_HEIGHT, block % stuff_rows);
-    b.image = block / stuff_rows;
+    const gather from = make_gather(w, block);
+    b.rows = from.rows;
+    b.columns = from.columns;
+    b.image = from.image;
     const int output_tiles = g.padded_results / OUTPUT_TILE;
     b.group = blockIdx.y / output_tiles;
     b.first_output = blockIdx.y % output_tiles * OUTPUT_TILE;
@@ -68,7 +70,7 @@ __device__ inline contraction_block make_block(const pac_window& w, const contra
 
 // K of a result of the tile, numbered `pixel`, for tap `tap` of the phase; 0 beyond the results.
 __device__ inline accumulator tile_kernel(
-    const adaptive_source& a, const pac_window& w, const contraction_block& b, int tap, int pixel)
+    const adaptive_source& a, const window& w, const contraction_block& b, int tap, int pixel)
 {
     const int tap_row = tap / b.columns.taps, tap_column = tap % b.columns.taps;
     const int m = b.first_row + pixel / TILE_COLUMNS, k = b.first_column + pixel % TILE_COLUMNS;

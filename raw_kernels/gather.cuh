@@ -26,8 +26,8 @@ struct gather_axis {
     int phase;
 };
 
-// One axis for the results of a phase. Same for all threads of a block.
-__device__ inline gather_axis make_gather(const window_axis& w, int filter, int phase)
+// One axis for the results of a phase.
+__device__ inline gather_axis make_gather_axis(const window_axis& w, int filter, int phase)
 {
     gather_axis g;
 #if defined(BACKWARD)
@@ -62,6 +62,28 @@ __device__ inline gather_axis make_gather(const window_axis& w, int filter, int 
     return g;
 }
 
+// Both axes, and the image. Same for all threads of a block.
+struct gather {
+    gather_axis rows, columns;
+    int image;
+};
+
+// Blocks count phases of the columns, then of the rows, then images; `block` is what remains of the block's number.
+__device__ inline gather make_gather(const window& w, int block)
+{
+#if defined(BACKWARD)
+    const int row_phases = w.rows.step, column_phases = w.columns.step;
+#else
+    const int row_phases = w.rows.stuff, column_phases = w.columns.stuff;
+#endif
+    gather g;
+    g.columns = make_gather_axis(w.columns, FILTER_WIDTH, block % column_phases);
+    block /= column_phases;
+    g.rows = make_gather_axis(w.rows, FILTER_HEIGHT, block % row_phases);
+    g.image = block / row_phases;
+    return g;
+}
+
 // The tap of the window that is number v of the phase.
 __device__ inline int true_tap(const gather_axis& g, int filter, int v)
 {
@@ -75,7 +97,7 @@ __device__ inline int true_tap(const gather_axis& g, int filter, int v)
 
 // K between the result (row, column) and its source (from_row, from_column) by a tap.
 __device__ inline accumulator kernel_between(
-    const adaptive_source& a, const pac_window& w, int image, int channel,
+    const adaptive_source& a, const window& w, int image, int channel,
     int row, int column, int from_row, int from_column, bool from_real, int tap_row, int tap_column)
 {
     place p;

@@ -12,7 +12,7 @@ struct band {
 };
 
 __device__ inline long long moment_number(
-    const pac_window& w, const band& b, int channels, int image, int channel, int tap, int row, int column)
+    const window& w, const band& b, int channels, int image, int channel, int tap, int row, int column)
 {
     return (((static_cast<long long>(image - b.first_image) * channels + channel) * FILTER_TAPS + tap) * b.rows
             + (row - b.first_row)) * w.columns.output + column;

@@ -1,8 +1,8 @@
-// What the kernels of the pixel-adaptive operators share: geometry, images, and the adaptive kernel.
+// The adaptive kernel K of the pixel-adaptive operators, or none.
 //
-// Macros from the host, beside the scalar type:
+// Macros from the host, beside the scalar type and the filter's size:
 //
-//   FILTER_HEIGHT, FILTER_WIDTH   taps
+//   PLAIN                         there is no adaptive kernel: K is 1 at every tap on a real sample
 //   GUIDE_FLOAT32                 the guide (or the computed kernel) is float32 beside half-precision images
 //   KERNEL_GIVEN                  K is an array; otherwise it is computed from the guide, shaped by
 //     KERNEL_INV                    alpha + (squared distance + 1e-4)^(lambda / 2), otherwise exp(-squared distance / 2)
@@ -12,16 +12,27 @@
 //     RESTRICTED                    K is 0 where a tap is not valid, and divided by `divisor`
 //     MASKED                        a tap on a sample whose mask is 0 is not valid either
 //
-// A window along one axis, in numbers that hold for the transposed form as well: tap i of output o reads place
-//
-//   u = o * step + i * dilation - before      and that is sample u / stuff, if it is a whole number inside the image
-//
-// A convolution has step = stride and stuff = 1; a transposed one has step = 1 and stuff = stride. The guide is read at
-// o * guide_step + i * dilation - guide_before, whether or not there is a sample.
+// CALL_PARAMETERS are what every kernel takes first, and ADAPTIVE_SOURCE puts the adaptive part of them together.
 
 #pragma once
 
-#include "scalars.cuh"
+#include "window.cuh"
+
+#if defined(PLAIN)
+
+struct adaptive_source {};
+
+#define CALL_PARAMETERS window w
+#define ADAPTIVE_SOURCE {}
+
+__device__ inline bool tap_counts(const adaptive_source&, int, const place& p) { return p.real; }
+
+__device__ inline accumulator kernel_at(const adaptive_source&, const window&, int, int, int, int, int, int, const place&)
+{
+    return 1;
+}
+
+#else
 
 #if defined(GUIDE_FLOAT32)
 typedef float guide_scalar;
@@ -33,32 +44,8 @@ __device__ inline accumulator widen_guide(guide_scalar value) { return widen(val
 __device__ inline guide_scalar narrow_guide(accumulator value) { return narrow(value); }
 #endif
 
-#define FILTER_TAPS (FILTER_HEIGHT * FILTER_WIDTH)
-
-struct window_axis {
-    int input, output, guide;
-    int step, stuff, dilation, before;
-    int guide_step, guide_before;
-};
-
-// Elements from one index to the next, of either sign: arrays are read where they lie, in any layout.
-struct image_strides {
-    long long batch, channel, row, column;
-};
-
 struct kernel_strides {
     long long batch, channel, tap_row, tap_column, row, column;
-};
-
-// Of a weight, in the order of the correlation: a flipped filter has negative steps, and `first` is its first tap.
-struct weight_strides {
-    long long first;
-    int group, result, source, row, column;
-};
-
-struct pac_window {
-    window_axis rows, columns;
-    int batch, guides;
 };
 
 struct adaptive_layout {
@@ -79,31 +66,12 @@ struct adaptive_source {
     const accumulator* divisor;         // (batch, channels of K, output rows, output columns)
 };
 
-// A kernel takes these pointers one by one, so that launches can check their types, and puts them together.
-#define ADAPTIVE_PARAMETERS \
-    adaptive_layout layout, const guide_scalar* __restrict__ guide, const guide_scalar* __restrict__ inv_alpha, \
+// Pointers come one by one, so that launches can check their types.
+#define CALL_PARAMETERS \
+    window w, adaptive_layout layout, const guide_scalar* __restrict__ guide, const guide_scalar* __restrict__ inv_alpha, \
         const guide_scalar* __restrict__ inv_lambda, const bool* __restrict__ mask, \
         const accumulator* __restrict__ centre, const accumulator* __restrict__ divisor
 #define ADAPTIVE_SOURCE {layout, guide, inv_alpha, inv_lambda, mask, centre, divisor}
-
-struct place {
-    int row, column;
-    bool real;
-};
-
-__device__ inline long long at_pixel(const image_strides& strides, int row, int column)
-{
-    return row * strides.row + column * strides.column;
-}
-
-// Weight between a source and a result channel of a group.
-__device__ inline accumulator weight_at(
-    const scalar* weight, const weight_strides& s, int group, int result, int source, int tap_row, int tap_column)
-{
-    return widen(weight[
-        s.first + static_cast<long long>(group) * s.group + static_cast<long long>(result) * s.result
-        + static_cast<long long>(source) * s.source + tap_row * s.row + tap_column * s.column]);
-}
 
 // Tap of a filter that all channels share; 1 without one.
 __device__ inline accumulator shared_tap(const scalar* filter, const weight_strides& s, int tap_row, int tap_column)
@@ -111,46 +79,19 @@ __device__ inline accumulator shared_tap(const scalar* filter, const weight_stri
     return filter == nullptr ? accumulator(1) : weight_at(filter, s, 0, 0, 0, tap_row, tap_column);
 }
 
-// Sample under a tap along one axis; -1 for none.
-__device__ inline int sample_under(const window_axis& axis, int output, int tap)
-{
-    const int stuffed = output * axis.step + tap * axis.dilation - axis.before;
-    if (stuffed < 0 || stuffed % axis.stuff != 0) return -1;
-    const int sample = stuffed / axis.stuff;
-    return sample < axis.input ? sample : -1;
-}
-
-// Output that reads a sample by a tap along one axis; -1 for none.
-__device__ inline int output_over(const window_axis& axis, int sample, int tap)
-{
-    const int stepped = sample * axis.stuff + axis.before - tap * axis.dilation;
-    if (stepped < 0 || stepped % axis.step != 0) return -1;
-    const int output = stepped / axis.step;
-    return output < axis.output ? output : -1;
-}
-
-__device__ inline place sample_place(const pac_window& w, int row, int column, int tap_row, int tap_column)
-{
-    place p;
-    p.row = sample_under(w.rows, row, tap_row);
-    p.column = sample_under(w.columns, column, tap_column);
-    p.real = p.row >= 0 && p.column >= 0;
-    return p;
-}
-
 __device__ inline int guide_place(const window_axis& axis, int output, int tap)
 {
     return output * axis.guide_step + tap * axis.dilation - axis.guide_before;
 }
 
-__device__ inline bool guide_inside(const pac_window& w, int row, int column)
+__device__ inline bool guide_inside(const window& w, int row, int column)
 {
     return row >= 0 && column >= 0 && row < w.rows.guide && column < w.columns.guide;
 }
 
 // The guide of one image and channel; 0 outside.
 __device__ inline accumulator guide_at(
-    const adaptive_source& a, const pac_window& w, long long channel_base, int row, int column)
+    const adaptive_source& a, const window& w, long long channel_base, int row, int column)
 {
     if (!guide_inside(w, row, column)) return 0;
     return widen_guide(a.guide[channel_base + at_pixel(a.layout.guide, row, column)]);
@@ -161,14 +102,8 @@ __device__ inline long long guide_base(const adaptive_source& a, int image, int 
     return image * a.layout.guide.batch + channel * a.layout.guide.channel;
 }
 
-// Number of an output in arrays of (batch, channels, output rows, output columns).
-__device__ inline long long output_number(const pac_window& w, int image, int channels, int channel, int row, int column)
-{
-    return ((static_cast<long long>(image) * channels + channel) * w.rows.output + row) * w.columns.output + column;
-}
-
 __device__ inline accumulator centre_at(
-    const adaptive_source& a, const pac_window& w, int image, int channel, int row, int column)
+    const adaptive_source& a, const window& w, int image, int channel, int row, int column)
 {
 #if defined(SMOOTHED)
     return a.centre[output_number(w, image, w.guides, channel, row, column)];
@@ -181,7 +116,7 @@ __device__ inline accumulator centre_at(
 
 // Difference of the guide between a tap and the centre.
 __device__ inline accumulator difference_at(
-    const adaptive_source& a, const pac_window& w, int image, int channel,
+    const adaptive_source& a, const window& w, int image, int channel,
     int row, int column, int tap_row, int tap_column)
 {
     const accumulator tap = guide_at(
@@ -228,7 +163,7 @@ __device__ inline accumulator raw_kernel(const adaptive_source& a, int channel, 
 
 // Squared distance of the guide between a tap and the centre: of one channel, or summed over all.
 __device__ inline accumulator squared_distance(
-    const adaptive_source& a, const pac_window& w, int image, int channel,
+    const adaptive_source& a, const window& w, int image, int channel,
     int row, int column, int tap_row, int tap_column)
 {
 #if defined(CHANNEL_WISE)
@@ -269,7 +204,7 @@ __device__ inline accumulator squared_distance(
 
 // K of one output and tap, whole: computed, restricted and divided, or read. `p` is the sample under the tap.
 __device__ inline accumulator kernel_at(
-    const adaptive_source& a, const pac_window& w, int image, int channel,
+    const adaptive_source& a, const window& w, int image, int channel,
     int row, int column, int tap_row, int tap_column, const place& p)
 {
 #if defined(KERNEL_GIVEN)
@@ -292,3 +227,5 @@ __device__ inline accumulator kernel_at(
 #endif
 #endif
 }
+
+#endif

@@ -22,8 +22,8 @@ struct channelwise {
 };
 
 // Reads the block's image and phase, and this thread's place. Threads along y take every blockDim.y-th channel.
-extern "C" __global__ void __launch_bounds__(PIXELS * CHANNEL_THREADS, 3) pac_channelwise(
-    pac_window w, ADAPTIVE_PARAMETERS, channelwise g,
+extern "C" __global__ void __launch_bounds__(PIXELS * CHANNEL_THREADS, 2) pac_channelwise(
+    CALL_PARAMETERS, channelwise g,
     const scalar* __restrict__ source, const scalar* __restrict__ filter, const scalar* __restrict__ bias,
     scalar* __restrict__ result)
 {
@@ -32,16 +32,9 @@ extern "C" __global__ void __launch_bounds__(PIXELS * CHANNEL_THREADS, 3) pac_ch
     int block = blockIdx.x;
     const int pixel = block % g.pixel_blocks * PIXELS + threadIdx.x;
     block /= g.pixel_blocks;
-#if defined(BACKWARD)
-    const int stuff_rows = w.rows.step, stuff_columns = w.columns.step;
-#else
-    const int stuff_rows = w.rows.stuff, stuff_columns = w.columns.stuff;
-#endif
-    const int phase_column = block % stuff_columns;
-    block /= stuff_columns;
-    const gather_axis rows = make_gather(w.rows, FILTER_HEIGHT, block % stuff_rows);
-    const gather_axis columns = make_gather(w.columns, FILTER_WIDTH, phase_column);
-    const int image = block / stuff_rows;
+    const gather from = make_gather(w, block);
+    const gather_axis &rows = from.rows, &columns = from.columns;
+    const int image = from.image;
     const int m = pixel / g.phase_width, k = pixel % g.phase_width;
     const int row = rows.phase + rows.stuff * m, column = columns.phase + columns.stuff * k;
     const bool wanted = m < g.phase_height && row < rows.result && column < columns.result;

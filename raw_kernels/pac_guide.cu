@@ -26,8 +26,8 @@ __device__ inline void block_sum(accumulator value, accumulator* sums, accumulat
 
 // One thread an output of the band and channel of K; threads of a block share the channel, blockIdx.y.
 // `option_parts` is (blocks of all bands, 2, channels of K), this band's from `first_part` on; null where not wanted.
-extern "C" __global__ void __launch_bounds__(THREADS, 4) pac_distance(
-    pac_window w, ADAPTIVE_PARAMETERS, band b, accumulator* __restrict__ moment, accumulator* __restrict__ option_parts,
+extern "C" __global__ void __launch_bounds__(THREADS, 2) pac_distance(
+    CALL_PARAMETERS, band b, accumulator* __restrict__ moment, accumulator* __restrict__ option_parts,
     int first_part)
 {
     const adaptive_source a = ADAPTIVE_SOURCE;
@@ -94,7 +94,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) pac_distance(
 
 // Gradient of the centre of every output of the band and guide channel, (images, guides, rows, output columns).
 extern "C" __global__ void __launch_bounds__(THREADS, 4) pac_centre_gradient(
-    pac_window w, ADAPTIVE_PARAMETERS, band b, const accumulator* __restrict__ moment, accumulator* __restrict__ grad_centre)
+    CALL_PARAMETERS, band b, const accumulator* __restrict__ moment, accumulator* __restrict__ grad_centre)
 {
     const adaptive_source a = ADAPTIVE_SOURCE;
     const long long pixels = static_cast<long long>(b.rows) * w.columns.output;
@@ -125,7 +125,7 @@ __device__ inline int output_at_guide(const window_axis& axis, int at, int offse
 // Gradient of the guide from one band, added to what earlier bands gave; `clear` for the first. Written to (batch,
 // guides, guide rows, guide columns) accumulators.
 extern "C" __global__ void __launch_bounds__(THREADS, 4) pac_guide(
-    pac_window w, ADAPTIVE_PARAMETERS, band b, const accumulator* __restrict__ moment,
+    CALL_PARAMETERS, band b, const accumulator* __restrict__ moment,
     const accumulator* __restrict__ grad_centre, const guide_scalar* __restrict__ smooth, int smooth_height,
     int smooth_width, accumulator* __restrict__ grad_guide, int clear)
 {
@@ -174,7 +174,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) pac_guide(
 
 // Parts of the gradient of the smoothing kernel: part[first_part + block, a, b], one tap of it for each blockIdx.y.
 extern "C" __global__ void __launch_bounds__(THREADS, 4) pac_smooth_gradient(
-    pac_window w, ADAPTIVE_PARAMETERS, band b, const accumulator* __restrict__ grad_centre, int smooth_height,
+    CALL_PARAMETERS, band b, const accumulator* __restrict__ grad_centre, int smooth_height,
     int smooth_width, accumulator* __restrict__ parts, int first_part)
 {
     const adaptive_source a = ADAPTIVE_SOURCE;
@@ -200,7 +200,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) pac_smooth_gradient(
 
 // The gradient of a kernel that is itself the result, from any layout into the order of bands.
 extern "C" __global__ void __launch_bounds__(THREADS, 4) pac_load_moment(
-    pac_window w, ADAPTIVE_PARAMETERS, band b, kernel_strides from, const guide_scalar* __restrict__ grad,
+    CALL_PARAMETERS, band b, kernel_strides from, const guide_scalar* __restrict__ grad,
     accumulator* __restrict__ moment)
 {
     const int channels = layout.kernel_channels;

@@ -8,7 +8,7 @@
 //
 // One thread an entry; each writes its own.
 extern "C" __global__ void pac_centre(
-    pac_window w, ADAPTIVE_PARAMETERS, const guide_scalar* smooth, int height, int width, accumulator* result)
+    CALL_PARAMETERS, const guide_scalar* smooth, int height, int width, accumulator* result)
 {
     const adaptive_source a = ADAPTIVE_SOURCE;
     const long long plane = static_cast<long long>(w.rows.output) * w.columns.output;
@@ -34,7 +34,7 @@ extern "C" __global__ void pac_centre(
 //   otherwise:   result[n, 0, o] = taps that count / taps on real samples
 //
 // One thread an output and channel of K. `filled` is null without a mask.
-extern "C" __global__ void pac_divisor(pac_window w, ADAPTIVE_PARAMETERS, accumulator* result, bool* filled)
+extern "C" __global__ void pac_divisor(CALL_PARAMETERS, accumulator* result, bool* filled)
 {
     const adaptive_source a = ADAPTIVE_SOURCE;
     const long long plane = static_cast<long long>(w.rows.output) * w.columns.output;
@@ -65,7 +65,7 @@ extern "C" __global__ void pac_divisor(pac_window w, ADAPTIVE_PARAMETERS, accumu
 }
 
 // The adaptive kernel as a result. One thread an entry of the result, in the order of its memory.
-extern "C" __global__ void pac_kernel(pac_window w, ADAPTIVE_PARAMETERS, guide_scalar* result)
+extern "C" __global__ void pac_kernel(CALL_PARAMETERS, guide_scalar* result)
 {
     const adaptive_source a = ADAPTIVE_SOURCE;
     const long long plane = static_cast<long long>(w.rows.output) * w.columns.output;

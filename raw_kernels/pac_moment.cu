@@ -36,7 +36,7 @@ __device__ inline accumulator input_at(
 #define THREADS_DOWN (CHANNELS / 4)
 
 extern "C" __global__ void __launch_bounds__(THREADS_ACROSS * THREADS_DOWN, 4) pac_moment(
-    pac_window w, ADAPTIVE_PARAMETERS, moments g,
+    CALL_PARAMETERS, moments g,
     const scalar* __restrict__ input, const scalar* __restrict__ weight, const scalar* __restrict__ grad,
     accumulator* __restrict__ moment)
 {
@@ -125,7 +125,7 @@ extern "C" __global__ void __launch_bounds__(THREADS_ACROSS * THREADS_DOWN, 4) p
 
 // One thread an entry of `moment`; with one channel of K it sums over the input's.
 extern "C" __global__ void pac_moment_channelwise(
-    pac_window w, ADAPTIVE_PARAMETERS, moments g,
+    CALL_PARAMETERS, moments g,
     const scalar* __restrict__ input, const scalar* __restrict__ filter, const scalar* __restrict__ grad,
     accumulator* __restrict__ moment)
 {

@@ -1,4 +1,4 @@
-"""What a PAC call on a device has to give: the values, shapes, dtypes and fields of the float64 oracle."""
+"""What a call on a device has to give: the values, shapes, dtypes and fields of the float64 oracle."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import numpy as np
 
 from cuda_device import Device
 from fixed_cases import grad_output
-from oracles import pac_torch
-from strategies import FLOAT32, GRADIENTS, Case, in_memory
+from oracles import conv, pac_torch
+from strategies import CONVOLUTIONS, FLOAT32, GRADIENTS, Case, in_memory
 from tolerances import assert_close
 
 # Each entry of these is one sum over every output and tap, whose terms cancel.
 PARAMETERS = ("inv_alpha", "inv_lambda", "smooth_kernel")
 
 
-def oracle(case: Case) -> pac_torch.Call:
-    return pac_torch.Call(case.operator, case.arrays, case.options)
+def oracle(case: Case) -> Any:
+    kind = conv.Call if case.operator in CONVOLUTIONS else pac_torch.Call
+    return kind(case.operator, case.arrays, case.options)
 
 
 def forward(device: Device, case: Case) -> tuple[np.ndarray, np.ndarray | None]:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import arrayops as ao
+from conv_cases import NAMED, build, named
 from fixed_cases import grad_output
 from oracles import conv
 from strategies import CONVOLUTIONS, FLOAT32, FLOAT64, Case
-from test_conv_forward import NAMED, build, named
 from tolerances import assert_close
 
 

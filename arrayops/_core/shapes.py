@@ -32,6 +32,16 @@ class Axis(NamedTuple):
         """Input samples from the first tap to the last."""
         return (self.kernel - 1) * self.dilation + 1
 
+    def reversed(self) -> "Axis":
+        """The window from its outputs back to its inputs, as gradients go."""
+        return self._replace(
+            size=self.output,
+            output=self.size,
+            before=self.extent - 1 - self.before,
+            after=self.extent - 1 - self.after,
+            transposed=not self.transposed,
+        )
+
 
 def whole(value: Any) -> bool:
     """Whether ``value`` is a whole number, NumPy's included, and no bool."""

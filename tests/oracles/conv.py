@@ -69,6 +69,11 @@ def conv_transpose2d(
     )
 
 
+def _double(array: Any, size: bool) -> torch.Tensor:
+    value = np.ascontiguousarray(np.asarray(array).astype(np.float64))
+    return torch.from_numpy(np.abs(value) if size else value)
+
+
 def differentiable(operator: str, tensors: dict[str, Any], options: dict[str, Any]) -> torch.Tensor:
     """The same by torch: padding and cropping of a plain convolution and a whole transposed one; NHWC as well."""
     x, weight = tensors["input"], tensors["weight"]
@@ -115,11 +120,30 @@ def crops(options: dict[str, Any], geometry: pac_torch.Geometry) -> Any:
 def backward(operator: str, arrays: dict[str, Any], options: dict[str, Any], grad: Any, size: bool = False) -> Any:
     """Gradients by autograd in float64; with ``size``, of the absolute values: what cancels in each of them."""
 
-    def double(array: Any) -> torch.Tensor:
-        value = np.ascontiguousarray(np.asarray(array).astype(np.float64))
-        return torch.from_numpy(np.abs(value) if size else value)
-
-    tensors = {name: double(array).requires_grad_() for name, array in arrays.items() if array is not None}
+    tensors = {name: _double(array, size).requires_grad_() for name, array in arrays.items() if array is not None}
     output = differentiable(operator, tensors, options)
-    found = torch.autograd.grad(output, list(tensors.values()), double(grad))
+    found = torch.autograd.grad(output, list(tensors.values()), _double(grad, size))
     return dict(zip(tensors, (gradient.numpy() for gradient in found), strict=True))
+
+
+class Call:
+    """One call, with the interface of `pac_torch.Call`."""
+
+    def __init__(self, operator: str, arrays: dict[str, Any], options: dict[str, Any]) -> None:
+        self.operator, self.arrays, self.options = operator, arrays, options
+
+    def _forward(self, size: bool) -> np.ndarray:
+        tensors = {name: None if array is None else _double(array, size) for name, array in self.arrays.items()}
+        return differentiable(self.operator, tensors, self.options).numpy()
+
+    def forward(self) -> np.ndarray:
+        return self._forward(size=False)
+
+    def forward_magnitude(self) -> np.ndarray:
+        return self._forward(size=True)
+
+    def backward(self, grad_output: Any) -> Any:
+        return backward(self.operator, self.arrays, self.options, grad_output)
+
+    def backward_magnitude(self, grad_output: Any) -> Any:
+        return backward(self.operator, self.arrays, self.options, grad_output, size=True)

@@ -3,11 +3,12 @@
 from typing import Any
 
 from arrayops._backends.cuda import memory
+from arrayops._backends.cuda.contraction import contract
 from arrayops._backends.cuda.pac_call import PacCall
 from arrayops._backends.cuda.pac_channelwise import channelwise
-from arrayops._backends.cuda.pac_contraction import contract
-from arrayops._backends.cuda.pac_gradients import KernelGradients, grad_weight
+from arrayops._backends.cuda.pac_gradients import KernelGradients
 from arrayops._backends.cuda.sums import channel_sums
+from arrayops._backends.cuda.weight_gradient import grad_weight
 from arrayops._core.op import BackwardParameters
 from arrayops._ops import pac as records
 from arrayops._ops.pac import PacParameters
@@ -98,7 +99,7 @@ def _forward(call: PacCall) -> Results:
     made = call.plan
     result = memory.empty(made.output_shape, made.dtype)
     if result.size:
-        sums = contract if made.parameters.filters == "grouped" else channelwise
+        sums = contract if made.filters == "grouped" else channelwise
         sums(call, call.samples, call.bias, result)
     return result, call.output_mask
 
@@ -106,7 +107,7 @@ def _forward(call: PacCall) -> Results:
 def _grad_input(call: PacCall, grad: Any) -> Any:
     result = memory.empty(call.samples.shape, call.plan.dtype)
     if result.size:
-        sums = contract if call.plan.parameters.filters == "grouped" else channelwise
+        sums = contract if call.plan.filters == "grouped" else channelwise
         sums(call, grad, None, result, backward=True)
     return result
 

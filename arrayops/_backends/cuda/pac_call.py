@@ -7,7 +7,8 @@ import numpy as np
 
 from arrayops._backends.cuda import memory, module
 from arrayops._backends.cuda.launch import launch
-from arrayops._backends.cuda.pac_plan import THREADS, Plan, plan
+from arrayops._backends.cuda.pac_plan import PacPlan, pac_plan
+from arrayops._backends.cuda.plan import THREADS
 from arrayops._core import precision
 from arrayops._ops import images
 from arrayops._ops.pac import PacParameters
@@ -37,11 +38,11 @@ class PacCall:
         arrays = samples, guide, weight, kernel, mask, *options
         fields = tuple([None if array is None else (array.shape, array.strides, array.dtype) for array in arrays])
         precise = precision.get_float32_precision() == "highest"
-        self.plan: Plan = plan(cupy.cuda.runtime.getDevice(), precise, op, p, fields)
+        self.plan: PacPlan = pac_plan(cupy.cuda.runtime.getDevice(), precise, op, p, fields)
         self.centre = self.divisor = self.output_mask = None
         if guide is not None and (self.plan.restricted or self.smooth is not None):
             self._prepare()
-        # What every kernel of the call takes first: the window, and ``ADAPTIVE_PARAMETERS``.
+        # ``CALL_PARAMETERS`` of ``pac.cuh``, which every kernel of the call takes first.
         self.arguments = self._arguments()
 
     def _arguments(self) -> tuple[Any, ...]:

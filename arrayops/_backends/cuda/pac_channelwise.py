@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 
 from arrayops._backends.cuda import structures
+from arrayops._backends.cuda.contraction import orientation
 from arrayops._backends.cuda.launch import launch, struct
 from arrayops._backends.cuda.module import Kernel, Pairs
 from arrayops._backends.cuda.pac_call import PacCall
-from arrayops._backends.cuda.pac_contraction import orientation
-from arrayops._backends.cuda.pac_plan import Plan, weight_strides
+from arrayops._backends.cuda.pac_plan import PacPlan
+from arrayops._backends.cuda.plan import correlation_strides
 from arrayops._backends.cuda.structures import View, view
 from arrayops._ops import images
 
@@ -32,7 +33,7 @@ def channelwise(call: PacCall, source: Any, bias: Any, result: Any, backward: bo
 
 
 def _launch(
-    made: Plan, source: View, result_shape: tuple[int, ...], backward: bool
+    made: PacPlan, source: View, result_shape: tuple[int, ...], backward: bool
 ) -> tuple[Kernel, tuple[int, int, int], np.void]:
     p = made.parameters
     result_strides = structures.contiguous_strides(result_shape)
@@ -56,7 +57,7 @@ def _launch(
             structures.CHANNELWISE,
             source=structures.image_strides(source.strides, p.layout),
             result=structures.image_strides(result_strides, p.layout),
-            filter=weight_strides(made.views.weight, p),
+            filter=(0,) * 6 if made.weight is None else correlation_strides(made, made.weight),
             channels=channels,
             phase_height=height,
             phase_width=width,

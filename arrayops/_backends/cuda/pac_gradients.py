@@ -1,4 +1,4 @@
-"""Gradients of pixel-adaptive calls other than that of the input: weight, adaptive kernel, and what that is made of."""
+"""Gradients of the adaptive kernel, and of what it is made of."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -9,22 +9,15 @@ import numpy as np
 from arrayops._backends.cuda import memory, structures
 from arrayops._backends.cuda.launch import launch, struct
 from arrayops._backends.cuda.pac_call import PacCall
-from arrayops._backends.cuda.pac_plan import THREADS, Plan, weight_strides
+from arrayops._backends.cuda.pac_plan import PacPlan
+from arrayops._backends.cuda.plan import THREADS, correlation_strides
 from arrayops._backends.cuda.structures import View, view
 from arrayops._backends.cuda.sums import sum_parts
-from arrayops._core.shapes import Pair
 from arrayops._ops import images
 
 BAND_BYTES = 32 << 20
 """Bytes of the kernel's gradient that are held at once, unless one row of outputs takes more."""
 
-SHARE = 2048
-"""Pairs of an output and a sample that one block of a weight's gradient adds up: few enough for float32 sums."""
-
-MOST_SHARES = 64
-"""Parts of a weight's gradient; beyond, shares grow."""
-
-PAIRS = 32
 MOMENT_PIXELS, MOMENT_CHANNELS, MOMENT_DEPTH = 64, 32, 8
 CHANNEL_THREADS = 256
 SMOOTH_BLOCKS = 32
@@ -39,7 +32,7 @@ class Band(NamedTuple):
     rows: int
 
 
-def bands(made: Plan) -> Iterator[Band]:
+def bands(made: PacPlan) -> Iterator[Band]:
     """Cut the outputs into bands: whole images where they fit, else rows of one image."""
     height, width = made.output_size
     row_bytes = max(1, made.kernel_channels * made.taps * width * made.accumulator.itemsize)
@@ -49,80 +42,6 @@ def bands(made: Plan) -> Iterator[Band]:
         count = min(images, made.batch - first_image)
         for first_row in range(0, height, rows):
             yield Band(first_image, count, first_row, min(rows, height - first_row))
-
-
-def _group_channels(made: Plan, weight: View) -> Pair:
-    """Input and output channels of one group."""
-    p = made.parameters
-    extents = images.weight_extents(weight.shape, p)
-    if p.transposed:
-        return extents.inputs // p.groups, extents.outputs
-    return extents.inputs, extents.outputs // p.groups
-
-
-def grad_weight(call: PacCall, grad: Any) -> Any:
-    """Gradient of the weight."""
-    made, weight = call.plan, call.plan.views.weight
-    assert weight is not None
-    p = made.parameters
-    result = memory.empty(weight.shape, call.weight.dtype)
-    shared = p.filters == "shared"
-    shares, grid, geometry, defines = _weight_plan(made, weight, view(call.samples), view(grad))
-    strides = weight_strides(view(result), p)
-    first, group, result_step, source_step, row, column = strides
-    if shared:
-        sizes: tuple[int, ...] = made.kernel_size
-        steps: tuple[int, ...] = row, column
-        function = call.plan.kernel("pac_weight.cu", "pac_shared_weight", *defines)
-        block = CHANNEL_THREADS
-    else:
-        inputs, outputs = _group_channels(made, weight)
-        sizes = p.groups, *made.kernel_size, inputs, outputs
-        steps = group, row, column, source_step, result_step
-        function = call.plan.kernel("pac_weight.cu", "pac_weight", *defines)
-        tiles = dict(defines)
-        block = int(tiles["CHANNELS"]) // 4 * (int(tiles["OUTPUTS"]) // 4)
-    parts = memory.empty((shares, int(np.prod(sizes))), made.accumulator)
-    launch(function, grid, (block, 1, 1), (*call.arguments, geometry, call.samples, grad, parts))
-    sum_parts(parts, shares, sizes, steps, result, first)
-    return result
-
-
-@lru_cache(maxsize=256)
-def _weight_plan(
-    made: Plan, weight: View, samples: View, grad: View
-) -> tuple[int, tuple[int, int, int], np.void, tuple[tuple[str, int | str], ...]]:
-    p = made.parameters
-    shared = p.filters == "shared"
-    stuffed = p.transposed and p.stride != (1, 1)
-    pair_rows, pair_columns = made.input_size if stuffed else made.output_size
-    pairs = made.batch * pair_rows * pair_columns
-    shares = max(1, min(MOST_SHARES, -(-pairs // SHARE)))
-    share = -(-pairs // shares)
-    defines: tuple[tuple[str, int | str], ...]
-    if shared:
-        inputs = outputs = images.image(samples.shape, p.layout).channels
-        tiles, groups = 1, 1
-        defines = (("THREADS", CHANNEL_THREADS),)
-    else:
-        inputs, outputs = _group_channels(made, weight)
-        groups = p.groups
-        channel_tile, output_tile = (32 if extent > 16 else 16 for extent in (inputs, outputs))
-        tiles = -(-inputs // channel_tile) * -(-outputs // output_tile)
-        defines = ("GROUPED", ""), ("CHANNELS", channel_tile), ("OUTPUTS", output_tile), ("PAIRS", PAIRS)
-    geometry = struct(
-        structures.WEIGHT_GRADIENT,
-        input=structures.image_strides(samples.strides, p.layout),
-        grad=structures.image_strides(grad.strides, p.layout),
-        groups=groups,
-        inputs=inputs,
-        outputs=outputs,
-        pair_rows=pair_rows,
-        pair_columns=pair_columns,
-        shares=shares,
-        share=share,
-    )
-    return shares, (shares * made.taps, groups * tiles, 1), geometry, defines
 
 
 class KernelGradients:
@@ -142,8 +61,7 @@ class KernelGradients:
         self.guide = self.kernel = self.inv_alpha = self.inv_lambda = self.smooth_kernel = None
         self._call, self._grad = call, grad
         made = call.plan
-        given = dict(made.defines).get("KERNEL_GIVEN") is not None
-        if given:
+        if made.given:
             if "kernel" in needs:
                 self._of_kernel()
             return
@@ -207,16 +125,15 @@ class KernelGradients:
     def _moment(self, band: Band) -> Any:
         """Gradient of the kernel of a band, (images, channels of K, taps, rows, columns) accumulators."""
         call, made, grad = self._call, self._call.plan, self._grad
-        p = made.parameters
         sizes = (band.images, made.kernel_channels, made.taps, band.rows, made.output_size[1])
         moment = memory.empty(sizes, made.accumulator)
         if call.samples is None:
             self._load_moment(band, moment)
             return moment
         samples_view, grad_view = view(call.samples), view(grad)
-        geometry = _moments(made, call.plan.views.weight, samples_view, grad_view, band)
+        geometry = _moments(made, samples_view, grad_view, band)
         arguments = (*call.arguments, geometry, call.samples, call.weight, grad, moment)
-        if p.filters == "grouped":
+        if made.filters == "grouped":
             defines = (
                 ("GROUPED", ""),
                 ("PIXELS", MOMENT_PIXELS),
@@ -313,17 +230,17 @@ def _kernel_strides(strides: tuple[int, ...], layout: str) -> np.void:
 
 
 @lru_cache(maxsize=256)
-def _moments(made: Plan, weight: View | None, samples: View, grad: View, band: Band) -> np.void:
+def _moments(made: PacPlan, samples: View, grad: View, band: Band) -> np.void:
     p = made.parameters
-    if p.filters == "grouped" and weight is not None:
-        inputs, outputs = _group_channels(made, weight)
+    if made.filters == "grouped":
+        inputs, outputs = made.group_channels
     else:
         inputs = outputs = images.image(samples.shape, p.layout).channels
     return struct(
         structures.MOMENTS,
         input=structures.image_strides(samples.strides, p.layout),
         grad=structures.image_strides(grad.strides, p.layout),
-        weight=weight_strides(weight, p),
+        weight=(0,) * 6 if made.weight is None else correlation_strides(made, made.weight),
         where=tuple(band),
         groups=p.groups,
         inputs=inputs,

@@ -44,7 +44,7 @@ WINDOW_AXIS = _aligned(
         ("input", "output", "guide", "step", "stuff", "dilation", "before", "guide_step", "guide_before"), np.int32
     )
 )
-PAC_WINDOW = _aligned(rows=WINDOW_AXIS, columns=WINDOW_AXIS, batch=np.int32, guides=np.int32)
+WINDOW = _aligned(rows=WINDOW_AXIS, columns=WINDOW_AXIS, batch=np.int32, guides=np.int32)
 IMAGE_STRIDES = _aligned(**dict.fromkeys(("batch", "channel", "row", "column"), np.int64))
 KERNEL_STRIDES = _aligned(**dict.fromkeys(("batch", "channel", "tap_row", "tap_column", "row", "column"), np.int64))
 WEIGHT_STRIDES = _aligned(first=np.int64, **dict.fromkeys(("group", "result", "source", "row", "column"), np.int32))
@@ -52,7 +52,7 @@ ADAPTIVE_LAYOUT = _aligned(
     guide=IMAGE_STRIDES, mask=IMAGE_STRIDES, given=KERNEL_STRIDES, inv_channels=np.int32, kernel_channels=np.int32
 )
 CHANNEL_COUNTS = ("groups", "sources", "results", "padded_sources", "padded_results")
-PACKING = _aligned(weight=WEIGHT_STRIDES, **dict.fromkeys(CHANNEL_COUNTS, np.int32))
+PACKING = _aligned(weight=WEIGHT_STRIDES, **dict.fromkeys((*CHANNEL_COUNTS, "span"), np.int32))
 CONTRACTION = _aligned(
     source=IMAGE_STRIDES,
     result=IMAGE_STRIDES,
@@ -76,8 +76,17 @@ MOMENTS = _aligned(
 WEIGHT_GRADIENT = _aligned(
     input=IMAGE_STRIDES,
     grad=IMAGE_STRIDES,
-    **dict.fromkeys(("groups", "inputs", "outputs", "pair_rows", "pair_columns", "shares"), np.int32),
+    **dict.fromkeys(("groups", "inputs", "outputs", "span", "pair_rows", "pair_columns", "shares"), np.int32),
     share=np.int64,
+)
+DIRECT = _aligned(
+    source=IMAGE_STRIDES,
+    result=IMAGE_STRIDES,
+    weight=WEIGHT_STRIDES,
+    **dict.fromkeys(("channels", "sources", "results", "phase_height", "phase_width", "pixel_blocks"), np.int32),
+)
+DIRECT_WEIGHT = _aligned(
+    input=IMAGE_STRIDES, grad=IMAGE_STRIDES, **dict.fromkeys(("groups", "inputs", "outputs", "share"), np.int32)
 )
 IMAGE_BATCH = _aligned(
     **dict.fromkeys(("batch", "channel", "row", "column"), np.int64),
@@ -88,7 +97,7 @@ STRIDED_RESULT = _aligned(first=np.int64, size=(np.int32, RESULT_AXES), stride=(
 
 
 def window_axis(axis: Axis, guide: int) -> tuple[int, ...]:
-    """A window along one axis in the numbers of ``pac.cuh``; ``guide`` is the guide's size."""
+    """A window along one axis in the numbers of ``window.cuh``; ``guide`` is the guide's size."""
     if axis.transposed:
         step, stuff, guide_step, guide_before = 1, axis.stride, 1, (axis.extent - 1) // 2
     else:
@@ -106,10 +115,10 @@ def window_axis(axis: Axis, guide: int) -> tuple[int, ...]:
     )
 
 
-def pac_window(axes: tuple[Axis, Axis], guide: Pair, batch: int, guides: int) -> np.void:
-    """The windows of a call."""
+def window(axes: tuple[Axis, Axis], batch: int, guide: Pair = (0, 0), guides: int = 0) -> np.void:
+    """The windows of a call, over a guide too where there is one."""
     rows, columns = (window_axis(axis, size) for axis, size in zip(axes, guide, strict=True))
-    return struct(PAC_WINDOW, rows=rows, columns=columns, batch=batch, guides=guides)
+    return struct(WINDOW, rows=rows, columns=columns, batch=batch, guides=guides)
 
 
 def image_strides(strides: tuple[int, ...], layout: str) -> tuple[int, int, int, int]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from arrayops._backends.cuda import device, memory, module, structures
 from arrayops._backends.cuda.launch import launch, struct
-from arrayops._backends.cuda.pac_plan import BLOCKS_EACH, THREADS
+from arrayops._backends.cuda.plan import BLOCKS_EACH, THREADS
 from arrayops._backends.cuda.structures import view
 
 PIXEL_BLOCKS = 64

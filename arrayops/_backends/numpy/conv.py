@@ -54,7 +54,7 @@ def _backward(op: str, arrays: tuple[Any, ...], parameters: BackwardParameters) 
     grad, samples, weight, bias = arrays
     p, needs = parameters.forward, parameters.needs
     axes = _axes(op, samples, weight, p)
-    back = _back(axes[0]), _back(axes[1])
+    back = axes[0].reversed(), axes[1].reversed()
     grad_input = grad_weight = grad_bias = None
     if "input" in needs:
         ordered = exchanged(grouped_weight(weight, p.layout, p.transposed, p.groups))
@@ -74,18 +74,6 @@ def _backward(op: str, arrays: tuple[Any, ...], parameters: BackwardParameters) 
 def _axes(op: str, samples: Array, weight: Array, p: ConvParameters) -> Axes:
     size = images.image(samples.shape, p.layout).size
     return images.windows(op, p, images.weight_extents(weight.shape, p).kernel_size, size)
-
-
-def _back(axis: Axis) -> Axis:
-    """The window from the outputs of ``axis`` back to its inputs."""
-    before = axis.extent - 1 - axis.before
-    return axis._replace(
-        size=axis.output,
-        output=axis.size,
-        before=before,
-        after=axis.extent - 1 - axis.after,
-        transposed=not axis.transposed,
-    )
 
 
 def _correlate(samples: Array, weight: Array, axes: Axes, layout: str, bias: Array | None = None) -> Array:

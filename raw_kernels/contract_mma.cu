@@ -11,10 +11,12 @@
 //
 //      row   [ step 0: 32 bytes | step 1: 32 bytes | 16 bytes unused ]
 //
-// Two blocks share a multiprocessor, so that one multiplies while the other stages: 128 registers a thread.
+// Two blocks share a multiprocessor, so that one multiplies while the other stages: 128 registers a thread. Plain narrow
+// ones are bound by memory; three of them keep more loads under way.
 //
 // TILE_COLUMNS is 16: the pixels of one tile of the product are one row of the block's tile. Weights come packed with
-// sources last, float32 ones rounded to TF32. With ALIGNED, sources are read in vectors of 16 bytes.
+// sources last, float32 ones rounded to TF32. With ALIGNED, sources are read in vectors of 16 bytes; with PAIRED, two
+// neighbouring results are written as one word of half precision.
 
 #include "contraction.cuh"
 #include "ptx.cuh"
@@ -26,6 +28,11 @@
 #define THREADS (32 * WARPS)
 #define RESULT_TILES (OUTPUT_TILE / 8)
 #define VECTOR (ELEMENTS / 2)
+#if defined(PLAIN) && OUTPUT_TILE <= 16
+#define BLOCKS 3
+#else
+#define BLOCKS 2
+#endif
 
 union vector_of_scalars {
     uint4 words;
@@ -69,15 +76,38 @@ __device__ inline unsigned scale_word(unsigned word, unsigned kernel)
 #endif
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, 2) pac_contract_mma(
-    pac_window w, ADAPTIVE_PARAMETERS, contraction g,
+// Writes two neighbouring channels of one pixel, as far as there are `left`.
+__device__ inline void store_two(
+    const float* sums, int left, int channel, const scalar* bias, scalar* pixel, long long channel_step)
+{
+    if (left <= 0) return;
+#if defined(PAIRED)
+    // Results are even in number, lie side by side, and begin at even places.
+    union {
+        scalar halves[2];
+        unsigned word;
+    } both;
+#pragma unroll
+    for (int k = 0; k < 2; ++k)
+        both.halves[k] = narrow(sums[k] + (bias == nullptr ? 0 : widen(bias[channel + k])));
+    *reinterpret_cast<unsigned*>(pixel + channel) = both.word;
+#else
+#pragma unroll
+    for (int k = 0; k < 2; ++k)
+        if (k < left)
+            pixel[(channel + k) * channel_step] = narrow(sums[k] + (bias == nullptr ? 0 : widen(bias[channel + k])));
+#endif
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) contract_mma(
+    CALL_PARAMETERS, contraction g,
     const scalar* __restrict__ source, const scalar* __restrict__ packed, const scalar* __restrict__ bias,
     scalar* __restrict__ result)
 {
     const adaptive_source a = ADAPTIVE_SOURCE;
     extern __shared__ __align__(16) unsigned char shared[];
-    unsigned* const kappa = reinterpret_cast<unsigned*>(shared);                      // [TAP_CHUNK][TILE]
-    scalar* const weights = reinterpret_cast<scalar*>(kappa + TAP_CHUNK * TILE);      // [WEIGHT_TAPS][OUTPUT_TILE][ROW]
+    unsigned* const kappa = reinterpret_cast<unsigned*>(shared);                      // [KERNEL_TAPS][TILE]
+    scalar* const weights = reinterpret_cast<scalar*>(kappa + KERNEL_TAPS * TILE);    // [WEIGHT_TAPS][OUTPUT_TILE][ROW]
     scalar* const staged = weights + WEIGHT_TAPS * OUTPUT_TILE * ROW;                 // [stage places][ROW]
     const int stage_size = g.stage_rows * g.stage_pitch;
 
@@ -101,8 +131,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) pac_contract_mma(
         const int chunk_taps = min(TAP_CHUNK, b.taps - first_tap);
         // Everyone is done with the former K and the former stage.
         __syncthreads();
+#if !defined(PLAIN)
         for (int at = thread; at < chunk_taps * TILE; at += THREADS)
             kappa[at] = pack_kernel(tile_kernel(a, w, b, first_tap + at / TILE, at % TILE));
+#endif
         for (int first_channel = 0; first_channel < g.padded_sources; first_channel += CHANNELS) {
             if (first_channel > 0) __syncthreads();
             for (int place = thread; place < stage_size; place += THREADS) {
@@ -153,12 +185,20 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) pac_contract_mma(
                                 + pixel_row * b.columns.step + tap_column;
                             load_matrices(
                                 scaled[i], staged + place * ROW + step * ELEMENTS + pixel_half * (ELEMENTS / 2));
+#if defined(PLAIN)
+#if defined(SCALAR_FLOAT32)
+#pragma unroll
+                            for (int k = 0; k < 4; ++k)
+                                scaled[i][k] = round_to_tf32(__uint_as_float(scaled[i][k]));
+#endif
+#else
                             const unsigned* const kernels = kappa + (first + v) * TILE + tile_row * TILE_COLUMNS;
                             const unsigned low = kernels[lane / 4], high = kernels[lane / 4 + 8];
                             scaled[i][0] = scale_word(scaled[i][0], low);
                             scaled[i][1] = scale_word(scaled[i][1], high);
                             scaled[i][2] = scale_word(scaled[i][2], low);
                             scaled[i][3] = scale_word(scaled[i][3], high);
+#endif
                         }
 #pragma unroll
                         for (int j = 0; j < RESULT_TILES; j += 2) {
@@ -184,14 +224,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) pac_contract_mma(
 #pragma unroll
         for (int j = 0; j < RESULT_TILES; ++j)
 #pragma unroll
-            for (int k = 0; k < 4; ++k) {
-                const int pixel = lane / 4 + k / 2 * 8, output = b.first_output + j * 8 + lane % 4 * 2 + k % 2;
-                const int column = b.columns.phase + b.columns.stuff * (b.first_column + pixel);
-                if (row >= b.rows.result || column >= b.columns.result || output >= g.results) continue;
-                const int channel = b.group * g.results + output;
-                const float offset = bias == nullptr ? 0 : widen(bias[channel]);
-                result[b.image * g.result.batch + channel * g.result.channel + at_pixel(g.result, row, column)] =
-                    narrow(sums[i][j][k] + offset);
+            for (int half = 0; half < 2; ++half) {
+                const int output = b.first_output + j * 8 + lane % 4 * 2;
+                const int column = b.columns.phase + b.columns.stuff * (b.first_column + lane / 4 + half * 8);
+                if (row >= b.rows.result || column >= b.columns.result) continue;
+                store_two(
+                    sums[i][j] + half * 2, g.results - output, b.group * g.results + output, bias,
+                    result + b.image * g.result.batch + at_pixel(g.result, row, column), g.result.channel);
             }
     }
 }

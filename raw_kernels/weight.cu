@@ -1,8 +1,8 @@
 // Gradients of weights, as sums over all outputs in parts: each block sums a fixed share of the outputs, in a fixed
 // order, and writes its part; sums.cu then adds the parts up, in their order.
 //
-//   pac_weight         part[s, t, c, o] = sum over outputs p of share s of K[t, p] * input[c, p + t] * grad[o, p]
-//   pac_shared_weight  part[s, t]       = the same, summed over c = o
+//   sum_weight         part[s, t, c, o] = sum over outputs p of share s of K[t, p] * input[c, p + t] * grad[o, p]
+//   sum_shared_weight  part[s, t]       = the same, summed over c = o
 //
 // What is shared out are the pairs of an output and the sample under one tap: outputs where stuff is 1, and samples
 // where it is above 1, so that no thread looks for pairs that are not there.
@@ -12,6 +12,7 @@
 struct weight_gradient {
     image_strides input, grad;
     int groups, inputs, outputs;        // channels of one group; all channels for the shared filter
+    int span;                           // narrow groups that are taken together as one (see pack.cu)
     int pair_rows, pair_columns;
     int shares;
     long long share;                    // pairs of one share, over all images
@@ -23,7 +24,7 @@ struct pair {
 };
 
 // Pair number `at` of a tap; its sample is not real where there is none.
-__device__ inline pair pair_at(const pac_window& w, const weight_gradient& g, long long at, int tap_row, int tap_column)
+__device__ inline pair pair_at(const window& w, const weight_gradient& g, long long at, int tap_row, int tap_column)
 {
     pair found;
     const int plane = g.pair_rows * g.pair_columns;
@@ -51,8 +52,8 @@ __device__ inline pair pair_at(const pac_window& w, const weight_gradient& g, lo
 //    grads    OUTPUTS | PAIRS |
 #define THREADS ((CHANNELS / 4) * (OUTPUTS / 4))
 
-extern "C" __global__ void __launch_bounds__(THREADS, 8) pac_weight(
-    pac_window w, ADAPTIVE_PARAMETERS, weight_gradient g,
+extern "C" __global__ void __launch_bounds__(THREADS, 8) sum_weight(
+    CALL_PARAMETERS, weight_gradient g,
     const scalar* __restrict__ input, const scalar* __restrict__ grad, accumulator* __restrict__ part)
 {
     const adaptive_source a = ADAPTIVE_SOURCE;
@@ -124,22 +125,24 @@ extern "C" __global__ void __launch_bounds__(THREADS, 8) pac_weight(
                 for (int j = 0; j < 4; ++j) sums[i][j] += sample * grads[mine_o + j][k];
             }
     }
-    // part is (shares, groups, taps, inputs, outputs).
-    const long long base = ((static_cast<long long>(share) * g.groups + group) * FILTER_TAPS + tap) * g.inputs;
+    // part is (shares, narrow groups, taps, inputs, outputs) of narrow groups.
+    const int inputs = g.inputs / g.span, outputs = g.outputs / g.span;
+    const long long base = (static_cast<long long>(share) * g.groups + group) * g.span;
 #pragma unroll
     for (int i = 0; i < 4; ++i)
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
             const int c = first_channel + mine_c + i, o = first_output + mine_o + j;
-            if (c < g.inputs && o < g.outputs) part[(base + c) * g.outputs + o] = sums[i][j];
+            if (c >= g.inputs || o >= g.outputs || c / inputs != o / outputs) continue;
+            part[(((base + c / inputs) * FILTER_TAPS + tap) * inputs + c % inputs) * outputs + o % outputs] = sums[i][j];
         }
 }
 
 #else
 
 // A block takes one tap and one share; its threads take every THREADS-th pair, and add up by halves.
-extern "C" __global__ void __launch_bounds__(THREADS, 4) pac_shared_weight(
-    pac_window w, ADAPTIVE_PARAMETERS, weight_gradient g,
+extern "C" __global__ void __launch_bounds__(THREADS, 4) sum_shared_weight(
+    CALL_PARAMETERS, weight_gradient g,
     const scalar* __restrict__ input, const scalar* __restrict__ grad, accumulator* __restrict__ part)
 {
     const adaptive_source a = ADAPTIVE_SOURCE;

@@ -12,15 +12,15 @@
 #define OUTPUT_GROUPS (OUTPUT_TILE / THREAD_OUTPUTS)
 #define THREADS (PIXEL_GROUPS * OUTPUT_GROUPS)
 
-extern "C" __global__ void __launch_bounds__(THREADS) pac_contract(
-    pac_window w, ADAPTIVE_PARAMETERS, contraction g,
+extern "C" __global__ void __launch_bounds__(THREADS, 1) contract(
+    CALL_PARAMETERS, contraction g,
     const scalar* __restrict__ source, const scalar* __restrict__ packed, const scalar* __restrict__ bias,
     scalar* __restrict__ result)
 {
     const adaptive_source a = ADAPTIVE_SOURCE;
     extern __shared__ __align__(16) unsigned char shared[];
-    accumulator* const kappa = reinterpret_cast<accumulator*>(shared);            // [TAP_CHUNK][TILE]
-    accumulator* const weights = kappa + TAP_CHUNK * TILE;                        // [WEIGHT_TAPS][CHANNELS][OUTPUT_TILE]
+    accumulator* const kappa = reinterpret_cast<accumulator*>(shared);            // [KERNEL_TAPS][TILE]
+    accumulator* const weights = kappa + KERNEL_TAPS * TILE;                      // [WEIGHT_TAPS][CHANNELS][OUTPUT_TILE]
 #if !defined(DIRECT)
     accumulator* const staged = weights + WEIGHT_TAPS * CHANNELS * OUTPUT_TILE;   // [CHANNELS][stage_rows][stage_pitch]
     const int stage_size = g.stage_rows * g.stage_pitch;
@@ -42,8 +42,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) pac_contract(
         const int chunk_taps = min(TAP_CHUNK, b.taps - first_tap);
         // Everyone is done with the former K and the former stage.
         __syncthreads();
+#if !defined(PLAIN)
         for (int at = thread; at < chunk_taps * TILE; at += THREADS)
             kappa[at] = tile_kernel(a, w, b, first_tap + at / TILE, at % TILE);
+#endif
         for (int first_channel = 0; first_channel < g.sources; first_channel += CHANNELS) {
             if (first_channel > 0) __syncthreads();
 #if !defined(DIRECT)
@@ -74,7 +76,12 @@ extern "C" __global__ void __launch_bounds__(THREADS) pac_contract(
                 for (int v = 0; v < weight_taps; ++v) {
                     const int tap = first_tap + first + v;
                     accumulator scales[THREAD_PIXELS];
+#if defined(PLAIN)
+#pragma unroll
+                    for (int i = 0; i < THREAD_PIXELS; ++i) scales[i] = 1;
+#else
                     read_vector(scales, kappa + (first + v) * TILE + my_row * TILE_COLUMNS + my_column);
+#endif
                     const int from_row = my_row * b.rows.step + tap / b.columns.taps * b.rows.shift_step;
                     const int from_column = my_column * b.columns.step + tap % b.columns.taps * b.columns.shift_step;
                     const accumulator* factors = weights + v * CHANNELS * OUTPUT_TILE + output_group * THREAD_OUTPUTS;

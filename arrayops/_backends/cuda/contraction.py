@@ -1,29 +1,31 @@
 """Launches the grouped contraction, forward or as the gradient of the input.
 
-Two kernels make it. ``pac_contract.cu`` works on plain multiply-adds, in every dtype. ``pac_contract_mma.cu`` works on
-tensor cores: half precision, and float32 where TF32 was asked for, from compute capability 8.0 on. It rounds samples
-scaled by the adaptive kernel to the dtype; in float16, whose range is small, that asks for a kernel of at most 1.
+Two kernels make it. ``contract.cu`` works on plain multiply-adds, in every dtype. ``contract_mma.cu`` works on tensor
+cores: half precision, and float32 where TF32 was asked for, from compute capability 8.0 on. It rounds samples scaled by
+the adaptive kernel to the dtype; in float16, whose range is small, that asks for a kernel of at most 1.
+
+Groups narrower than a tile are taken together, as one group whose weights between them are zero (see ``pack.cu``).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from arrayops._backends.cuda import memory, structures
+from arrayops._backends.cuda import memory, module, structures
 from arrayops._backends.cuda.launch import launch, struct
 from arrayops._backends.cuda.module import Kernel, Pairs
-from arrayops._backends.cuda.pac_call import PacCall
-from arrayops._backends.cuda.pac_plan import THREADS, Plan, weight_strides
+from arrayops._backends.cuda.plan import THREADS, Call, Plan, correlation_strides, filter_defines
 from arrayops._backends.cuda.structures import View, view
 from arrayops._core.shapes import Axis, Pair
-from arrayops._ops import images
 
 # Most output channels that a block makes on multiply-adds, and (rows, columns) of its tile. Blocks keep at least a
 # warp, so narrow ones take larger tiles.
 TILES = {64: (8, 16), 32: (8, 16), 16: (16, 16), 8: (16, 16)}
 CHANNELS = 8
 """Source channels that are staged at once on multiply-adds, at most."""
+NARROWEST = 8
+"""Channels up to which narrow groups are taken together on multiply-adds."""
 TAPS = 32
 """Taps whose kernel values are kept at once."""
 WEIGHT_BYTES = 16 << 10
@@ -56,7 +58,7 @@ class Launch:
     packing: np.void
 
 
-def contract(call: PacCall, source: Any, bias: Any, result: Any, backward: bool = False) -> None:
+def contract(call: Call, source: Any, bias: Any, result: Any, backward: bool = False) -> None:
     """Write the sums over taps and channels of ``source`` to ``result``."""
     made = call.plan
     aligned = source.data.ptr % VECTOR_BYTES == 0
@@ -76,89 +78,143 @@ def orientation(axis: Axis, backward: bool) -> tuple[int, int, int]:
     return (stuff, step, axis.size) if backward else (step, stuff, axis.output)
 
 
-class _Shape:
-    """The sizes of a contraction, whichever kernel makes it."""
+def span(groups: int, width: int, most: int) -> int:
+    """Groups that are taken together as one: the largest divisor of ``groups`` with at most ``most`` channels."""
+    return max((n for n in range(1, most // max(width, 1) + 1) if groups % n == 0), default=1)
 
-    def __init__(self, made: Plan, weight: View, backward: bool) -> None:
-        p = made.parameters
-        extents = images.weight_extents(weight.shape, p)
-        # One of the two is given for a group, the other for all groups.
-        inputs = extents.inputs // p.groups if p.transposed else extents.inputs
-        outputs = extents.outputs if p.transposed else extents.outputs // p.groups
-        self.sources, self.results = (outputs, inputs) if backward else (inputs, outputs)
-        self.axes = made.axes
-        self.steps, self.stuffs, self.sizes = zip(*(orientation(axis, backward) for axis in made.axes), strict=True)
-        self.taps = min(made.taps, TAPS)
+
+@dataclass(frozen=True)
+class _Shape:
+    """The sizes of a contraction: of ``groups`` groups, each made of ``span`` groups of the call."""
+
+    made: Plan
+    groups: int
+    span: int
+    sources: int
+    results: int
+    backward: bool
+
+    @property
+    def taps(self) -> int:
+        """Taps whose kernel values are kept at once; all of them where there are no such values."""
+        return min(self.made.taps, TAPS) if self.made.adaptive else self.made.taps
+
+    @property
+    def kernel_taps(self) -> int:
+        """Taps for which kernel values are kept."""
+        return self.taps if self.made.adaptive else 0
+
+    def orientation(self, axis: int) -> tuple[int, int, int]:
+        """See `orientation`."""
+        return orientation(self.made.axes[axis], self.backward)
+
+    def together(self, most: int) -> "_Shape":
+        """Narrow groups taken together up to ``most`` channels."""
+        count = span(self.groups, max(self.sources, self.results), most)
+        return replace(
+            self,
+            groups=self.groups // count,
+            span=self.span * count,
+            sources=self.sources * count,
+            results=self.results * count,
+        )
 
     def stage(self, tile: Pair) -> Pair:
         """Rows and columns of the source that a tile's taps read."""
-        rows, columns = (
-            (tile[i] - 1) * self.steps[i] + (axis.kernel - 1) * axis.dilation // self.stuffs[i] + 1
-            for i, axis in enumerate(self.axes)
-        )
-        return rows, columns
+
+        def extent(i: int) -> int:
+            step, stuff, _ = self.orientation(i)
+            axis = self.made.axes[i]
+            return (tile[i] - 1) * step + (axis.kernel - 1) * axis.dilation // stuff + 1
+
+        return extent(0), extent(1)
 
     def tiles(self, tile: Pair) -> Pair:
         """Tiles down and across the largest phase."""
-        down, across = (-(-self.sizes[i] // (self.stuffs[i] * tile[i])) for i in (0, 1))
-        return down, across
+
+        def count(i: int) -> int:
+            _, stuff, size = self.orientation(i)
+            return -(-size // (stuff * tile[i]))
+
+        return count(0), count(1)
+
+
+@dataclass(frozen=True)
+class _Kernel:
+    """The kernel for a contraction. ``channels`` are staged at once; ``sources_last`` is the order of its weights."""
+
+    file: str
+    name: str
+    shape: _Shape
+    tile: Pair
+    output_tile: int
+    channels: int
+    threads: int
+    shared_bytes: int
+    defines: Pairs
+    sources_last: bool
 
 
 def _launch(made: Plan, source: View, aligned: bool, result_shape: tuple[int, ...], backward: bool) -> Launch:
-    weight = made.views.weight
-    assert weight is not None
-    shape = _Shape(made, weight, backward)
-    parts = _mma(made, shape) or _multiply_adds(made, shape)
-    result_strides = structures.contiguous_strides(result_shape)
-    file, name, tile, output_tile, channels, threads, shared_bytes, defines, sources_last = parts
-    p = made.parameters
-    layout = made.parameters.layout
+    assert made.weight is not None
+    p, layout = made.parameters, made.parameters.layout
+    inputs, outputs = made.group_channels
+    sources, results = (outputs, inputs) if backward else (inputs, outputs)
+    call_shape = _Shape(made, p.groups, 1, sources, results, backward)
+    kernel = _mma(call_shape) or _multiply_adds(call_shape)
+    shape, tile = kernel.shape, kernel.tile
     source_strides = structures.image_strides(source.strides, layout)
+    defines = kernel.defines
+    packing_defines: Pairs = ()
     if backward:
         defines += (("BACKWARD", ""),)
-    if sources_last and aligned and _in_vectors(shape, source_strides, source.dtype.itemsize):
-        defines += (("ALIGNED", ""),)
-    packing_defines: Pairs = ()
-    if sources_last:
-        packing_defines += (("SOURCES_LAST", ""),)
-        if made.dtype.itemsize == 4:
-            packing_defines += (("TO_TF32", ""),)
+    if kernel.sources_last:
+        if aligned and _in_vectors(shape, source_strides, source.dtype.itemsize):
+            defines += (("ALIGNED", ""),)
+        if layout == "NHWC" and made.dtype.itemsize == 2 and shape.results % 2 == 0:
+            defines += (("PAIRED", ""),)
+        packing_defines = _packing_defines(made)
     down, across = shape.tiles(tile)
     stage_rows, stage_pitch = shape.stage(tile)
-    padded_sources = -(-shape.sources // channels) * channels
-    padded_results = -(-shape.results // output_tile) * output_tile
+    padded_sources = -(-shape.sources // kernel.channels) * kernel.channels
+    padded_results = -(-shape.results // kernel.output_tile) * kernel.output_tile
     counts = dict(
         zip(
             structures.CHANNEL_COUNTS,
-            (p.groups, shape.sources, shape.results, padded_sources, padded_results),
+            (shape.groups, shape.sources, shape.results, padded_sources, padded_results),
             strict=True,
         )
     )
-    packed_size = p.groups * made.taps * padded_sources * padded_results
+    packed_size = shape.groups * made.taps * padded_sources * padded_results
+    phases = shape.orientation(0)[1] * shape.orientation(1)[1]
     return Launch(
-        function=made.kernel(file, name, *defines, shared_bytes=shared_bytes),
-        shared_bytes=shared_bytes,
-        grid=(
-            made.batch * shape.stuffs[0] * shape.stuffs[1] * down * across,
-            p.groups * (padded_results // output_tile),
-            1,
-        ),
-        block=(threads, 1, 1),
+        function=made.kernel(kernel.file, kernel.name, *defines, shared_bytes=kernel.shared_bytes),
+        shared_bytes=kernel.shared_bytes,
+        grid=(made.batch * phases * down * across, shape.groups * (padded_results // kernel.output_tile), 1),
+        block=(kernel.threads, 1, 1),
         geometry=struct(
             structures.CONTRACTION,
             source=source_strides,
-            result=structures.image_strides(result_strides, layout),
+            result=structures.image_strides(structures.contiguous_strides(result_shape), layout),
             tiles_down=down,
             tiles_across=across,
             stage_rows=stage_rows,
             stage_pitch=stage_pitch,
             **counts,
         ),
-        pack=made.kernel("pac_pack.cu", "pac_pack", *packing_defines),
+        # What packs knows neither windows nor kernels, so that calls of all kinds share it.
+        pack=module.kernel("pack.cu", "pack", (*filter_defines(made.dtype, made.kernel_size), *packing_defines)),
         packed_size=packed_size,
         packing_grid=(made.blocks(packed_size), 1, 1),
-        packing=struct(structures.PACKING, weight=weight_strides(weight, p, backward), **counts),
+        packing=struct(
+            structures.PACKING, weight=correlation_strides(made, made.weight, backward), span=shape.span, **counts
+        ),
     )
+
+
+def _packing_defines(made: Plan) -> Pairs:
+    sources_last: Pairs = (("SOURCES_LAST", ""),)
+    return (*sources_last, ("TO_TF32", "")) if made.dtype.itemsize == 4 else sources_last
 
 
 def _in_vectors(shape: _Shape, strides: tuple[int, int, int, int], itemsize: int) -> bool:
@@ -168,20 +224,8 @@ def _in_vectors(shape: _Shape, strides: tuple[int, int, int, int], itemsize: int
     return channel == 1 and all(step % length == 0 for step in (batch, row, column, shape.sources))
 
 
-def _at_most_one(made: Plan) -> bool:
-    """Whether the adaptive kernel cannot be above 1."""
-    p = made.parameters
-    # A mask alone divides by the share of taps that are left, so that the kernel may be as large as their number.
-    rescaled = made.views.mask is not None and not p.normalize
-    return p.kernel_type == "gaussian" and made.views.kernel is None and not rescaled
-
-
-# File and symbol, tile, output tile, channels staged at once, threads, shared memory, macros, and whether the packed
-# weight has its sources last.
-_Parts = tuple[str, str, Pair, int, int, int, int, Pairs, bool]
-
-
-def _multiply_adds(made: Plan, shape: _Shape) -> _Parts:
+def _multiply_adds(call_shape: _Shape) -> _Kernel:
+    made, shape = call_shape.made, call_shape.together(NARROWEST)
     itemsize = made.accumulator.itemsize
     wide = itemsize == 8
     thread = 4 if wide else 8
@@ -193,7 +237,9 @@ def _multiply_adds(made: Plan, shape: _Shape) -> _Parts:
     weight_taps = min(shape.taps, max(1, WEIGHT_BYTES // (channels * output_tile * itemsize)))
 
     def shared(count: int, stage: int) -> int:
-        total: int = (shape.taps * tile[0] * tile[1] + weight_taps * count * output_tile) * itemsize + count * stage
+        total: int = (
+            shape.kernel_taps * tile[0] * tile[1] + weight_taps * count * output_tile
+        ) * itemsize + count * stage
         return total
 
     while channels > 1 and shared(channels, stage_bytes) > DEFAULT_SHARED_BYTES:
@@ -213,19 +259,31 @@ def _multiply_adds(made: Plan, shape: _Shape) -> _Parts:
         *((("DIRECT", ""),) if direct else ()),
     )
     threads = tile[0] * tile[1] // thread * (output_tile // thread)
-    shared_bytes = shared(channels, stage_bytes)
-    return "pac_contract.cu", "pac_contract", tile, output_tile, channels, threads, shared_bytes, defines, False
+    return _Kernel(
+        file="contract.cu",
+        name="contract",
+        shape=shape,
+        tile=tile,
+        output_tile=output_tile,
+        channels=channels,
+        threads=threads,
+        shared_bytes=shared(channels, stage_bytes),
+        defines=defines,
+        sources_last=False,
+    )
 
 
-def _mma(made: Plan, shape: _Shape) -> _Parts | None:
+def _mma(call_shape: _Shape) -> _Kernel | None:
     """The tensor-core kernel, where there is one for the dtype, the kernel and the GPU, and it fits."""
+    made = call_shape.made
     itemsize = made.dtype.itemsize
     capable = made.gpu.compute_capability >= MMA_CAPABILITY
     if itemsize == 8 or (itemsize == 4 and made.precise) or not capable:
         return None
-    if made.dtype == np.float16 and not _at_most_one(made):
+    if made.dtype == np.float16 and not made.at_most_one:
         return None
     elements = MMA_STEP_BYTES // itemsize
+    shape = call_shape.together(elements)
     # Narrower than half a step, most of a product would be zeros.
     if shape.sources < elements // 2 or shape.results < 8:
         return None
@@ -236,7 +294,7 @@ def _mma(made: Plan, shape: _Shape) -> _Parts | None:
     stage_rows, stage_pitch = shape.stage(MMA_TILE)
     weight_taps = min(shape.taps, max(1, WEIGHT_BYTES // (output_tile * row_bytes)))
     shared_bytes = (
-        shape.taps * MMA_TILE[0] * MMA_TILE[1] * 4
+        shape.kernel_taps * MMA_TILE[0] * MMA_TILE[1] * 4
         + weight_taps * output_tile * row_bytes
         + stage_rows * stage_pitch * row_bytes
     )
@@ -251,6 +309,15 @@ def _mma(made: Plan, shape: _Shape) -> _Parts | None:
         ("TAP_CHUNK", shape.taps),
         ("WEIGHT_TAPS", weight_taps),
     )
-    threads = 32 * MMA_TILE[0] // MMA_PIXEL_TILES
-    name = "pac_contract_mma"
-    return "pac_contract_mma.cu", name, MMA_TILE, output_tile, channels, threads, shared_bytes, defines, True
+    return _Kernel(
+        file="contract_mma.cu",
+        name="contract_mma",
+        shape=shape,
+        tile=MMA_TILE,
+        output_tile=output_tile,
+        channels=channels,
+        threads=32 * MMA_TILE[0] // MMA_PIXEL_TILES,
+        shared_bytes=shared_bytes,
+        defines=defines,
+        sources_last=True,
+    )

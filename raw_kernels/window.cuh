@@ -1,0 +1,90 @@
+// Geometry that all operators with a sliding window share: windows, images and weights.
+//
+//   FILTER_HEIGHT, FILTER_WIDTH   taps, macros from the host beside the scalar type
+//
+// A window along one axis, in numbers that hold for the transposed form as well: tap i of output o reads place
+//
+//   u = o * step + i * dilation - before      and that is sample u / stuff, if it is a whole number inside the image
+//
+// A convolution has step = stride and stuff = 1; a transposed one has step = 1 and stuff = stride. A guide is read at
+// o * guide_step + i * dilation - guide_before, whether or not there is a sample.
+
+#pragma once
+
+#include "scalars.cuh"
+
+#define FILTER_TAPS (FILTER_HEIGHT * FILTER_WIDTH)
+
+struct window_axis {
+    int input, output, guide;
+    int step, stuff, dilation, before;
+    int guide_step, guide_before;
+};
+
+// Elements from one index to the next, of either sign: arrays are read where they lie, in any layout.
+struct image_strides {
+    long long batch, channel, row, column;
+};
+
+// Of a weight, in the order of the correlation: a flipped filter has negative steps, and `first` is its first tap.
+struct weight_strides {
+    long long first;
+    int group, result, source, row, column;
+};
+
+struct window {
+    window_axis rows, columns;
+    int batch, guides;
+};
+
+struct place {
+    int row, column;
+    bool real;
+};
+
+__device__ inline long long at_pixel(const image_strides& strides, int row, int column)
+{
+    return row * strides.row + column * strides.column;
+}
+
+// Weight between a source and a result channel of a group.
+__device__ inline accumulator weight_at(
+    const scalar* weight, const weight_strides& s, int group, int result, int source, int tap_row, int tap_column)
+{
+    return widen(weight[
+        s.first + static_cast<long long>(group) * s.group + static_cast<long long>(result) * s.result
+        + static_cast<long long>(source) * s.source + tap_row * s.row + tap_column * s.column]);
+}
+
+// Sample under a tap along one axis; -1 for none.
+__device__ inline int sample_under(const window_axis& axis, int output, int tap)
+{
+    const int stuffed = output * axis.step + tap * axis.dilation - axis.before;
+    if (stuffed < 0 || stuffed % axis.stuff != 0) return -1;
+    const int sample = stuffed / axis.stuff;
+    return sample < axis.input ? sample : -1;
+}
+
+// Output that reads a sample by a tap along one axis; -1 for none.
+__device__ inline int output_over(const window_axis& axis, int sample, int tap)
+{
+    const int stepped = sample * axis.stuff + axis.before - tap * axis.dilation;
+    if (stepped < 0 || stepped % axis.step != 0) return -1;
+    const int output = stepped / axis.step;
+    return output < axis.output ? output : -1;
+}
+
+__device__ inline place sample_place(const window& w, int row, int column, int tap_row, int tap_column)
+{
+    place p;
+    p.row = sample_under(w.rows, row, tap_row);
+    p.column = sample_under(w.columns, column, tap_column);
+    p.real = p.row >= 0 && p.column >= 0;
+    return p;
+}
+
+// Number of an output in arrays of (batch, channels, output rows, output columns).
+__device__ inline long long output_number(const window& w, int image, int channels, int channel, int row, int column)
+{
+    return ((static_cast<long long>(image) * channels + channel) * w.rows.output + row) * w.columns.output + column;
+}
