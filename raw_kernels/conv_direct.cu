@@ -40,7 +40,7 @@ struct direct_weight {
 
 // A block takes one share, for CHANNELS outputs. A thread keeps the sums of TAP_CHUNK taps in registers while it reads
 // every PIXELS-th output of the share; threads of one channel then add theirs up by halves.
-extern "C" __global__ void __launch_bounds__(THREADS) conv_direct_weight(
+extern "C" __global__ void __launch_bounds__(THREADS, 2) conv_direct_weight(
     window w, direct_weight g, const scalar* __restrict__ input, const scalar* __restrict__ grad,
     accumulator* __restrict__ part)
 {
@@ -105,21 +105,29 @@ struct direct {
     int pixel_blocks;                   // blocks for the pixels of a phase
 };
 
+// Within one image; WIDE for images of 2^31 elements.
+#if defined(WIDE)
+typedef long long offset;
+#else
+typedef int offset;
+#endif
+
 // A thread makes EACH results of a channel, PIXELS apart, and so reads a tap's weight once for all of them.
-extern "C" __global__ void __launch_bounds__(THREADS) conv_direct(
+extern "C" __global__ void __launch_bounds__(THREADS, 3) conv_direct(
     window w, direct g, const scalar* __restrict__ source, const scalar* __restrict__ weight,
     const scalar* __restrict__ bias, scalar* __restrict__ result)
 {
     const gather from = make_gather(w, blockIdx.x / g.pixel_blocks);
     const gather_axis &rows = from.rows, &columns = from.columns;
+    const offset row_step = static_cast<offset>(g.source.row), column_step = static_cast<offset>(g.source.column);
     int top[EACH], left[EACH];
-    long long corner[EACH];
+    offset corner[EACH];
 #pragma unroll
     for (int e = 0; e < EACH; ++e) {
         const int pixel = (blockIdx.x % g.pixel_blocks * EACH + e) * PIXELS + my_pixel();
         top[e] = pixel / g.phase_width * rows.step + rows.first_shift;
         left[e] = pixel % g.phase_width * columns.step + columns.first_shift;
-        corner[e] = at_pixel(g.source, top[e], left[e]);
+        corner[e] = top[e] * row_step + left[e] * column_step;
     }
     for (int channel = blockIdx.y * CHANNELS + my_channel(); channel < g.channels; channel += gridDim.y * CHANNELS) {
         const int group = channel / g.results;
@@ -130,19 +138,21 @@ extern "C" __global__ void __launch_bounds__(THREADS) conv_direct(
             const scalar* const plane = source + from.image * g.source.batch
                 + (static_cast<long long>(group) * g.sources + s) * g.source.channel;
             for (int i = 0; i < rows.taps; ++i)
+                // The loads of EACH results are under way at once; more of them would only cost registers.
+#pragma unroll 1
                 for (int j = 0; j < columns.taps; ++j) {
                     const accumulator factor = weight_at(
                         weight, g.weight, group, channel % g.results, s, true_tap(rows, FILTER_HEIGHT, i),
                         true_tap(columns, FILTER_WIDTH, j));
                     const int down = i * rows.shift_step, across = j * columns.shift_step;
-                    const long long shift = at_pixel(g.source, down, across);
+                    const offset shift = down * row_step + across * column_step;
 #pragma unroll
                     for (int e = 0; e < EACH; ++e)
                         if (inside(top[e] + down, rows.source) && inside(left[e] + across, columns.source))
                             sums[e] += factor * widen(plane[corner[e] + shift]);
                 }
         }
-        const accumulator offset = bias == nullptr ? accumulator(0) : widen(bias[channel]);
+        const accumulator added = bias == nullptr ? accumulator(0) : widen(bias[channel]);
 #pragma unroll
         for (int e = 0; e < EACH; ++e) {
             const int pixel = (blockIdx.x % g.pixel_blocks * EACH + e) * PIXELS + my_pixel();
@@ -150,7 +160,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) conv_direct(
             const int row = rows.phase + rows.stuff * m, column = columns.phase + columns.stuff * k;
             if (m < g.phase_height && row < rows.result && column < columns.result)
                 result[from.image * g.result.batch + channel * g.result.channel + at_pixel(g.result, row, column)] =
-                    narrow(sums[e] + offset);
+                    narrow(sums[e] + added);
         }
     }
 }

@@ -16,11 +16,12 @@ from unittest import mock
 import cupy
 import numpy as np
 
+import conv_cases
 import cuda_device
 from arrayops._backends.cuda import module
+from cuda_checks import oracle
 from emulator import nvrtc
 from fixed_cases import build, named
-from oracles import pac_torch
 from strategies import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, Case
 
 REGISTERS_OF_A_MULTIPROCESSOR = 65536
@@ -89,7 +90,7 @@ def recorded() -> list[Unit]:
 def run(device: cuda_device.Device, case: Case, *needs: str) -> None:
     """Forward and backward; with `needs`, backward for those alone."""
     case.call(device)
-    shape = pac_torch.Call(case.operator, case.arrays, case.options).forward().shape
+    shape = oracle(case).forward().shape
     case.backward(device, np.zeros(shape, case.dtype), **({"needs": needs} if needs else {}))
 
 
@@ -123,6 +124,19 @@ def options(dtype: Any) -> list[Case]:
     ]
 
 
+def convolutions(dtype: Any) -> list[Case]:
+    """Plain convolutions by the width of their groups, and the layout that matters most for each dtype."""
+    layout = "NHWC" if np.dtype(dtype).itemsize == 2 else "NCHW"
+    same: dict[str, Any] = {"dtype": dtype, "layout": layout, "padding": 1}
+    return [
+        conv_cases.build("conv2d", channels=128, outputs=128, groups=32, **same),
+        conv_cases.build("conv2d", channels=128, outputs=128, groups=8, **same),
+        conv_cases.build("conv2d", channels=64, outputs=64, **same),
+        conv_cases.build("conv2d", channels=32, outputs=32, groups=32, **same),
+        conv_cases.build("conv_transpose2d", channels=32, outputs=32, groups=32, stride=2, **same),
+    ]
+
+
 def _strided_bias(dtype: Any) -> Case:
     case = _convolution(16, 3, dtype=dtype)
     return case.replace(bias=np.ones(32, dtype)[::2])
@@ -133,11 +147,11 @@ ARCHITECTURES = nvrtc.ARCHITECTURES
 
 def representative(architecture: int) -> list[Case]:
     """Calls whose units are compiled for an architecture: contractions for all, options where few others are."""
-    calls = [*contractions(FLOAT32), *contractions(FLOAT16)]
+    calls = [*contractions(FLOAT32), *contractions(FLOAT16), *convolutions(FLOAT32), *convolutions(FLOAT16)]
     if architecture != 75:
         calls += [*contractions(BFLOAT16), _convolution(32, 5, dtype=FLOAT16, guide_dtype=FLOAT32)]
     if architecture == 80:
-        calls += [*contractions(FLOAT64), *options(FLOAT64)[::3]]
+        calls += [*contractions(FLOAT64), *options(FLOAT64)[::3], *convolutions(FLOAT64)]
     return [*calls, *options(FLOAT16 if architecture == 90 else FLOAT32), _strided_bias(FLOAT32)]
 
 

@@ -15,6 +15,7 @@ from strategies import BFLOAT16, CONVOLUTIONS, DTYPES, FLOAT16, FLOAT32, FLOAT64
 pytest.importorskip("cupy", reason="CuPy is not installed")
 
 import cuda_device
+from arrayops._backends.cuda import conv_direct
 from cuda_checks import check_backward, check_forward, in_form
 from fixed_cases import grad_output
 
@@ -139,6 +140,16 @@ def test_kernel_by_width(device: Any, groups: int, dtype: np.dtype, kernel: str)
     build("conv2d", dtype=dtype, channels=32, outputs=32, groups=groups, layout="NHWC").call(device)
     names = {found.identity.name for found in cuda_device.kernels()} - {"pack", "copy_strided"}
     assert names == {kernel}
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_wide_offsets(device: Any, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = build("conv2d", groups=6, layout=layout, padding=1, stride=2)
+    near = case.call(device)
+    monkeypatch.setattr(conv_direct, "NEAR", 10)
+    cuda_device.forget()
+    assert case.call(device).tobytes() == near.tobytes()
+    assert ("WIDE", "") in cuda_device.kernels()[0].identity.defines
 
 
 @pytest.mark.parametrize("groups", [1, 8])

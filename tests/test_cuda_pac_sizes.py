@@ -16,7 +16,7 @@ pytest.importorskip("cupy", reason="CuPy is not installed")
 
 import cuda_device
 from arrayops._backends.cuda import device as properties
-from arrayops._backends.cuda import pac_gradients
+from arrayops._backends.cuda import pac_gradients, weight_gradient
 from arrayops._backends.cuda.module import Kernel
 from cuda_checks import backward, check, check_backward, check_forward, oracle
 from tolerances import assert_close
@@ -38,7 +38,7 @@ def constant(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[ModuleType, 
 
 
 def contractions() -> list[Kernel]:
-    return [kernel for kernel in cuda_device.kernels() if kernel.identity.name.startswith("pac_contract")]
+    return [kernel for kernel in cuda_device.kernels() if kernel.identity.name.startswith("contract")]
 
 
 def direct() -> list[bool]:
@@ -229,7 +229,7 @@ def test_bands(
 )
 def test_shares_of_a_weight(device: Any, operator: str, options: dict[str, Any], share: int, constant: Any) -> None:
     """Every block sums its own share, and nothing is left out or counted twice at their ends."""
-    constant(pac_gradients, "SHARE", share)
+    constant(weight_gradient, "SHARE", share)
     check_backward(device, build(operator, dtype=FLOAT32, **options), needs=("weight",))
 
 

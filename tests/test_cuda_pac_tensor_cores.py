@@ -35,7 +35,7 @@ def tf32() -> Iterator[None]:
 
 def contractions() -> set[str]:
     names = {kernel.identity.name for kernel in cuda_device.kernels()}
-    return {name for name in names if name.startswith("pac_contract")}
+    return {name for name in names if name.startswith("contract")}
 
 
 def has_tensor_cores() -> bool:
@@ -48,7 +48,7 @@ def check(device: Any, case: Case) -> None:
     """Forward and the gradient of the input, on tensor cores alone where the device has them."""
     check_forward(device, case)
     check_backward(device, case, needs=("input",))
-    assert contractions() == {"pac_contract_mma" if has_tensor_cores() else "pac_contract"}
+    assert contractions() == {"contract_mma" if has_tensor_cores() else "contract"}
 
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -165,20 +165,20 @@ def test_large_values_of_a_masked_window(device: Any) -> None:
 @pytest.mark.parametrize(
     ("dtype", "compute_capability", "mode", "name", "expected"),
     [
-        (FLOAT16, 75, "highest", "gaussian", "pac_contract"),
-        (FLOAT16, 80, "highest", "gaussian", "pac_contract_mma"),
-        (BFLOAT16, 75, "highest", "gaussian", "pac_contract"),
-        (BFLOAT16, 90, "highest", "normalize", "pac_contract_mma"),
-        (FLOAT32, 80, "highest", "gaussian", "pac_contract"),
-        (FLOAT32, 80, "tf32", "gaussian", "pac_contract_mma"),
-        (FLOAT32, 75, "tf32", "gaussian", "pac_contract"),
-        (FLOAT64, 100, "tf32", "gaussian", "pac_contract"),
+        (FLOAT16, 75, "highest", "gaussian", "contract"),
+        (FLOAT16, 80, "highest", "gaussian", "contract_mma"),
+        (BFLOAT16, 75, "highest", "gaussian", "contract"),
+        (BFLOAT16, 90, "highest", "normalize", "contract_mma"),
+        (FLOAT32, 80, "highest", "gaussian", "contract"),
+        (FLOAT32, 80, "tf32", "gaussian", "contract_mma"),
+        (FLOAT32, 75, "tf32", "gaussian", "contract"),
+        (FLOAT64, 100, "tf32", "gaussian", "contract"),
         # Kernels that may be large: a scaled sample has to stay in the range of float16.
-        (FLOAT16, 80, "highest", "inv", "pac_contract"),
-        (FLOAT16, 80, "highest", "kernel", "pac_contract"),
-        (FLOAT16, 80, "highest", "mask", "pac_contract"),
-        (BFLOAT16, 80, "highest", "kernel", "pac_contract_mma"),
-        (FLOAT32, 80, "tf32", "inv", "pac_contract_mma"),
+        (FLOAT16, 80, "highest", "inv", "contract"),
+        (FLOAT16, 80, "highest", "kernel", "contract"),
+        (FLOAT16, 80, "highest", "mask", "contract"),
+        (BFLOAT16, 80, "highest", "kernel", "contract_mma"),
+        (FLOAT32, 80, "tf32", "inv", "contract_mma"),
     ],
     ids=str,
 )

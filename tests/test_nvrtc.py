@@ -35,16 +35,6 @@ def test_unit(unit: nvrtc.Unit, architecture: int) -> None:
     assert compiled.warnings == ""
 
 
-def test_every_file_has_a_unit() -> None:
-    from arrayops._backends.cuda import source
-    from arrayops._ops import OPS
-
-    files = {file.name for file in source.kernel_directory().glob("*.cu")}
-    # What a family compiles is recorded from its calls, and compiled by its own tests.
-    families = tuple(f"{op.family}_" for op in OPS.values())
-    assert {file for file in files if not file.startswith(families)} == {unit.file for unit in UNITS}
-
-
 @pytest.mark.parametrize("architecture", nvrtc.ARCHITECTURES)
 @pytest.mark.parametrize("file", ["reductions.cu", "convolution.cu", "halves.cu"])
 def test_samples_are_cuda(file: str, architecture: int) -> None:

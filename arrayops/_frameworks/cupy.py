@@ -12,7 +12,7 @@ import cupy
 
 from arrayops._core.op import Meta
 from arrayops._frameworks.base import Device, Framework
-from arrayops._frameworks.numpy import dtype_name
+from arrayops._frameworks.numpy import NAMES, dtype_name
 
 
 def launching(
@@ -87,7 +87,9 @@ class CuPyFramework(Framework):
         return issubclass(kind, cupy.ndarray)
 
     def describe(self, array: Any) -> Meta:
-        return Meta(array.shape, dtype_name(array.dtype))
+        dtype = array.dtype
+        # As Meta(...), in half the time.
+        return tuple.__new__(Meta, (array.shape, NAMES.get(dtype) or dtype_name(dtype)))
 
     def device(self, array: Any) -> Device:
         return DEVICES[array.data.device_id]

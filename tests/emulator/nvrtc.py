@@ -1,6 +1,7 @@
 """Compiles kernel texts with NVRTC for any architecture, and says what each kernel needs. No GPU, no driver, no CuPy.
 
-NVRTC and the headers come from pip: nvidia-cuda-nvrtc-cu12 and nvidia-cuda-runtime-cu12.
+NVRTC and the headers come from pip, for CUDA 12 (nvidia-cuda-nvrtc-cu12, nvidia-cuda-runtime-cu12) and CUDA 13
+(nvidia-cuda-nvrtc, nvidia-cuda-runtime), whose compilers need different registers for the same text.
 """
 
 import ctypes
@@ -18,6 +19,31 @@ from typing import Any, NamedTuple
 
 # sm_75 has tensor cores for float16 alone: bfloat16 and TF32 need sm_80, as does cp.async.
 ARCHITECTURES = (75, 80, 90, 100)
+
+
+class Toolkit(NamedTuple):
+    """Where pip puts one version of CUDA, and what brings it."""
+
+    library: str
+    headers: str
+    packages: str
+
+
+TOOLKITS = {
+    12: Toolkit(
+        "nvidia/cuda_nvrtc/lib/libnvrtc.so.12",
+        "nvidia/cuda_runtime/include/cuda_fp16.h",
+        "nvidia-cuda-nvrtc-cu12 nvidia-cuda-runtime-cu12",
+    ),
+    13: Toolkit(
+        "nvidia/cu13/lib/libnvrtc.so.13",
+        "nvidia/cu13/include/cuda_fp16.h",
+        "'nvidia-cuda-nvrtc>=13,<14' 'nvidia-cuda-runtime>=13,<14'",
+    ),
+}
+
+# The compiler of each architecture: both work on two each, since all on all would take twice as long.
+COMPILERS = {75: 12, 80: 12, 90: 13, 100: 13}
 
 OPTIONS = ("-std=c++17", "--ptxas-options=-v", "-ftz=true")
 
@@ -75,26 +101,25 @@ class Unit(NamedTuple):
         return f"{self.file}-{macros}" if macros else self.file
 
 
-def _found(pattern: str) -> Path | None:
-    """The first file of the nvidia packages that matches."""
+def _found(file: str) -> Path | None:
+    """A file of the nvidia packages."""
     for directory in dict.fromkeys((*site.getsitepackages(), site.getusersitepackages(), *sys.path)):
-        for file in sorted(Path(directory).glob(f"nvidia/*/{pattern}")):
-            return file
+        if (path := Path(directory) / file).exists():
+            return path
     return None
 
 
 def why_not() -> str:
     """Why nothing can be compiled here; empty if it can."""
-    if _found("lib/libnvrtc.so.1[0-9]") is None:
-        return "NVRTC is not installed: pip install nvidia-cuda-nvrtc-cu12"
-    if _found("include/cuda_fp16.h") is None:
-        return "CUDA's headers are not installed: pip install nvidia-cuda-runtime-cu12"
+    for version, toolkit in TOOLKITS.items():
+        if _found(toolkit.library) is None or _found(toolkit.headers) is None:
+            return f"the compiler of CUDA {version} is not installed: pip install {toolkit.packages}"
     return ""
 
 
 @cache
-def _library() -> Any:
-    path = _found("lib/libnvrtc.so.1[0-9]")
+def _library(version: int) -> Any:
+    path = _found(TOOLKITS[version].library)
     if path is None:
         raise FileNotFoundError(why_not())
     library = ctypes.CDLL(str(path))
@@ -102,26 +127,26 @@ def _library() -> Any:
     return library
 
 
-def _check(status: int) -> None:
+def _check(library: Any, status: int) -> None:
     if status != 0:
-        raise CompileError(_library().nvrtcGetErrorString(status).decode())
+        raise CompileError(library.nvrtcGetErrorString(status).decode())
 
 
 @contextmanager
-def _program(text: str, name: str) -> Iterator[ctypes.c_void_p]:
+def _program(library: Any, text: str, name: str) -> Iterator[ctypes.c_void_p]:
     program = ctypes.c_void_p()
-    _check(_library().nvrtcCreateProgram(ctypes.byref(program), text.encode(), name.encode(), 0, None, None))
+    _check(library, library.nvrtcCreateProgram(ctypes.byref(program), text.encode(), name.encode(), 0, None, None))
     try:
         yield program
     finally:
-        _library().nvrtcDestroyProgram(ctypes.byref(program))
+        library.nvrtcDestroyProgram(ctypes.byref(program))
 
 
-def _output(program: ctypes.c_void_p, what: str) -> bytes:
+def _output(library: Any, program: ctypes.c_void_p, what: str) -> bytes:
     size = ctypes.c_size_t()
-    _check(getattr(_library(), f"nvrtcGet{what}Size")(program, ctypes.byref(size)))
+    _check(library, getattr(library, f"nvrtcGet{what}Size")(program, ctypes.byref(size)))
     buffer = ctypes.create_string_buffer(size.value)
-    _check(getattr(_library(), f"nvrtcGet{what}")(program, buffer))
+    _check(library, getattr(library, f"nvrtcGet{what}")(program, buffer))
     return buffer.raw
 
 
@@ -143,25 +168,28 @@ def _resources(log: str) -> dict[str, Resources]:
     return kernels
 
 
-def compile_text(text: str, architecture: int, options: Sequence[str] = (), name: str = "kernel.cu") -> Compiled:
-    """Compile a self-contained text for a compute capability times ten.
+def compile_text(
+    text: str, architecture: int, options: Sequence[str] = (), name: str = "kernel.cu", cuda: int | None = None
+) -> Compiled:
+    """Compile a self-contained text for a compute capability times ten, by that of `COMPILERS` or of CUDA ``cuda``.
 
     Raises
     ------
     CompileError
         With the compiler's log.
     """
-    header = _found("include/cuda_fp16.h")
+    version = COMPILERS[architecture] if cuda is None else cuda
+    header, library = _found(TOOLKITS[version].headers), _library(version)
     if header is None:
         raise FileNotFoundError(why_not())
     given = [*OPTIONS, f"-I{header.parent}", f"-arch=sm_{architecture}", *options]
-    with _program(text, name) as program:
+    with _program(library, text, name) as program:
         arguments = (ctypes.c_char_p * len(given))(*(option.encode() for option in given))
-        status = _library().nvrtcCompileProgram(program, len(given), arguments)
-        log = _output(program, "ProgramLog").rstrip(b"\0").decode()
+        status = library.nvrtcCompileProgram(program, len(given), arguments)
+        log = _output(library, program, "ProgramLog").rstrip(b"\0").decode()
         if status != 0:
             raise CompileError(f"{name} for sm_{architecture}:\n{log}")
-        cubin = _output(program, "CUBIN")
+        cubin = _output(library, program, "CUBIN")
     warnings = [line for line in log.splitlines() if line.strip() and not NOTICE.match(line)]
     return Compiled(_resources(log), "\n".join(warnings), cubin)
 

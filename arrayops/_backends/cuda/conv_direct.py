@@ -23,6 +23,9 @@ BLOCKS = {"NCHW": (64, 4), "NHWC": (8, 32)}
 EACH = 4
 """Results of a thread."""
 
+NEAR = 2**30
+"""Elements of an image within which 32-bit offsets reach, those of taps outside of it included."""
+
 SHARE = 512
 """Outputs whose products one block adds up for the gradient of the weight."""
 MOST_SHARES = 64
@@ -81,13 +84,18 @@ def _launch(
     height, width = (-(-sizes[i] // stuffs[i]) for i in (0, 1))
     pixel_blocks = -(-height * width // (pixels * EACH))
     every = images.image(result_shape, layout).channels
-    function = made.kernel(
-        "conv_direct.cu", "conv_direct", *defines, ("EACH", EACH), *((("BACKWARD", ""),) if backward else ())
-    )
+    source_strides = structures.image_strides(source.strides, layout)
+    size = images.image(source.shape, layout).size
+    settings = {
+        "BACKWARD": backward,
+        "WIDE": size[0] * abs(source_strides[2]) + size[1] * abs(source_strides[3]) >= NEAR,
+    }
+    chosen: Pairs = tuple((name, "") for name, wanted in settings.items() if wanted)
+    function = made.kernel("conv_direct.cu", "conv_direct", *defines, ("EACH", EACH), *chosen)
     grid = made.batch * stuffs[0] * stuffs[1] * pixel_blocks, min(-(-every // channels), MOST_BLOCKS_YZ), 1
     geometry = struct(
         structures.DIRECT,
-        source=structures.image_strides(source.strides, layout),
+        source=source_strides,
         result=structures.image_strides(structures.contiguous_strides(result_shape), layout),
         weight=correlation_strides(made, made.weight, backward),
         channels=every,

@@ -1,7 +1,7 @@
-"""Every kernel of the PAC operators once, with each of its main options, in launches small enough for sanitizers.
+"""Every kernel of PAC and the convolutions once, with each main option, in launches small enough for sanitizers.
 
-python -m emulator.sanitize address,undefined -- pytest -n 2 -m "not gpu" tests/test_cuda_pac_small.py
-python -m emulator.sanitize thread -- pytest -n 2 -m "not gpu" tests/test_cuda_pac_small.py
+python -m emulator.sanitize address,undefined -- pytest -n 2 -m "not gpu" tests/test_cuda_small.py
+python -m emulator.sanitize thread -- pytest -n 2 -m "not gpu" tests/test_cuda_small.py
 """
 
 from __future__ import annotations
@@ -18,16 +18,21 @@ from strategies import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, Case
 
 pytest.importorskip("cupy", reason="CuPy is not installed")
 
+import conv_cases
 import cuda_device
 import cuda_units
 from arrayops._backends.cuda import source
 from cuda_checks import check_backward, check_forward, in_form
 
-FILES = ("copy.cu", "pac_*.cu", "sums.cu")
+FILES = ("copy.cu", "pac_*.cu", "conv_*.cu", "contract*.cu", "pack.cu", "weight.cu", "sums.cu")
 
 
 def small(operator: str, name: str, **options: Any) -> Case:
     return named(operator, name, **{"batch": 1, "size": (5, 6), "channels": 3, "outputs": 2, **options})
+
+
+def plain(operator: str, **options: Any) -> Case:
+    return conv_cases.build(operator, **{"batch": 1, "size": (5, 6), "dtype": FLOAT32, **options})
 
 
 EVERYTHING = "mask normalize inv smooth"
@@ -59,6 +64,16 @@ CASES: dict[str, Case] = {
     "pooling, a kernel given": small("pac_pool2d", "kernel channel_wise", dtype=BFLOAT16),
     "kernel": small("pac_kernel2d", EVERYTHING, dtype=FLOAT32, layout="NHWC"),
     "kernel, channel by channel": small("pac_kernel2d", "channel_wise inv normalize", dtype=FLOAT32),
+    "convolution": plain("conv2d", channels=9, outputs=10, padding=1),
+    "convolution, narrow groups": in_form(plain("conv2d", channels=12, outputs=12, groups=3, stride=2), "every other"),
+    "convolution, tensor cores": plain("conv2d", dtype=BFLOAT16, channels=17, outputs=10, layout="NHWC"),
+    "convolution, narrow groups on tensor cores": plain(
+        "conv2d", dtype=FLOAT16, channels=32, outputs=32, groups=8, layout="NHWC", padding=1
+    ),
+    "convolution, direct": plain("conv2d", dtype=FLOAT16, groups=6, layout="NHWC", stride=(1, 2), padding=1),
+    "convolution, direct, transposed": in_form(
+        plain("conv_transpose2d", groups=6, outputs=12, size=(3, 4), stride=2), "negative strides"
+    ),
     "kernel, transposed": small("pac_kernel2d", "transposed mask", dtype=FLOAT64, size=(3, 4)),
 }
 
