@@ -3,31 +3,19 @@
 Run from a checkout: ``PYTHONPATH=. python tests/benchmarks/call_overhead.py``
 """
 
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
 import numpy as np
+from harness import microseconds
 
 import arrayops as ao
 from arrayops import _backends
 
 LIMIT_US = 25
-CALLS, ROUNDS = 500, 31
-
-
-def microseconds(function: Callable[[], Any]) -> float:
-    """Median time of a call, over rounds of many calls."""
-    rounds = []
-    for _ in range(ROUNDS):
-        start = time.perf_counter()
-        for _ in range(CALLS):
-            function()
-        rounds.append((time.perf_counter() - start) / CALLS * 1e6)
-    return statistics.median(rounds)
+CALLS = 500
 
 
 def overhead(call: Callable[[], Any]) -> float:
@@ -54,7 +42,7 @@ def overhead(call: Callable[[], Any]) -> float:
         return instant
 
     with mock.patch.object(_backends, "find", found_at_once):
-        return microseconds(call)
+        return microseconds(call, CALLS)
 
 
 def main() -> int:
@@ -69,7 +57,7 @@ def main() -> int:
         "pac_pool2d": lambda: ao.pac_pool2d(x, x, 3, padding=1),
         "pac_conv2d_backward": lambda: ao.pac_conv2d_backward(gradient, x, x, weight, padding=1),
     }
-    costs = {name: (overhead(call), microseconds(call)) for name, call in calls.items()}
+    costs = {name: (overhead(call), microseconds(call, CALLS)) for name, call in calls.items()}
     print("| call | overhead us | whole call us |\n|---|---|---|")
     for name, (extra, whole) in costs.items():
         print(f"| {name} | {extra:.1f} | {whole:.0f} |")
