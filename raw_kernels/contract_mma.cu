@@ -57,17 +57,10 @@ __device__ inline unsigned pack_kernel(accumulator value)
 
 __device__ inline unsigned scale_word(unsigned word, unsigned kernel)
 {
-#if defined(SCALAR_FLOAT16)
+#if !defined(SCALAR_FLOAT32)
     union {
         unsigned word;
-        __half2 pair;
-    } x = {word}, k = {kernel};
-    x.pair = __hmul2(x.pair, k.pair);
-    return x.word;
-#elif defined(SCALAR_BFLOAT16)
-    union {
-        unsigned word;
-        __nv_bfloat162 pair;
+        scalar_pair pair;
     } x = {word}, k = {kernel};
     x.pair = __hmul2(x.pair, k.pair);
     return x.word;

@@ -29,51 +29,37 @@ __device__ inline void load_matrices(unsigned (&to)[4], const void* row)
 #endif
 }
 
+// The product of the scalar type: its name in PTX, and the emulator's function.
 #if defined(SCALAR_FLOAT16)
-
-__device__ inline void multiply_add(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1)
-{
-#ifdef CUDA_CPU_EMU
-    const unsigned b[2] = {b0, b1};
-    cuda_emulator::mma_m16n8k16_f16(d, a, b);
-#else
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-                 "{%0, %1, %2, %3};\n"
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-#endif
-}
-
+#define PRODUCT "m16n8k16.row.col.f32.f16.f16.f32"
+#define EMULATED_PRODUCT mma_m16n8k16_f16
 #elif defined(SCALAR_BFLOAT16)
-
-__device__ inline void multiply_add(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1)
-{
-#ifdef CUDA_CPU_EMU
-    const unsigned b[2] = {b0, b1};
-    cuda_emulator::mma_m16n8k16_bf16(d, a, b);
-#else
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-                 "{%0, %1, %2, %3};\n"
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-#endif
-}
-
+#define PRODUCT "m16n8k16.row.col.f32.bf16.bf16.f32"
+#define EMULATED_PRODUCT mma_m16n8k16_bf16
 #elif defined(SCALAR_FLOAT32)
-
 // Operands are floats rounded to TF32.
+#define PRODUCT "m16n8k8.row.col.f32.tf32.tf32.f32"
+#define EMULATED_PRODUCT mma_m16n8k8_tf32
+#endif
+
+#if defined(PRODUCT)
+
+// d += a b
 __device__ inline void multiply_add(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1)
 {
 #ifdef CUDA_CPU_EMU
     const unsigned b[2] = {b0, b1};
-    cuda_emulator::mma_m16n8k8_tf32(d, a, b);
+    cuda_emulator::EMULATED_PRODUCT(d, a, b);
 #else
-    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-                 "{%0, %1, %2, %3};\n"
+    asm volatile("mma.sync.aligned." PRODUCT " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};\n"
                  : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 #endif
 }
+
+#endif
+
+#if defined(SCALAR_FLOAT32)
 
 __device__ inline unsigned round_to_tf32(float value)
 {

@@ -2,7 +2,7 @@
 //
 //   #define SCALAR_FLOAT16 | SCALAR_BFLOAT16 | SCALAR_FLOAT32 | SCALAR_FLOAT64
 //
-// scalar       what arrays hold
+// scalar       what arrays hold; scalar_pair is two of them in one word, where they are halves
 // accumulator  what sums are kept in: float for the half types, else the scalar itself
 // widen        scalar to accumulator, exact
 // narrow       accumulator to scalar, to nearest even
@@ -12,6 +12,7 @@
 #if defined(SCALAR_FLOAT16)
 #include <cuda_fp16.h>
 typedef __half scalar;
+typedef __half2 scalar_pair;
 typedef float accumulator;
 __device__ inline accumulator widen(scalar value) { return __half2float(value); }
 __device__ inline scalar narrow(accumulator value) { return __float2half_rn(value); }
@@ -19,6 +20,7 @@ __device__ inline scalar narrow(accumulator value) { return __float2half_rn(valu
 #elif defined(SCALAR_BFLOAT16)
 #include <cuda_bf16.h>
 typedef __nv_bfloat16 scalar;
+typedef __nv_bfloat162 scalar_pair;
 typedef float accumulator;
 __device__ inline accumulator widen(scalar value) { return __bfloat162float(value); }
 __device__ inline scalar narrow(accumulator value) { return __float2bfloat16_rn(value); }
