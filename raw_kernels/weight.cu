@@ -50,9 +50,12 @@ __device__ inline pair pair_at(const window& w, const weight_gradient& g, long l
 //
 //    scaled  CHANNELS | PAIRS |      K times the input        and adds their products to 4 x 4 weights a thread
 //    grads    OUTPUTS | PAIRS |
-#define THREADS ((CHANNELS / 4) * (OUTPUTS / 4))
+//
+// SPLIT teams of threads take every SPLIT-th pair each; their sums are added up at the end, in the order of the teams.
+#define TEAM ((CHANNELS / 4) * (OUTPUTS / 4))
+#define THREADS (TEAM * SPLIT)
 
-extern "C" __global__ void __launch_bounds__(THREADS, 8) sum_weight(
+extern "C" __global__ void __launch_bounds__(THREADS, 4) sum_weight(
     CALL_PARAMETERS, weight_gradient g,
     const scalar* __restrict__ input, const scalar* __restrict__ grad, accumulator* __restrict__ part)
 {
@@ -62,7 +65,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 8) sum_weight(
     __shared__ accumulator grads[OUTPUTS][PAIRS + 1];
     __shared__ accumulator kappa[PAIRS];
     __shared__ pair pairs[PAIRS];
-    const int thread = threadIdx.x, mine_c = thread % (CHANNELS / 4) * 4, mine_o = thread / (CHANNELS / 4) * 4;
+    __shared__ accumulator others[SPLIT - 1][TEAM][16];
+    const int thread = threadIdx.x, team = thread / TEAM, member = thread % TEAM;
+    const int mine_c = member % (CHANNELS / 4) * 4, mine_o = member / (CHANNELS / 4) * 4;
     const int tap = blockIdx.x % FILTER_TAPS, tap_row = tap / FILTER_WIDTH, tap_column = tap % FILTER_WIDTH;
     const int share = blockIdx.x / FILTER_TAPS;
     const int channel_tiles = (g.inputs + CHANNELS - 1) / CHANNELS, output_tiles = (g.outputs + OUTPUTS - 1) / OUTPUTS;
@@ -116,8 +121,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 8) sum_weight(
             grads[o][i] = value;
         }
         __syncthreads();
-#pragma unroll 8
-        for (int k = 0; k < PAIRS; ++k)
+#pragma unroll 4
+        for (int k = team; k < PAIRS; k += SPLIT)
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
                 const accumulator sample = scaled[mine_c + i][k];
@@ -125,6 +130,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, 8) sum_weight(
                 for (int j = 0; j < 4; ++j) sums[i][j] += sample * grads[mine_o + j][k];
             }
     }
+    if (team > 0)
+#pragma unroll
+        for (int i = 0; i < 16; ++i) others[team - 1][member][i] = sums[i / 4][i % 4];
+    __syncthreads();
+    if (team > 0) return;
+    for (int other = 0; other < SPLIT - 1; ++other)
+#pragma unroll
+        for (int i = 0; i < 16; ++i) sums[i / 4][i % 4] += others[other][member][i];
     // part is (shares, narrow groups, taps, inputs, outputs) of narrow groups.
     const int inputs = g.inputs / g.span, outputs = g.outputs / g.span;
     const long long base = (static_cast<long long>(share) * g.groups + group) * g.span;

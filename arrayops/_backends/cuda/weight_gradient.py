@@ -22,6 +22,7 @@ MOST_SHARES = 64
 """Parts of a gradient; beyond, shares grow."""
 
 PAIRS = 32
+THREADS = 128
 TILE = 16
 """Fewest channels of a block: narrow groups are taken together up to so many."""
 CHANNEL_THREADS = 256
@@ -76,8 +77,10 @@ def _launch(made: Plan, samples: View, grad: View, result: View) -> _Launch:
         groups, inputs, outputs = p.groups // together, inputs * together, outputs * together
         channel_tile, output_tile = (2 * TILE if extent > TILE else TILE for extent in (inputs, outputs))
         tiles = -(-inputs // channel_tile) * -(-outputs // output_tile)
-        threads = channel_tile // 4 * (output_tile // 4)
-        defines = ("GROUPED", ""), ("CHANNELS", channel_tile), ("OUTPUTS", output_tile), ("PAIRS", PAIRS)
+        threads = THREADS
+        split = threads // (channel_tile // 4 * (output_tile // 4))
+        tile = ("CHANNELS", channel_tile), ("OUTPUTS", output_tile)
+        defines = ("GROUPED", ""), *tile, ("PAIRS", PAIRS), ("SPLIT", split)
     return _Launch(
         function=made.kernel("weight.cu", name, *defines),
         grid=(shares * made.taps, groups * tiles, 1),
