@@ -1,0 +1,175 @@
+"""One pass over the features: what all reductions of a call need, part by part, merged in the order of the parts."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from arrayops._backends.numpy.blocks import Compute, Scratch, run_blocks
+from arrayops._backends.numpy.memory import Array
+from arrayops._backends.numpy.segment_extremes import Extremes, Tournament
+from arrayops._backends.numpy.segment_labels import Labels
+from arrayops._backends.numpy.segment_rows import Cut, Part, cut, load_rows, plain_dtype, wide_dtype
+from arrayops._backends.numpy.segment_sparse import Adder
+from arrayops._backends.numpy.segment_sums import Moments, Sums
+
+BEST = {"max": np.maximum, "min": np.minimum}
+
+
+class Wanted(NamedTuple):
+    """What a pass collects beside the counts; ``places`` are those of the first pixels that attain an extreme."""
+
+    sums: bool = False
+    moments: bool = False
+    extremes: tuple[str, ...] = ()
+    places: bool = False
+
+
+class Totals:
+    """What was collected of an image (or of a part of its pixels or channels): arrays of (segments + 1, channels).
+
+    The row behind the segments holds the pixels that are left out.
+    """
+
+    def __init__(
+        self, counts: Array, sums: Sums | None, moments: Moments | None, extremes: dict[str, Extremes]
+    ) -> None:
+        self.counts, self.sums, self.moments, self.extremes = counts, sums, moments, extremes
+
+    def merge(self, other: "Totals") -> None:
+        """Add a later part."""
+        self.counts = self.counts + other.counts
+        if self.sums is not None and other.sums is not None:
+            self.sums.merge(other.sums)
+        if self.moments is not None and other.moments is not None:
+            self.moments.merge(other.moments)
+        for name, extremes in self.extremes.items():
+            extremes.merge(other.extremes[name])
+
+
+Finish = Callable[[Scratch, Part, Totals], None]
+Buffers = Callable[[str, tuple[int, ...], "np.dtype[Any] | type"], Array]
+
+
+def collect(rows: Array, labels: Labels, wanted: Wanted, finish: Finish) -> None:
+    """Collect from ``rows`` (images, pixels, channels), and call ``finish`` with each image's totals.
+
+    If there are many channels it is called several times, with some of them each. Calls may come from several threads.
+    """
+    made = cut(rows.shape, labels.segments)
+    workspace = _workspace(made, labels.segments, wanted)
+    if made.shared:
+        _collect_shared(rows, labels, wanted, finish, made, workspace)
+        return
+
+    def begin(scratch: Scratch) -> Compute:
+        collector = _Collector(rows, labels, wanted, made.rows, scratch)
+        return lambda index: finish(scratch, made.parts[index], collector(made.parts[index], scratch))
+
+    run_blocks(len(made.parts), begin, workspace=workspace)
+
+
+def _collect_shared(rows: Array, labels: Labels, wanted: Wanted, finish: Finish, made: Cut, workspace: int) -> None:
+    together: list[Totals] = []
+    storing = Scratch()
+
+    def begin(scratch: Scratch) -> Compute:
+        collector = _Collector(rows, labels, wanted, made.rows, scratch)
+
+        def compute(index: int) -> Totals:
+            part = made.parts[index]
+            # The first part of an image becomes its totals, which outlive the workspace of a thread.
+            return collector(part, _fresh if part.start == 0 else scratch)
+
+        return compute
+
+    def commit(index: int, found: Totals) -> None:
+        part = made.parts[index]
+        if part.start == 0:
+            together[:] = [found]
+        else:
+            together[0].merge(found)
+        if part.last:
+            finish(storing, part, together[0])
+
+    run_blocks(len(made.parts), begin, commit, workspace)
+
+
+def _fresh(name: str, shape: tuple[int, ...], dtype: "np.dtype[Any] | type") -> Array:
+    return np.empty(shape, dtype)
+
+
+def _workspace(made: Cut, segments: int, wanted: Wanted) -> int:
+    """Bytes that a part takes."""
+    if not made.parts:
+        return 0
+    part = made.parts[0]
+    channels: int = part.channels.stop - part.channels.start
+    tables = wanted.sums + 3 * wanted.moments + len(wanted.extremes) * (2 if wanted.places else 1)
+    return 8 * (tables * (segments + 1) + 6 * made.rows) * channels + 64 * (part.stop - part.start)
+
+
+class _Collector:
+    """Collects parts in one thread."""
+
+    def __init__(self, rows: Array, labels: Labels, wanted: Wanted, block: int, scratch: Scratch) -> None:
+        self.rows, self.labels, self.wanted, self.block, self.scratch = rows, labels, wanted, block, scratch
+        self.plain, self.wide = plain_dtype(rows), wide_dtype(rows.dtype)
+        self.adder = Adder(block, self.wide) if wanted.sums or wanted.moments else None
+
+    def __call__(self, part: Part, buffers: Buffers) -> Totals:
+        scratch, wanted, adder = self.scratch, self.wanted, self.adder
+        segments = self.labels.segments
+        image = self.rows[part.image, :, part.channels]
+        slots = self.labels.slots(part.image, part.start, part.stop)
+        shape = segments + 1, image.shape[1]
+        counts = np.bincount(slots, minlength=segments + 1)
+        sums = Sums(buffers("sums", shape, self.wide)) if wanted.sums else None
+        moments = None
+        if wanted.moments:
+            first_rows = self._first_rows(image[part.start : part.stop], slots, buffers("shift", shape, np.float64))
+            deviations, squares = (buffers(name, shape, np.float64) for name in ("deviations", "squares"))
+            moments = Moments(deviations, squares, counts, first_rows)
+            self._pilot(moments, part, slots)
+        extremes: dict[str, Extremes] = {}
+        for name in wanted.extremes:
+            places = buffers(f"places of {name}", shape, np.int64) if wanted.places else None
+            extremes[name] = Extremes(BEST[name], buffers(name, shape, self.plain), places)
+        tournament = Tournament(slots, segments, self.block) if extremes else None
+        for block, start in enumerate(range(part.start, part.stop, self.block)):
+            stop = min(start + self.block, part.stop)
+            rows = image[start:stop]
+            these = slots[start - part.start : stop - part.start]
+            if tournament is not None:
+                rows = load_rows(scratch, "plain", rows, self.plain)
+                for found in extremes.values():
+                    found.add(scratch, tournament, block, rows, start)
+            if adder is not None:
+                wide = load_rows(scratch, "wide", rows, self.wide)
+                if sums is not None:
+                    sums.add(adder, these, wide)
+                if moments is not None:
+                    moments.add(adder, scratch, these, wide)
+        if moments is not None:
+            moments.end()
+        return Totals(counts, sums, moments, extremes)
+
+    def _pilot(self, moments: Moments, part: Part, slots: Array) -> None:
+        """Take the moments relative to the mean of a sixteenth of the part, instead of to first rows alone."""
+        assert self.adder is not None
+        stop = part.start + (part.stop - part.start) // 16
+        for start in range(part.start, stop, self.block):
+            rows = self.rows[part.image, start : min(start + self.block, stop), part.channels]
+            these = slots[start - part.start :][: len(rows)]
+            moments.add(self.adder, self.scratch, these, load_rows(self.scratch, "wide", rows, self.wide))
+        moments.centre(np.bincount(slots[: stop - part.start], minlength=len(moments.counts)))
+
+    def _first_rows(self, rows: Array, slots: Array, target: Array) -> Array:
+        """For each slot the row of its first pixel, 0 for those without pixels."""
+        first = np.full(self.labels.segments + 1, -1)
+        # Of several assignments to one place the last stays.
+        first[slots[::-1]] = np.arange(len(slots))[::-1]
+        present = np.flatnonzero(first >= 0)
+        target[...] = 0.0
+        target[present] = load_rows(self.scratch, "wide first", rows[first[present]], self.wide)
+        return target
