@@ -6,6 +6,7 @@ holds the pairs of each round. It follows from the labels alone and serves all c
 there is one comparison at most, however the labels lie.
 """
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,17 +27,19 @@ class Round(NamedTuple):
 class Tournament:
     """Pairs of a part's pixels, block by block of ``rows``.
 
-    `lead` is for each pixel the place in its block of the first pixel of its segment there. `winners` are the places of
-    leads, `segments` their slots, and `bounds` tells where those of a block begin.
+    `winners` are the places of leads, the first pixels of each segment in a block, `segments` their slots, and `bounds`
+    tells where those of a block begin. With ``leads``, `lead` is for each pixel the place of its segment's.
     """
 
-    def __init__(self, slots: Array, segments: int, rows: int) -> None:
+    def __init__(self, slots: Array, segments: int, rows: int, leads: bool = False) -> None:
         self.rows, count = rows, len(slots)
         blocks = -(-count // rows)
         # By slot, then by block, which keeps the order of the slots in each.
         by_slot, sorted_slots = sort_by(slots, segments + 1, slots)
-        place, sorted_slots = sort_by(by_slot // rows, blocks, sorted_slots)
+        place, sorted_slots = sort_by(by_slot // np.int32(rows), blocks, sorted_slots)
         order = by_slot[place]
+        edges = np.arange(blocks + 1) * rows
+        local = (order - np.repeat(edges[:-1], rows)[:count]).astype(np.intp)
 
         first = np.empty(count, bool)
         first[:1] = True
@@ -44,26 +47,33 @@ class Tournament:
         first[::rows] = True
         begins = np.flatnonzero(first)
         lengths = np.diff(begins, append=count)
-        local = (order % rows).astype(np.intp)
-        edges = np.arange(blocks + 1) * rows
         self.winners, self.segments = local[begins], sorted_slots[begins]
         self.bounds = np.searchsorted(begins, edges)
-        self.lead = np.empty(count, np.intp)
-        self.lead[order] = np.repeat(self.winners, lengths)
-        self.rounds: list[Round] = []
-        # Of the rows that are left: place in the sorted order, rank within the segment, and rows that it had at first.
-        place = np.arange(count)
-        rank = place - np.repeat(begins, lengths)
+        if leads:
+            self.lead = np.empty(count, np.intp)
+            self.lead[order] = np.repeat(self.winners, lengths)
+        self.rounds = list(self._rounds(begins.astype(np.int32), lengths.astype(np.int32), local, edges))
+
+    @staticmethod
+    def _rounds(begins: Array, lengths: Array, local: Array, edges: Array) -> Iterator[Round]:
+        """Pairs of each round, of runs of sorted rows that belong to one segment."""
+        # Of the rows that are left: place in the sorted order, rank within the segment, and rows that it has left.
+        several = lengths > 1
+        begins, lengths = begins[several], lengths[several]
         length = np.repeat(lengths, lengths)
+        ends = np.cumsum(lengths, dtype=np.int32)
+        rank = np.arange(len(length), dtype=np.int32) - np.repeat(ends - lengths, lengths)
+        place = np.repeat(begins, lengths) + rank
         step = 1
-        while True:
-            left = np.flatnonzero((rank % step == 0) & (length > step))
-            if not left.size:
-                break
+        while len(place):
+            even = (rank & 1) == 0
+            place, rank, length = place[even], rank[even], length[even]
+            kept = place[rank + 1 < length]
+            yield Round(local[kept], local[kept + step], np.searchsorted(kept, edges))
+            rank >>= 1
+            length = (length + 1) >> 1
+            left = length > 1
             place, rank, length = place[left], rank[left], length[left]
-            paired = (rank % (2 * step) == 0) & (rank + step < length)
-            kept = place[paired]
-            self.rounds.append(Round(local[kept], local[kept + step], np.searchsorted(kept, edges)))
             step *= 2
 
     def play(self, scratch: Scratch, block: int, rows: Array, best: np.ufunc) -> None:

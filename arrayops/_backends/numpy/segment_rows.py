@@ -78,7 +78,7 @@ def cut(shape: tuple[int, ...], segments: int) -> Cut:
     slices = [slice(start, min(start + width, channels)) for start in range(0, channels, width)] or [slice(0, 0)]
     rows = min(max(BLOCK // max(width, 1), SHORTEST), LONGEST)
     wanted = math.ceil(16 / max(1, images * len(slices)))
-    most = pixels // max(8 * rows, 8 * (segments + 1), 1 << 14)
+    most = pixels // max(8 * rows, 64 * (segments + 1), 1 << 14)
     length = rows * max(1, math.ceil(pixels / max(1, min(wanted, most)) / rows))
     starts = range(0, max(pixels, 1), length)
     parts = tuple(

@@ -57,7 +57,7 @@ def collect(rows: Array, labels: Labels, wanted: Wanted, finish: Finish) -> None
     If there are many channels it is called several times, with some of them each. Calls may come from several threads.
     """
     made = cut(rows.shape, labels.segments)
-    workspace = _workspace(made, labels.segments, wanted)
+    workspace = _workspace(made)
     if made.shared:
         _collect_shared(rows, labels, wanted, finish, made, workspace)
         return
@@ -99,14 +99,13 @@ def _fresh(name: str, shape: tuple[int, ...], dtype: "np.dtype[Any] | type") -> 
     return np.empty(shape, dtype)
 
 
-def _workspace(made: Cut, segments: int, wanted: Wanted) -> int:
-    """Bytes that a part takes."""
+def _workspace(made: Cut) -> int:
+    """Bytes that a part takes beside its totals, which are about as large as the result."""
     if not made.parts:
         return 0
     part = made.parts[0]
     channels: int = part.channels.stop - part.channels.start
-    tables = wanted.sums + 3 * wanted.moments + len(wanted.extremes) * (2 if wanted.places else 1)
-    return 8 * (tables * (segments + 1) + 6 * made.rows) * channels + 64 * (part.stop - part.start)
+    return 48 * made.rows * channels + 64 * (part.stop - part.start)
 
 
 class _Collector:
@@ -135,7 +134,7 @@ class _Collector:
         for name in wanted.extremes:
             places = buffers(f"places of {name}", shape, np.int64) if wanted.places else None
             extremes[name] = Extremes(BEST[name], buffers(name, shape, self.plain), places)
-        tournament = Tournament(slots, segments, self.block) if extremes else None
+        tournament = Tournament(slots, segments, self.block, wanted.places) if extremes else None
         for block, start in enumerate(range(part.start, part.stop, self.block)):
             stop = min(start + self.block, part.stop)
             rows = image[start:stop]
