@@ -74,7 +74,7 @@ def _shares(grad: Array, counts: Array | None) -> Array:
 
 def _slopes(rows: Array, labels: Labels, level: Array, slope: Array, means: Array, target: Array) -> None:
     """``target = level + slope * (rows - means)``, each by the pixel's segment."""
-    made = cut(rows.shape, labels.segments)
+    made = cut(rows, labels.segments)
 
     def begin(scratch: Scratch) -> Compute:
         def compute(index: int) -> None:

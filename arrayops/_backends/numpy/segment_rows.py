@@ -23,6 +23,9 @@ LONGEST = 1 << 13
 SHORTEST = 1 << 5
 """Rows of a block of very many channels."""
 
+NARROW = 16
+"""Channels that are taken at a time where they lie far apart: with more, their lines push each other out of cache."""
+
 TOTALS = 8 << 20
 """Values of a part's running totals: more channels than this leaves room for are taken in several goes."""
 
@@ -67,27 +70,34 @@ class Cut(NamedTuple):
     """Whether several parts have the same image and channels."""
 
 
-def cut(shape: tuple[int, ...], segments: int) -> Cut:
-    """Cut a call on rows of ``shape`` (images, pixels, channels) into parts.
+def cut(rows: Array, segments: int) -> Cut:
+    """Cut a call on ``rows`` (images, pixels, channels) into parts.
 
     They are whole images, or where these are few and large, several parts of one. A part's totals are as large as the
     result for its image and are added to those of other parts: it has many times as many pixels as there are segments.
+    Where the pixels are cut does not depend on the number of channels.
     """
-    images, pixels, channels = shape
-    width = max(1, min(channels, TOTALS // (segments + 1) // 16 * 16 or 16))
+    images, pixels, channels = rows.shape
+    width = max(1, min(channels, TOTALS // (segments + 1) // NARROW * NARROW or NARROW))
+    if images and transposed(rows[0]):
+        width = min(width, NARROW)
     slices = [slice(start, min(start + width, channels)) for start in range(0, channels, width)] or [slice(0, 0)]
-    rows = min(max(BLOCK // max(width, 1), SHORTEST), LONGEST)
-    wanted = math.ceil(16 / max(1, images * len(slices)))
-    most = pixels // max(8 * rows, 64 * (segments + 1), 1 << 14)
-    length = rows * max(1, math.ceil(pixels / max(1, min(wanted, most)) / rows))
+    most = pixels // max(64 * (segments + 1), 2 * LONGEST)
+    wanted = max(1, min(math.ceil(16 / max(1, images)), most))
+    length = LONGEST * max(1, math.ceil(pixels / wanted / LONGEST))
     starts = range(0, max(pixels, 1), length)
     parts = tuple(
         Part(image, start, min(start + length, pixels), channels_, start == starts[-1])
         for image in range(images)
-        for channels_ in slices
         for start in starts
+        for channels_ in slices
     )
-    return Cut(parts, rows, len(starts) > 1)
+    return Cut(parts, block_rows(width), len(starts) > 1)
+
+
+def block_rows(width: int) -> int:
+    """Rows of a block, a power of 2."""
+    return min(max(1 << (BLOCK // max(width, 1)).bit_length() - 1, SHORTEST), LONGEST)
 
 
 def wide_dtype(dtype: "np.dtype[Any]") -> "np.dtype[Any]":
@@ -111,7 +121,7 @@ def load_rows(scratch: Scratch, name: str, rows: Array, dtype: "np.dtype[Any]") 
     """``rows`` (pixels, channels) C-contiguous and of ``dtype``: themselves, or a copy in the buffer ``name``."""
     if rows.dtype == dtype and rows.flags.c_contiguous:
         return rows
-    if transposed(rows):
+    if transposed(rows) and rows.shape[1] > NARROW:
         plane = scratch("planes", rows.shape[::-1], plain_dtype(rows))
         load(plane, rows.T)
         rows = plane.T
@@ -129,7 +139,7 @@ def store_rows(scratch: Scratch, target: Array, rows: Array) -> None:
     if not transposed(target):
         store(target, rows)
         return
-    length = min(max(BLOCK // rows.shape[1], SHORTEST), LONGEST)
+    length = block_rows(rows.shape[1])
     for start in range(0, len(rows), length):
         some = rows[start : start + length]
         plane = scratch("planes", some.shape[::-1], rows.dtype)

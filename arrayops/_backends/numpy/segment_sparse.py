@@ -1,4 +1,4 @@
-"""Two kernels of SciPy's sparse matrices, on matrices with one entry a column: a pixel's, in the row of its segment.
+"""Kernels of SciPy's sparse matrices, on matrices with one entry a column: a pixel's, in the row of its segment.
 
 The public operations make a new matrix, check it and allocate their result each time. These work on arrays that are
 there: on small blocks that is most of the time. SciPy has had them under these names since 2007.
@@ -33,6 +33,23 @@ class Adder:
         if count and channels:
             columns, ones = self._columns[: count + 1], self._ones[:count]
             self._kernel(len(totals), count, channels, columns, slots, ones, rows.reshape(-1), totals.reshape(-1))
+
+
+class RunAdder:
+    """Adds up runs of neighbouring rows."""
+
+    def __init__(self, rows: int, dtype: "np.dtype[Any]") -> None:
+        self._kernel = _kernels().csr_matvecs
+        self._columns = np.arange(rows, dtype=np.int32)
+        self._ones = np.ones(rows, dtype)
+
+    def __call__(self, totals: Array, bounds: Array, rows: Array) -> None:
+        """``totals[i] = rows[bounds[i] : bounds[i + 1]].sum(axis=0)``; bounds are int32, the rest of the dtype."""
+        count, channels = rows.shape
+        totals[...] = np.zeros((), totals.dtype)
+        if count and channels:
+            sums, flat = totals.reshape(-1), rows.reshape(-1)
+            self._kernel(len(totals), count, channels, bounds, self._columns[:count], self._ones[:count], flat, sums)
 
 
 def sort_by(keys: Array, kinds: int, carried: Array) -> tuple[Array, Array]:

@@ -5,7 +5,7 @@ import numpy as np
 from arrayops._backends.numpy.blocks import Compute, Scratch, run_blocks
 from arrayops._backends.numpy.memory import Array
 from arrayops._backends.numpy.segment_labels import Labels
-from arrayops._backends.numpy.segment_rows import BLOCK, LONGEST, SHORTEST, store_rows
+from arrayops._backends.numpy.segment_rows import block_rows, store_rows
 
 GROUP = 16
 """Blocks of pixels that a thread takes at a time."""
@@ -17,7 +17,7 @@ def spread(tables: Array, labels: Labels, target: Array) -> None:
     ``tables`` are (images, segments + 1, channels), the last row for the pixels that are left out, and C-contiguous.
     """
     images, pixels, channels = target.shape
-    rows = min(max(BLOCK // max(channels, 1), SHORTEST), LONGEST)
+    rows = block_rows(channels)
     group = rows * GROUP
     groups = -(-pixels // group)
     tables, target = _bits(tables), _bits(target)

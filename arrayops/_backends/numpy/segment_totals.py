@@ -9,9 +9,8 @@ from arrayops._backends.numpy.blocks import Compute, Scratch, run_blocks
 from arrayops._backends.numpy.memory import Array
 from arrayops._backends.numpy.segment_extremes import Extremes, Tournament
 from arrayops._backends.numpy.segment_labels import Labels
-from arrayops._backends.numpy.segment_rows import Cut, Part, cut, load_rows, plain_dtype, wide_dtype
-from arrayops._backends.numpy.segment_sparse import Adder
-from arrayops._backends.numpy.segment_sums import Moments, Sums
+from arrayops._backends.numpy.segment_rows import LONGEST, Cut, Part, cut, load_rows, plain_dtype, wide_dtype
+from arrayops._backends.numpy.segment_sums import WIDE, Adders, Moments, Sums, Way, way
 
 BEST = {"max": np.maximum, "min": np.minimum}
 
@@ -56,7 +55,7 @@ def collect(rows: Array, labels: Labels, wanted: Wanted, finish: Finish) -> None
 
     If there are many channels it is called several times, with some of them each. Calls may come from several threads.
     """
-    made = cut(rows.shape, labels.segments)
+    made = cut(rows, labels.segments)
     workspace = _workspace(made)
     if made.shared:
         _collect_shared(rows, labels, wanted, finish, made, workspace)
@@ -70,7 +69,8 @@ def collect(rows: Array, labels: Labels, wanted: Wanted, finish: Finish) -> None
 
 
 def _collect_shared(rows: Array, labels: Labels, wanted: Wanted, finish: Finish, made: Cut, workspace: int) -> None:
-    together: list[Totals] = []
+    # By first channel: parts with other channels of the same pixels come between those of one image.
+    together: dict[int, Totals] = {}
     storing = Scratch()
 
     def begin(scratch: Scratch) -> Compute:
@@ -86,11 +86,11 @@ def _collect_shared(rows: Array, labels: Labels, wanted: Wanted, finish: Finish,
     def commit(index: int, found: Totals) -> None:
         part = made.parts[index]
         if part.start == 0:
-            together[:] = [found]
+            together[part.channels.start] = found
         else:
-            together[0].merge(found)
+            together[part.channels.start].merge(found)
         if part.last:
-            finish(storing, part, together[0])
+            finish(storing, part, together.pop(part.channels.start))
 
     run_blocks(len(made.parts), begin, commit, workspace)
 
@@ -108,59 +108,91 @@ def _workspace(made: Cut) -> int:
     return 48 * made.rows * channels + 64 * (part.stop - part.start)
 
 
+class _Pixels:
+    """What the labels of a part's pixels say; several parts with other channels of the same pixels share it."""
+
+    def __init__(self, labels: Labels, part: Part, wanted: Wanted, block: int, narrow: bool) -> None:
+        self.image, self.start = part.image, part.start
+        self.slots = labels.slots(part.image, part.start, part.stop)
+        self.counts = np.bincount(self.slots, minlength=labels.segments + 1)
+        self.way: Way = way(self.slots, labels.segments) if wanted.sums and narrow else WIDE
+        extremes = bool(wanted.extremes)
+        self.tournament = Tournament(self.slots, labels.segments, block, wanted.places) if extremes else None
+
+    def belong_to(self, part: Part) -> bool:
+        """Whether these are the pixels of ``part``."""
+        return (self.image, self.start) == (part.image, part.start)
+
+
 class _Collector:
     """Collects parts in one thread."""
 
     def __init__(self, rows: Array, labels: Labels, wanted: Wanted, block: int, scratch: Scratch) -> None:
         self.rows, self.labels, self.wanted, self.block, self.scratch = rows, labels, wanted, block, scratch
         self.plain, self.wide = plain_dtype(rows), wide_dtype(rows.dtype)
-        self.adder = Adder(block, self.wide) if wanted.sums or wanted.moments else None
+        self.adders = Adders(min(4 * block, LONGEST), self.wide)
+        self.pixels: _Pixels | None = None
 
     def __call__(self, part: Part, buffers: Buffers) -> Totals:
-        scratch, wanted, adder = self.scratch, self.wanted, self.adder
-        segments = self.labels.segments
+        wanted, pixels = self.wanted, self.pixels
+        if pixels is None or not pixels.belong_to(part):
+            pixels = self.pixels = _Pixels(self.labels, part, wanted, self.block, self.plain == np.float32)
         image = self.rows[part.image, :, part.channels]
-        slots = self.labels.slots(part.image, part.start, part.stop)
-        shape = segments + 1, image.shape[1]
-        counts = np.bincount(slots, minlength=segments + 1)
-        sums = Sums(buffers("sums", shape, self.wide)) if wanted.sums else None
+        shape = self.labels.segments + 1, image.shape[1]
         moments = None
         if wanted.moments:
-            first_rows = self._first_rows(image[part.start : part.stop], slots, buffers("shift", shape, np.float64))
+            shift = self._first_rows(image[part.start : part.stop], pixels.slots, buffers("shift", shape, np.float64))
             deviations, squares = (buffers(name, shape, np.float64) for name in ("deviations", "squares"))
-            moments = Moments(deviations, squares, counts, first_rows)
-            self._pilot(moments, part, slots)
+            moments = Moments(deviations, squares, pixels.counts, shift)
+            self._pilot(moments, part, pixels.slots)
         extremes: dict[str, Extremes] = {}
         for name in wanted.extremes:
             places = buffers(f"places of {name}", shape, np.int64) if wanted.places else None
             extremes[name] = Extremes(BEST[name], buffers(name, shape, self.plain), places)
-        tournament = Tournament(slots, segments, self.block, wanted.places) if extremes else None
-        for block, start in enumerate(range(part.start, part.stop, self.block)):
-            stop = min(start + self.block, part.stop)
-            rows = image[start:stop]
-            these = slots[start - part.start : stop - part.start]
-            if tournament is not None:
-                rows = load_rows(scratch, "plain", rows, self.plain)
-                for found in extremes.values():
-                    found.add(scratch, tournament, block, rows, start)
-            if adder is not None:
-                wide = load_rows(scratch, "wide", rows, self.wide)
-                if sums is not None:
-                    sums.add(adder, these, wide)
-                if moments is not None:
-                    moments.add(adder, scratch, these, wide)
+        sums = Sums(buffers("sums", shape, self.wide)) if wanted.sums else None
+        found = Totals(pixels.counts, sums, moments, extremes)
+        self._add(found, image, part, pixels, pixels.way)
+        if sums is not None and pixels.way.narrow and not np.isfinite(sums.totals[:-1]).all():
+            # Perhaps a float32 sum went beyond what float32 holds.
+            sums.clear()
+            self._add(Totals(pixels.counts, sums, None, {}), image, part, pixels, WIDE)
         if moments is not None:
             moments.end()
-        return Totals(counts, sums, moments, extremes)
+        return found
+
+    def _add(self, found: Totals, image: Array, part: Part, pixels: _Pixels, how: Way) -> None:
+        """Add all rows of a part, block by block."""
+        scratch, sums, moments = self.scratch, found.sums, found.moments
+        # Short sums leave hardly anything in cache.
+        alone = moments is None and not found.extremes and how.narrow
+        length = min(4 * self.block, LONGEST) if alone else self.block
+        for block, start in enumerate(range(part.start, part.stop, length)):
+            stop = min(start + length, part.stop)
+            slots = pixels.slots[start - part.start : stop - part.start]
+            rows = image[start:stop]
+            if found.extremes or (sums is not None and how.narrow):
+                rows = load_rows(scratch, "plain", rows, self.plain)
+            for extremes in found.extremes.values():
+                assert pixels.tournament is not None
+                extremes.add(scratch, pixels.tournament, block, rows, start)
+            wide = rows
+            if moments is not None or (sums is not None and not how.narrow):
+                wide = load_rows(scratch, "wide", rows, self.wide)
+            if sums is not None:
+                these = rows if how.narrow else wide
+                how.add(sums.totals, self.adders, scratch, start - part.start, slots, these)
+            if moments is not None:
+                moments.add(self.adders.wide, scratch, slots, wide)
+        if sums is not None:
+            how.end(sums.totals)
 
     def _pilot(self, moments: Moments, part: Part, slots: Array) -> None:
         """Take the moments relative to the mean of a sixteenth of the part, instead of to first rows alone."""
-        assert self.adder is not None
         stop = part.start + (part.stop - part.start) // 16
         for start in range(part.start, stop, self.block):
             rows = self.rows[part.image, start : min(start + self.block, stop), part.channels]
             these = slots[start - part.start :][: len(rows)]
-            moments.add(self.adder, self.scratch, these, load_rows(self.scratch, "wide", rows, self.wide))
+            moments.add(self.adders.wide, self.scratch, these, load_rows(self.scratch, "wide", rows, self.wide))
         moments.centre(np.bincount(slots[: stop - part.start], minlength=len(moments.counts)))
 
     def _first_rows(self, rows: Array, slots: Array, target: Array) -> Array:
