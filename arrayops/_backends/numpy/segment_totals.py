@@ -12,6 +12,9 @@ from arrayops._backends.numpy.segment_labels import Labels
 from arrayops._backends.numpy.segment_rows import LONGEST, Cut, Part, cut, load_rows, plain_dtype, wide_dtype
 from arrayops._backends.numpy.segment_sums import WIDE, Adders, Moments, Sums, Way, way
 
+INPLACE = 4 * LONGEST
+"""Rows at a time that are added up where they are."""
+
 BEST = {"max": np.maximum, "min": np.minimum}
 
 
@@ -130,7 +133,10 @@ class _Collector:
     def __init__(self, rows: Array, labels: Labels, wanted: Wanted, block: int, scratch: Scratch) -> None:
         self.rows, self.labels, self.wanted, self.block, self.scratch = rows, labels, wanted, block, scratch
         self.plain, self.wide = plain_dtype(rows), wide_dtype(rows.dtype)
-        self.adders = Adders(min(4 * block, LONGEST), self.wide)
+        # Short sums leave hardly anything in cache, and nothing if rows are taken where they are.
+        in_place = rows.dtype == self.plain and rows.flags.c_contiguous
+        self.longer = max(block, INPLACE if in_place else min(4 * block, LONGEST))
+        self.adders = Adders(self.longer, self.wide)
         self.pixels: _Pixels | None = None
 
     def __call__(self, part: Part, buffers: Buffers) -> Totals:
@@ -163,9 +169,9 @@ class _Collector:
     def _add(self, found: Totals, image: Array, part: Part, pixels: _Pixels, how: Way) -> None:
         """Add all rows of a part, block by block."""
         scratch, sums, moments = self.scratch, found.sums, found.moments
-        # Short sums leave hardly anything in cache.
-        alone = moments is None and not found.extremes and how.narrow
-        length = min(4 * self.block, LONGEST) if alone else self.block
+        length = self.block
+        if moments is None and not found.extremes and how.narrow:
+            length = self.longer
         for block, start in enumerate(range(part.start, part.stop, length)):
             stop = min(start + length, part.stop)
             slots = pixels.slots[start - part.start : stop - part.start]
