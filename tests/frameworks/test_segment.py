@@ -115,9 +115,7 @@ def test_traced_labels_are_refused(jax: Any) -> None:
 
 def test_mixed_frameworks(torch: Any) -> None:
     features, labels = arrays()
-    with pytest.raises(
-        TypeError, match=r"^segment_mean: labels is an array of NumPy, expected PyTorch as for f"
-    ):
+    with pytest.raises(TypeError, match=r"^segment_mean: labels is an array of NumPy, expected PyTorch as for f"):
         ao.segment_mean(torch.from_numpy(features), labels)
     with pytest.raises(TypeError, match=r"^segment_mean_backward: features is an array of NumPy, expected PyTorch"):
         ao.segment_mean_backward(torch.ones(2, 5, 9), features, labels)

@@ -59,7 +59,10 @@ def collect(rows: Array, labels: Labels, wanted: Wanted, finish: Finish) -> None
     If there are many channels it is called several times, with some of them each. Calls may come from several threads.
     """
     made = cut(rows, labels.segments)
-    workspace = _workspace(made)
+    if wanted.extremes:
+        # Their pairs take many short calls a block.
+        made = made._replace(rows=min(4 * made.rows, LONGEST))
+    workspace = _workspace(made, wanted)
     if made.shared:
         _collect_shared(rows, labels, wanted, finish, made, workspace)
         return
@@ -102,13 +105,13 @@ def _fresh(name: str, shape: tuple[int, ...], dtype: "np.dtype[Any] | type") -> 
     return np.empty(shape, dtype)
 
 
-def _workspace(made: Cut) -> int:
+def _workspace(made: Cut, wanted: Wanted) -> int:
     """Bytes that a part takes beside its totals, which are about as large as the result."""
     if not made.parts:
         return 0
     part = made.parts[0]
     channels: int = part.channels.stop - part.channels.start
-    return 48 * made.rows * channels + 64 * (part.stop - part.start)
+    return (24 + 16 * wanted.moments) * made.rows * channels + 64 * (part.stop - part.start)
 
 
 class _Pixels:
