@@ -134,6 +134,16 @@ def load_rows(scratch: Scratch, name: str, rows: Array, dtype: "np.dtype[Any]") 
     return loaded
 
 
+def load_planes(scratch: Scratch, rows: Array, dtype: "np.dtype[Any]") -> Array:
+    """``rows`` (pixels, channels) as planes (channels, pixels), each contiguous and of ``dtype``."""
+    planes = rows.T
+    if planes.dtype == dtype and planes.strides[1] == planes.itemsize:
+        return planes
+    loaded = scratch("planes", planes.shape, dtype)
+    load(loaded, planes)
+    return loaded
+
+
 def store_rows(scratch: Scratch, target: Array, rows: Array) -> None:
     """Store contiguous ``rows`` in a result of any strides, rounding half precision."""
     if not transposed(target):

@@ -39,7 +39,7 @@ class RunAdder:
     """Adds up runs of neighbouring rows."""
 
     def __init__(self, rows: int, dtype: "np.dtype[Any]") -> None:
-        self._kernel = _kernels().csr_matvecs
+        self._kernel, self._vector = _kernels().csr_matvecs, _kernels().csr_matvec
         self._columns = np.arange(rows, dtype=np.int32)
         self._ones = np.ones(rows, dtype)
 
@@ -50,6 +50,14 @@ class RunAdder:
         if count and channels:
             sums, flat = totals.reshape(-1), rows.reshape(-1)
             self._kernel(len(totals), count, channels, bounds, self._columns[:count], self._ones[:count], flat, sums)
+
+    def planes(self, totals: Array, bounds: Array, planes: Array) -> None:
+        """``totals[:, i] = planes[:, bounds[i] : bounds[i + 1]].sum(axis=1)``."""
+        channels, count = planes.shape
+        totals[...] = np.zeros((), totals.dtype)
+        columns, ones = self._columns[:count], self._ones[:count]
+        for channel in range(channels if count else 0):
+            self._vector(totals.shape[1], count, bounds, columns, ones, planes[channel], totals[channel])
 
 
 def sort_by(keys: Array, kinds: int, carried: Array) -> tuple[Array, Array]:

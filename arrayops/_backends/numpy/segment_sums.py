@@ -77,12 +77,26 @@ class Runs(Way):
         self._slots = slots[self._begins[:-1]]
 
     def add(self, totals: Array, adders: Adders, scratch: Scratch, start: int, slots: Array, rows: Array) -> None:
-        begin, end = self._begins.searchsorted((start, start + len(rows))).tolist()
-        shape = end - begin, rows.shape[1]
+        bounds, owners = self._cut(start, len(rows))
+        shape = len(owners), rows.shape[1]
         sums, wide = scratch("runs", shape, np.float32), scratch("wide runs", shape, np.float64)
-        adders.runs(sums, (self._begins[begin : end + 1] - start).astype(np.int32), rows)
+        adders.runs(sums, bounds, rows)
         np.copyto(wide, sums)
-        adders.wide(totals, self._slots[begin:end], wide)
+        adders.wide(totals, owners, wide)
+
+    def add_planes(self, totals: Array, adders: Adders, scratch: Scratch, start: int, planes: Array) -> None:
+        """Add the rows of a block that lie as planes (channels, pixels), which need not be transposed for that."""
+        bounds, owners = self._cut(start, planes.shape[1])
+        shape = len(planes), len(owners)
+        sums, wide = scratch("runs", shape, np.float32), scratch("wide runs", shape[::-1], np.float64)
+        adders.runs.planes(sums, bounds, planes)
+        np.copyto(wide, sums.T)
+        adders.wide(totals, owners, wide)
+
+    def _cut(self, start: int, count: int) -> tuple[Array, Array]:
+        """Where the runs of a block begin and end, and their slots."""
+        begin, end = self._begins.searchsorted((start, start + count)).tolist()
+        return (self._begins[begin : end + 1] - start).astype(np.int32), self._slots[begin:end]
 
 
 class Intervals(Way):

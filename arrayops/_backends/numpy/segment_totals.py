@@ -9,8 +9,18 @@ from arrayops._backends.numpy.blocks import Compute, Scratch, run_blocks
 from arrayops._backends.numpy.memory import Array
 from arrayops._backends.numpy.segment_extremes import Extremes, Tournament
 from arrayops._backends.numpy.segment_labels import Labels
-from arrayops._backends.numpy.segment_rows import LONGEST, Cut, Part, cut, load_rows, plain_dtype, wide_dtype
-from arrayops._backends.numpy.segment_sums import WIDE, Adders, Moments, Sums, Way, way
+from arrayops._backends.numpy.segment_rows import (
+    LONGEST,
+    Cut,
+    Part,
+    cut,
+    load_planes,
+    load_rows,
+    plain_dtype,
+    transposed,
+    wide_dtype,
+)
+from arrayops._backends.numpy.segment_sums import WIDE, Adders, Moments, Runs, Sums, Way, way
 
 INPLACE = 4 * LONGEST
 """Rows at a time that are added up where they are."""
@@ -136,10 +146,9 @@ class _Collector:
     def __init__(self, rows: Array, labels: Labels, wanted: Wanted, block: int, scratch: Scratch) -> None:
         self.rows, self.labels, self.wanted, self.block, self.scratch = rows, labels, wanted, block, scratch
         self.plain, self.wide = plain_dtype(rows), wide_dtype(rows.dtype)
-        # Short sums leave hardly anything in cache, and nothing if rows are taken where they are.
-        in_place = rows.dtype == self.plain and rows.flags.c_contiguous
-        self.longer = max(block, INPLACE if in_place else min(4 * block, LONGEST))
-        self.adders = Adders(self.longer, self.wide)
+        self.longer = min(4 * block, LONGEST)
+        self.in_place = rows.dtype == self.plain and rows.strides[2] == rows.itemsize
+        self.adders = Adders(min(INPLACE, rows.shape[1]), self.wide)
         self.pixels: _Pixels | None = None
 
     def __call__(self, part: Part, buffers: Buffers) -> Totals:
@@ -172,14 +181,19 @@ class _Collector:
     def _add(self, found: Totals, image: Array, part: Part, pixels: _Pixels, how: Way) -> None:
         """Add all rows of a part, block by block."""
         scratch, sums, moments = self.scratch, found.sums, found.moments
+        runs = how if isinstance(how, Runs) and transposed(image) else None
         length = self.block
         if moments is None and not found.extremes and how.narrow:
-            length = self.longer
+            # Short sums leave hardly anything in cache, and nothing if rows are taken where they are.
+            length = INPLACE if runs is not None or self.in_place else self.longer
         for block, start in enumerate(range(part.start, part.stop, length)):
-            stop = min(start + length, part.stop)
-            slots = pixels.slots[start - part.start : stop - part.start]
+            stop, place = min(start + length, part.stop), start - part.start
+            slots = pixels.slots[place : stop - part.start]
             rows = image[start:stop]
-            if found.extremes or (sums is not None and how.narrow):
+            if runs is not None and sums is not None:
+                planes = load_planes(scratch, rows, self.plain)
+                runs.add_planes(sums.totals, self.adders, scratch, place, planes)
+            if found.extremes or (how.narrow and runs is None):
                 rows = load_rows(scratch, "plain", rows, self.plain)
             for extremes in found.extremes.values():
                 assert pixels.tournament is not None
@@ -187,9 +201,8 @@ class _Collector:
             wide = rows
             if moments is not None or (sums is not None and not how.narrow):
                 wide = load_rows(scratch, "wide", rows, self.wide)
-            if sums is not None:
-                these = rows if how.narrow else wide
-                how.add(sums.totals, self.adders, scratch, start - part.start, slots, these)
+            if sums is not None and runs is None:
+                how.add(sums.totals, self.adders, scratch, place, slots, rows if how.narrow else wide)
             if moments is not None:
                 moments.add(self.adders.wide, scratch, slots, wide)
         if sums is not None:
