@@ -18,6 +18,23 @@ from arrayops.pac import (
     pac_pool2d,
     pac_pool2d_backward,
 )
+from arrayops.segment import (
+    segment_count,
+    segment_max,
+    segment_max_backward,
+    segment_mean,
+    segment_mean_backward,
+    segment_min,
+    segment_min_backward,
+    segment_reduce,
+    segment_reduce_backward,
+    segment_sum,
+    segment_sum_backward,
+    segment_unpool,
+    segment_unpool_backward,
+    segment_var,
+    segment_var_backward,
+)
 
 __version__ = "0.1.0"
 
@@ -38,6 +55,21 @@ __all__ = [
     "pac_kernel2d_backward",
     "pac_pool2d",
     "pac_pool2d_backward",
+    "segment_count",
+    "segment_max",
+    "segment_max_backward",
+    "segment_mean",
+    "segment_mean_backward",
+    "segment_min",
+    "segment_min_backward",
+    "segment_reduce",
+    "segment_reduce_backward",
+    "segment_sum",
+    "segment_sum_backward",
+    "segment_unpool",
+    "segment_unpool_backward",
+    "segment_var",
+    "segment_var_backward",
     "set_float32_precision",
     "set_num_threads",
 ]

@@ -11,25 +11,45 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def test_resnext_block(tmp_path: Path) -> None:
+def run(name: str, folder: Path, *arguments: str) -> str:
+    """What an example prints; it runs in ``folder``."""
     for module in ("matplotlib", "rich", "skimage"):
         pytest.importorskip(module, reason=f"{module} is not installed")
-    figure = tmp_path / "block.png"
-    arguments = ["--size", "28", "--batch", "2", "--rounds", "1", "--figure", str(figure)]
     done = subprocess.run(
-        [sys.executable, str(ROOT / "docs" / "examples" / "resnext_block.py"), *arguments],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "MPLCONFIGDIR": str(tmp_path)},
-        cwd=tmp_path,
+        [sys.executable, str(ROOT / "docs" / "examples" / f"{name}.py"), *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "MPLCONFIGDIR": str(folder)},
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    found = re.search(r"largest relative difference of output and gradients: (\S+)", done.stdout)
-    assert found, done.stdout
+    return done.stdout
+
+
+def test_resnext_block(tmp_path: Path) -> None:
+    figure = tmp_path / "block.png"
+    printed = run("resnext_block", tmp_path, "--size", "28", "--batch", "2", "--rounds", "1", "--figure", str(figure))
+    found = re.search(r"largest relative difference of output and gradients: (\S+)", printed)
+    assert found, printed
     assert 0 < float(found[1]) < 4e-6
-    memory = [float(line.split("│")[3]) for line in done.stdout.splitlines() if line.count("│") == 4]
+    memory = [float(line.split("│")[3]) for line in printed.splitlines() if line.count("│") == 4]
     assert len(memory) == 2
     assert memory[0] < memory[1]
+    assert figure.read_bytes().startswith(b"\x89PNG")
+
+
+def test_superpixels(tmp_path: Path) -> None:
+    figure = tmp_path / "superpixels.png"
+    sizes = "--size", "160", "--segments", "60", "--crop", "64", "--rounds", "1"
+    printed = run("superpixels", tmp_path, *sizes, "--figure", str(figure))
+    difference = re.search(r"from the loop in float64: (\S+)", printed)
+    assert difference, printed
+    assert float(difference[1]) < 2e-6
+    textured, inner = (int(value) for value in re.findall(r"(\d+) % of", printed))
+    assert 5 < textured < 95
+    # Pixels of a superpixel are more alike than those of the image.
+    assert inner < 80
+    assert len([line for line in printed.splitlines() if line.count("│") == 4]) == 2
     assert figure.read_bytes().startswith(b"\x89PNG")

@@ -54,6 +54,12 @@ def floating(op: str, name: str, meta: Meta) -> None:
         raise TypeError(f"{op}: {name} is {meta.dtype}, expected float16, bfloat16, float32 or float64")
 
 
+def integer(op: str, name: str, meta: Meta) -> None:
+    """``meta`` is of an integer dtype."""
+    if meta.dtype not in dtypes.INTEGER:
+        raise TypeError(f"{op}: {name} is {meta.dtype}, expected an integer dtype")
+
+
 def dtype(op: str, name: str, meta: Meta, expected: str, why: str) -> None:
     """``meta`` is of the ``expected`` dtype, for the reason ``why``."""
     if meta.dtype != expected:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any, Literal, NamedTuple
 
+from arrayops._core.dtypes import FLOATING
+
 Kind = Literal["float", "label", "mask"]
 
 
@@ -108,7 +110,12 @@ class Op:
         forward, name = self, f"{self.name}_backward"
         if self.forward is not None:
             raise TypeError(f"{self.name} is a backward: second derivatives are not provided")
-        gradients = tuple(ArraySpec(f"grad_{output}", differentiable=False) for output in self.differentiable_outputs)
+        # Of several outputs not every one need have been used.
+        several = len(self.differentiable_outputs) > 1
+        gradients = tuple(
+            ArraySpec(f"grad_{output}", optional=several, differentiable=False)
+            for output in self.differentiable_outputs
+        )
 
         def infer(metas: Metas, parameters: BackwardParameters) -> Metas:
             arrays = metas[len(gradients) :]
@@ -125,6 +132,9 @@ class Op:
                     raise ValueError(f"{name}: {spec.name} is {meta.shape}, expected {expected.shape} as the {output}")
                 raise TypeError(f"{name}: {spec.name} is {meta.dtype}, expected {expected.dtype} as the {output}")
             specs = forward.specs(len(arrays))
+            for spec, meta in zip(specs, arrays, strict=True):
+                if spec.differentiable and meta is not None and meta.dtype not in FLOATING:
+                    raise TypeError(f"{name}: {spec.name} is {meta.dtype}, expected a floating dtype for a gradient")
             return tuple(
                 meta if spec.name.partition("[")[0] in parameters.needs else None
                 for spec, meta in zip(specs, arrays, strict=True)

@@ -1,0 +1,56 @@
+"""Results of reductions over segments, from the totals of one pass over the features."""
+
+from typing import Any
+
+import numpy as np
+
+from arrayops._backends.numpy.blocks import Scratch
+from arrayops._backends.numpy.memory import Array, empty
+from arrayops._backends.numpy.segment_labels import Labels
+from arrayops._backends.numpy.segment_rows import Part, pixel_rows, segment_rows, store_rows, wide_dtype
+from arrayops._backends.numpy.segment_totals import Totals, Wanted, collect
+from arrayops._ops.segment import SegmentParameters, pixels, pooled_shape
+
+
+def reduced(op: str, arrays: tuple[Any, ...], p: SegmentParameters) -> dict[str, Array]:
+    """The results of all reductions of a call on features and labels, by name."""
+    features, labels = arrays
+    known = Labels(op, labels, p.num_segments, p.ignore_label, p.check)
+    shape = pooled_shape(pixels(features.shape, p.layout), p.num_segments, p.layout)
+    made = {}
+    for name in p.reductions:
+        if name == "count":
+            made[name] = empty((*labels.shape[: features.ndim // 4], p.num_segments), np.int64)
+        else:
+            integers = name == "sum" and features.dtype.kind in "iu"
+            made[name] = empty(shape, wide_dtype(features.dtype) if integers else features.dtype)
+    counts = made["count"].reshape(known.images, p.num_segments) if "count" in made else None
+    targets = {name: segment_rows(result, p.layout) for name, result in made.items() if name != "count"}
+
+    def finish(scratch: Scratch, part: Part, totals: Totals) -> None:
+        if counts is not None and part.channels.start == 0:
+            counts[part.image] = totals.counts[:-1]
+        for name, target in targets.items():
+            values = table(name, totals)
+            values[totals.counts == 0] = p.empty
+            store_rows(scratch, target[part.image, :, part.channels], values[:-1])
+
+    wanted = Wanted(
+        sums="mean" in made or "sum" in made,
+        moments="var" in made,
+        extremes=tuple(name for name in ("max", "min") if name in made),
+    )
+    collect(pixel_rows(features, p.layout), known, wanted, finish)
+    return made
+
+
+def table(name: str, totals: Totals) -> Array:
+    """A reduction from its totals, (segments + 1, channels); rows without pixels hold anything."""
+    counts = np.maximum(totals.counts, 1)[:, None]
+    if name == "var":
+        assert totals.moments is not None
+        return totals.moments.squares / counts
+    if name in totals.extremes:
+        return totals.extremes[name].values
+    assert totals.sums is not None
+    return totals.sums.totals / counts if name == "mean" else totals.sums.totals

@@ -1,0 +1,228 @@
+"""One pass over the features: what all reductions of a call need, part by part, merged in the order of the parts."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from arrayops._backends.numpy.blocks import Compute, Scratch, run_blocks
+from arrayops._backends.numpy.memory import Array
+from arrayops._backends.numpy.segment_extremes import Extremes, Tournament
+from arrayops._backends.numpy.segment_labels import Labels
+from arrayops._backends.numpy.segment_rows import (
+    LONGEST,
+    Cut,
+    Part,
+    cut,
+    load_planes,
+    load_rows,
+    plain_dtype,
+    transposed,
+    wide_dtype,
+)
+from arrayops._backends.numpy.segment_sums import WIDE, Adders, Moments, Runs, Sums, Way, way
+
+INPLACE = 4 * LONGEST
+"""Rows at a time that are added up where they are."""
+
+BEST = {"max": np.maximum, "min": np.minimum}
+
+
+class Wanted(NamedTuple):
+    """What a pass collects beside the counts; ``places`` are those of the first pixels that attain an extreme."""
+
+    sums: bool = False
+    moments: bool = False
+    extremes: tuple[str, ...] = ()
+    places: bool = False
+
+
+class Totals:
+    """What was collected of an image (or of a part of its pixels or channels): arrays of (segments + 1, channels).
+
+    The row behind the segments holds the pixels that are left out.
+    """
+
+    def __init__(
+        self, counts: Array, sums: Sums | None, moments: Moments | None, extremes: dict[str, Extremes]
+    ) -> None:
+        self.counts, self.sums, self.moments, self.extremes = counts, sums, moments, extremes
+
+    def merge(self, other: "Totals") -> None:
+        """Add a later part."""
+        self.counts = self.counts + other.counts
+        if self.sums is not None and other.sums is not None:
+            self.sums.merge(other.sums)
+        if self.moments is not None and other.moments is not None:
+            self.moments.merge(other.moments)
+        for name, extremes in self.extremes.items():
+            extremes.merge(other.extremes[name])
+
+
+Finish = Callable[[Scratch, Part, Totals], None]
+Buffers = Callable[[str, tuple[int, ...], "np.dtype[Any] | type"], Array]
+
+
+def collect(rows: Array, labels: Labels, wanted: Wanted, finish: Finish) -> None:
+    """Collect from ``rows`` (images, pixels, channels), and call ``finish`` with each image's totals.
+
+    If there are many channels it is called several times, with some of them each. Calls may come from several threads.
+    """
+    made = cut(rows, labels.segments)
+    if wanted.extremes:
+        # Their pairs take many short calls a block.
+        made = made._replace(rows=min(4 * made.rows, LONGEST))
+    workspace = _workspace(made, wanted)
+    if made.shared:
+        _collect_shared(rows, labels, wanted, finish, made, workspace)
+        return
+
+    def begin(scratch: Scratch) -> Compute:
+        collector = _Collector(rows, labels, wanted, made.rows, scratch)
+        return lambda index: finish(scratch, made.parts[index], collector(made.parts[index], scratch))
+
+    run_blocks(len(made.parts), begin, workspace=workspace)
+
+
+def _collect_shared(rows: Array, labels: Labels, wanted: Wanted, finish: Finish, made: Cut, workspace: int) -> None:
+    # By first channel: parts with other channels of the same pixels come between those of one image.
+    together: dict[int, Totals] = {}
+    storing = Scratch()
+
+    def begin(scratch: Scratch) -> Compute:
+        collector = _Collector(rows, labels, wanted, made.rows, scratch)
+
+        def compute(index: int) -> Totals:
+            part = made.parts[index]
+            # The first part of an image becomes its totals, which outlive the workspace of a thread.
+            return collector(part, _fresh if part.start == 0 else scratch)
+
+        return compute
+
+    def commit(index: int, found: Totals) -> None:
+        part = made.parts[index]
+        if part.start == 0:
+            together[part.channels.start] = found
+        else:
+            together[part.channels.start].merge(found)
+        if part.last:
+            finish(storing, part, together.pop(part.channels.start))
+
+    run_blocks(len(made.parts), begin, commit, workspace)
+
+
+def _fresh(name: str, shape: tuple[int, ...], dtype: "np.dtype[Any] | type") -> Array:
+    return np.empty(shape, dtype)
+
+
+def _workspace(made: Cut, wanted: Wanted) -> int:
+    """Bytes that a part takes beside its totals, which are about as large as the result."""
+    if not made.parts:
+        return 0
+    part = made.parts[0]
+    channels: int = part.channels.stop - part.channels.start
+    return (24 + 16 * wanted.moments) * made.rows * channels + 64 * (part.stop - part.start)
+
+
+class _Pixels:
+    """What the labels of a part's pixels say; several parts with other channels of the same pixels share it."""
+
+    def __init__(self, labels: Labels, part: Part, wanted: Wanted, block: int, narrow: bool) -> None:
+        self.image, self.start = part.image, part.start
+        self.slots = labels.slots(part.image, part.start, part.stop)
+        self.counts = np.bincount(self.slots, minlength=labels.segments + 1)
+        self.way: Way = way(self.slots, labels.segments) if wanted.sums and narrow else WIDE
+        extremes = bool(wanted.extremes)
+        self.tournament = Tournament(self.slots, labels.segments, block, wanted.places) if extremes else None
+
+    def belong_to(self, part: Part) -> bool:
+        """Whether these are the pixels of ``part``."""
+        return (self.image, self.start) == (part.image, part.start)
+
+
+class _Collector:
+    """Collects parts in one thread."""
+
+    def __init__(self, rows: Array, labels: Labels, wanted: Wanted, block: int, scratch: Scratch) -> None:
+        self.rows, self.labels, self.wanted, self.block, self.scratch = rows, labels, wanted, block, scratch
+        self.plain, self.wide = plain_dtype(rows), wide_dtype(rows.dtype)
+        self.longer = min(4 * block, LONGEST)
+        self.in_place = rows.dtype == self.plain and rows.strides[2] == rows.itemsize
+        self.adders = Adders(min(INPLACE, rows.shape[1]), self.wide)
+        self.pixels: _Pixels | None = None
+
+    def __call__(self, part: Part, buffers: Buffers) -> Totals:
+        wanted, pixels = self.wanted, self.pixels
+        if pixels is None or not pixels.belong_to(part):
+            pixels = self.pixels = _Pixels(self.labels, part, wanted, self.block, self.plain == np.float32)
+        image = self.rows[part.image, :, part.channels]
+        shape = self.labels.segments + 1, image.shape[1]
+        moments = None
+        if wanted.moments:
+            shift = self._first_rows(image[part.start : part.stop], pixels.slots, buffers("shift", shape, np.float64))
+            deviations, squares = (buffers(name, shape, np.float64) for name in ("deviations", "squares"))
+            moments = Moments(deviations, squares, pixels.counts, shift)
+            self._pilot(moments, part, pixels.slots)
+        extremes: dict[str, Extremes] = {}
+        for name in wanted.extremes:
+            places = buffers(f"places of {name}", shape, np.int64) if wanted.places else None
+            extremes[name] = Extremes(BEST[name], buffers(name, shape, self.plain), places)
+        sums = Sums(buffers("sums", shape, self.wide)) if wanted.sums else None
+        found = Totals(pixels.counts, sums, moments, extremes)
+        self._add(found, image, part, pixels, pixels.way)
+        if sums is not None and pixels.way.narrow and not np.isfinite(sums.totals[:-1]).all():
+            # Perhaps a float32 sum went beyond what float32 holds.
+            sums.clear()
+            self._add(Totals(pixels.counts, sums, None, {}), image, part, pixels, WIDE)
+        if moments is not None:
+            moments.end()
+        return found
+
+    def _add(self, found: Totals, image: Array, part: Part, pixels: _Pixels, how: Way) -> None:
+        """Add all rows of a part, block by block."""
+        scratch, sums, moments = self.scratch, found.sums, found.moments
+        runs = how if isinstance(how, Runs) and transposed(image) else None
+        length = self.block
+        if moments is None and not found.extremes and how.narrow:
+            # Short sums leave hardly anything in cache, and nothing if rows are taken where they are.
+            length = INPLACE if runs is not None or self.in_place else self.longer
+        for block, start in enumerate(range(part.start, part.stop, length)):
+            stop, place = min(start + length, part.stop), start - part.start
+            slots = pixels.slots[place : stop - part.start]
+            rows = image[start:stop]
+            if runs is not None and sums is not None:
+                planes = load_planes(scratch, rows, self.plain)
+                runs.add_planes(sums.totals, self.adders, scratch, place, planes)
+            if found.extremes or (how.narrow and runs is None):
+                rows = load_rows(scratch, "plain", rows, self.plain)
+            for extremes in found.extremes.values():
+                assert pixels.tournament is not None
+                extremes.add(scratch, pixels.tournament, block, rows, start)
+            wide = rows
+            if moments is not None or (sums is not None and not how.narrow):
+                wide = load_rows(scratch, "wide", rows, self.wide)
+            if sums is not None and runs is None:
+                how.add(sums.totals, self.adders, scratch, place, slots, rows if how.narrow else wide)
+            if moments is not None:
+                moments.add(self.adders.wide, scratch, slots, wide)
+        if sums is not None:
+            how.end(sums.totals)
+
+    def _pilot(self, moments: Moments, part: Part, slots: Array) -> None:
+        """Take the moments relative to the mean of a sixteenth of the part, instead of to first rows alone."""
+        stop = part.start + (part.stop - part.start) // 16
+        for start in range(part.start, stop, self.block):
+            rows = self.rows[part.image, start : min(start + self.block, stop), part.channels]
+            these = slots[start - part.start :][: len(rows)]
+            moments.add(self.adders.wide, self.scratch, these, load_rows(self.scratch, "wide", rows, self.wide))
+        moments.centre(np.bincount(slots[: stop - part.start], minlength=len(moments.counts)))
+
+    def _first_rows(self, rows: Array, slots: Array, target: Array) -> Array:
+        """For each slot the row of its first pixel, 0 for those without pixels."""
+        first = np.full(self.labels.segments + 1, -1)
+        # Of several assignments to one place the last stays.
+        first[slots[::-1]] = np.arange(len(slots))[::-1]
+        present = np.flatnonzero(first >= 0)
+        target[...] = 0.0
+        target[present] = load_rows(self.scratch, "wide first", rows[first[present]], self.wide)
+        return target

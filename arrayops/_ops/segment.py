@@ -1,0 +1,283 @@
+"""Records of the segment reductions: parameters, checks and shapes."""
+
+from collections.abc import Iterable
+from functools import partial
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from arrayops._core import checks, dtypes
+from arrayops._core.op import ArraySpec, Meta, Metas, Op
+from arrayops._core.shapes import whole
+
+REDUCTIONS = ("mean", "sum", "max", "min", "var", "count")
+DIFFERENTIABLE = REDUCTIONS[:-1]
+OF_INTEGERS = frozenset({"sum", "max", "min", "count"})
+
+MOST_SEGMENTS = 2**31 - 2
+"""Positions of segments, and one more for the pixels that are left out, fit into 32 bits."""
+
+
+class SegmentParameters(NamedTuple):
+    """Parameters of every reduction, normalised; ``reductions`` are distinct, in the order of `REDUCTIONS`."""
+
+    reductions: tuple[str, ...]
+    num_segments: int
+    ignore_label: int | None
+    empty: float
+    check: bool | None
+    layout: str
+
+
+class UnpoolParameters(NamedTuple):
+    """Parameters of the way back to pixels, normalised."""
+
+    ignore_label: int | None
+    fill: float
+    check: bool | None
+    layout: str
+
+
+class LabelParameters(NamedTuple):
+    """What finding the number of segments depends on."""
+
+    ignore_label: int | None
+
+
+class Pixels(NamedTuple):
+    """Shape of features: images, channels, and the axes of an image; ``flat`` features (P, C) are one image."""
+
+    batch: int
+    channels: int
+    size: tuple[int, ...]
+    flat: bool
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """Shape of the labels."""
+        return self.size if self.flat else (self.batch, *self.size)
+
+
+def pixels(shape: tuple[int, ...], layout: str) -> Pixels:
+    """Read a shape of 4 axes in ``layout``, or (P, C)."""
+    if len(shape) == 2:
+        return Pixels(1, shape[1], shape[:1], True)
+    if layout == "NCHW":
+        return Pixels(shape[0], shape[1], shape[2:], False)
+    return Pixels(shape[0], shape[3], shape[1:3], False)
+
+
+def pooled_shape(found: Pixels, segments: int, layout: str) -> tuple[int, ...]:
+    """Shape of the pooled features."""
+    if found.flat:
+        return segments, found.channels
+    inner = (found.channels, segments) if layout == "NCHW" else (segments, found.channels)
+    return (found.batch, *inner)
+
+
+# --- parameters -----------------------------------------------------------------------------------
+
+
+def segments(op: str, value: Any) -> int:
+    """Check a number of segments."""
+    if not whole(value):
+        raise TypeError(f"{op}: num_segments is {value!r}, expected a whole number or None")
+    if not 0 <= value <= MOST_SEGMENTS:
+        raise ValueError(f"{op}: num_segments is {value!r}, expected 0 to {MOST_SEGMENTS}")
+    return int(value)
+
+
+def ignored(op: str, value: Any) -> int | None:
+    """Check the label that stands for no segment."""
+    if value is None:
+        return None
+    if not whole(value):
+        raise TypeError(f"{op}: ignore_label is {value!r}, expected a whole number or None")
+    return int(value)
+
+
+def number(op: str, name: str, value: Any) -> float:
+    """Check a real number; a whole one stays an int, and so exact."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
+        raise TypeError(f"{op}: {name} is {value!r}, expected a number")
+    return int(value) if isinstance(value, Integral) else float(value)
+
+
+def checking(op: str, value: Any) -> bool | None:
+    """Check the keyword ``check``."""
+    if value is None or isinstance(value, (bool, np.bool_)):
+        return None if value is None else bool(value)
+    raise TypeError(f"{op}: check is {value!r}, expected True, False or None")
+
+
+def ordered(op: str, value: Any) -> tuple[str, ...]:
+    """Check names of reductions, and keep their order."""
+    expected = f"expected distinct names among {REDUCTIONS}"
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise TypeError(f"{op}: reductions is {value!r}, {expected}")
+    names = tuple(value)
+    if not names or len(set(names)) < len(names) or not set(names) <= set(REDUCTIONS):
+        raise ValueError(f"{op}: reductions is {value!r}, {expected}")
+    return names
+
+
+# --- shape rules ----------------------------------------------------------------------------------
+
+
+def fits(op: str, name: str, value: float, dtype: str) -> None:
+    """``value`` stands in a result of ``dtype``."""
+    if dtype in dtypes.FLOATING:
+        return
+    if dtype == dtypes.BOOL:
+        if value not in (0, 1):
+            raise ValueError(f"{op}: {name} is {value!r}, expected 0 or 1 for a result of bool")
+        return
+    limits = np.iinfo(dtype)
+    if value != value or value in (float("inf"), float("-inf")) or int(value) != value:
+        raise ValueError(f"{op}: {name} is {value!r}, expected a whole number for a result of {dtype}")
+    if not limits.min <= value <= limits.max:
+        raise ValueError(f"{op}: {name} is {value!r}, expected {limits.min} to {limits.max} for a result of {dtype}")
+
+
+def result_dtype(reduction: str, dtype: str) -> str:
+    """Dtype of a reduction of features of ``dtype``."""
+    if reduction == "count":
+        return "int64"
+    if reduction == "sum" and dtype in dtypes.INTEGER:
+        return "uint64" if dtype.startswith("u") else "int64"
+    return dtype
+
+
+def check_labels(op: str, labels: Meta | None, expected: tuple[int, ...], whose: str) -> None:
+    """Labels are integers, one for each pixel."""
+    if labels is None:
+        raise TypeError(f"{op}: labels is None, expected an array")
+    checks.integer(op, "labels", labels)
+    checks.shape(op, "labels", labels, expected, f"as the pixels of the {whose}")
+
+
+def infer_reductions(op: str, metas: Metas, p: SegmentParameters) -> dict[str, Meta]:
+    """Shape rules of every reduction of features."""
+    features, labels = metas
+    if features is None:
+        raise TypeError(f"{op}: features is None, expected an array")
+    if len(features.shape) not in (2, 4):
+        raise ValueError(
+            f"{op}: features is {features.shape}, expected 4 axes ({', '.join(p.layout)}), or 2 (P, C) without images"
+        )
+    if features.dtype not in dtypes.INTEGER:
+        checks.floating(op, "features", features)
+    for reduction in p.reductions:
+        if features.dtype in dtypes.INTEGER and reduction not in OF_INTEGERS:
+            raise TypeError(
+                f"{op}: features is {features.dtype}, expected float16, bfloat16, float32 or float64 for the "
+                f"{reduction} of segments"
+            )
+    found = pixels(features.shape, p.layout)
+    check_labels(op, labels, found.labels, "features")
+    pooled = pooled_shape(found, p.num_segments, p.layout)
+    made = {}
+    for reduction in p.reductions:
+        dtype = result_dtype(reduction, features.dtype)
+        if reduction == "count":
+            made[reduction] = Meta((*found.labels[: -len(found.size)], p.num_segments), dtype)
+        else:
+            fits(op, "empty", p.empty, dtype)
+            made[reduction] = Meta(pooled, dtype)
+    return made
+
+
+def infer_one(op: str, metas: Metas, p: SegmentParameters) -> Metas:
+    """Shape rule of an operator with one reduction of features."""
+    return tuple(infer_reductions(op, metas, p).values())
+
+
+def infer_segment_reduce(metas: Metas, p: SegmentParameters) -> Metas:
+    """Shape rule of several reductions: one result for each that there is, None for those not asked for."""
+    made = infer_reductions("segment_reduce", metas, p)
+    return tuple(made.get(reduction) for reduction in REDUCTIONS)
+
+
+def infer_segment_count(metas: Metas, p: SegmentParameters) -> Metas:
+    """Shape rule of counting pixels."""
+    (labels,) = metas
+    check_own_labels("segment_count", labels)
+    assert labels is not None
+    return (Meta((*labels.shape[:-2], p.num_segments) if len(labels.shape) == 3 else (p.num_segments,), "int64"),)
+
+
+def check_own_labels(op: str, labels: Meta | None) -> None:
+    """Labels are integers, of images or of plain pixels."""
+    if labels is None:
+        raise TypeError(f"{op}: labels is None, expected an array")
+    checks.integer(op, "labels", labels)
+    if len(labels.shape) not in (1, 3):
+        raise ValueError(f"{op}: labels is {labels.shape}, expected 3 axes (N, H, W), or 1 (P) without images")
+
+
+def infer_segment_unpool(metas: Metas, p: UnpoolParameters) -> Metas:
+    """Shape rule of the way back to pixels."""
+    op = "segment_unpool"
+    pooled, labels = metas
+    check_own_labels(op, labels)
+    assert labels is not None
+    if pooled is None:
+        raise TypeError(f"{op}: pooled is None, expected an array")
+    if pooled.dtype not in (dtypes.INTEGER | dtypes.FLOATING | {dtypes.BOOL}):
+        raise TypeError(f"{op}: pooled is {pooled.dtype}, expected a floating or integer dtype, or bool")
+    if len(labels.shape) == 1:
+        checks.axes(op, "pooled", pooled, "S C")
+    else:
+        checks.axes(op, "pooled", pooled, "N C S" if p.layout == "NCHW" else "N S C")
+        if pooled.shape[0] != labels.shape[0]:
+            raise ValueError(
+                f"{op}: pooled is {pooled.shape}, expected {labels.shape[0]} images as the labels {labels.shape}"
+            )
+    fits(op, "fill", p.fill, pooled.dtype)
+    return (Meta(unpooled_shape(pooled.shape, labels.shape, p.layout), pooled.dtype),)
+
+
+def pooled_segments(shape: tuple[int, ...], layout: str) -> int:
+    """Number of segments of pooled features."""
+    return shape[2] if len(shape) == 3 and layout == "NCHW" else shape[-2]
+
+
+def unpooled_shape(pooled: tuple[int, ...], labels: tuple[int, ...], layout: str) -> tuple[int, ...]:
+    """Shape of pooled features spread over the pixels of labels."""
+    if len(labels) == 1:
+        return (*labels, pooled[1])
+    batch, *size = labels
+    return (batch, pooled[1], *size) if layout == "NCHW" else (batch, *size, pooled[2])
+
+
+def infer_num_segments(metas: Metas, p: LabelParameters) -> Metas:
+    """Shape rule of finding the number of segments."""
+    check_own_labels("num_segments", metas[0])
+    return (Meta((), "int64"),)
+
+
+LABELS = ArraySpec("labels", kind="label", differentiable=False)
+ARRAYS = ArraySpec("features"), LABELS
+
+SEGMENT_MEAN = Op("segment_mean", "segment", ARRAYS, partial(infer_one, "segment_mean"))
+SEGMENT_SUM = Op("segment_sum", "segment", ARRAYS, partial(infer_one, "segment_sum"))
+SEGMENT_MAX = Op("segment_max", "segment", ARRAYS, partial(infer_one, "segment_max"))
+SEGMENT_MIN = Op("segment_min", "segment", ARRAYS, partial(infer_one, "segment_min"))
+SEGMENT_VAR = Op("segment_var", "segment", ARRAYS, partial(infer_one, "segment_var"))
+SEGMENT_COUNT = Op("segment_count", "segment", (LABELS,), infer_segment_count, differentiable_outputs=())
+SEGMENT_REDUCE = Op("segment_reduce", "segment", ARRAYS, infer_segment_reduce, REDUCTIONS, DIFFERENTIABLE)
+SEGMENT_UNPOOL = Op("segment_unpool", "segment", (ArraySpec("pooled"), LABELS), infer_segment_unpool)
+OPS = (
+    SEGMENT_MEAN,
+    SEGMENT_SUM,
+    SEGMENT_MAX,
+    SEGMENT_MIN,
+    SEGMENT_VAR,
+    SEGMENT_COUNT,
+    SEGMENT_REDUCE,
+    SEGMENT_UNPOOL,
+)
+
+# No public operator: what a call without num_segments asks first. It reads data, so that on a GPU its caller waits.
+NUM_SEGMENTS = Op("num_segments", "segment_labels", (LABELS,), infer_num_segments, differentiable_outputs=())

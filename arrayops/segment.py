@@ -1,0 +1,1043 @@
+"""Reductions over segments of pixels (superpixel pooling), and the way back from segments to pixels.
+
+Labels name the segment of each pixel and are shared by all channels. A reduction makes one row of features for each
+segment: its mean, sum, largest or smallest value, or variance. Every image of a batch has the same number of segments;
+one that uses fewer has empty ones.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Generic, NamedTuple
+
+from arrayops._core.checks import LAYOUTS, choice
+from arrayops._core.dispatch import dispatch, dispatch_backward
+from arrayops._core.op import Op
+from arrayops._ops.segment import (
+    DIFFERENTIABLE,
+    NUM_SEGMENTS,
+    REDUCTIONS,
+    SEGMENT_COUNT,
+    SEGMENT_MAX,
+    SEGMENT_MEAN,
+    SEGMENT_MIN,
+    SEGMENT_REDUCE,
+    SEGMENT_SUM,
+    SEGMENT_UNPOOL,
+    SEGMENT_VAR,
+    LabelParameters,
+    SegmentParameters,
+    UnpoolParameters,
+    checking,
+    ignored,
+    number,
+    ordered,
+    segments,
+)
+from arrayops._typing import ArrayT, Layout
+
+
+class SegmentGradients(NamedTuple, Generic[ArrayT]):
+    """Gradient of a reduction over segments, None if it is not needed."""
+
+    features: ArrayT | None
+
+
+class SegmentUnpoolGradients(NamedTuple, Generic[ArrayT]):
+    """Gradient of `segment_unpool`, None if it is not needed."""
+
+    pooled: ArrayT | None
+
+
+def segment_mean(
+    features: ArrayT,
+    labels: ArrayT,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> ArrayT:
+    """Mean of the features of each segment.
+
+    With n the number of pixels p of segment s::
+
+        y[s, c] = sum over p of x[p, c] / n
+
+    Sums run in float64, whatever the dtype of the features, so that means of millions of pixels keep their
+    digits, and in the order of the pixels, so that they have the same bits in every run.
+
+    Parameters
+    ----------
+    features : array, (N, C, H, W), or (N, H, W, C) in NHWC, or (P, C) without images
+        float16, bfloat16, float32 or float64.
+    labels : array of integers, (N, H, W), or (P,)
+        Segment of each pixel, shared by all channels; of any integer dtype.
+    num_segments : int, optional
+        Number of segments S. None takes the largest label other than ``ignore_label``, plus 1; on a GPU that waits for
+        the labels once.
+    ignore_label : int, optional
+        Pixels with this label belong to no segment.
+    empty : float, default 0
+        Value of segments without pixels.
+    check : bool, optional
+        What other labels that name no segment (negative, or at least S) are: True makes them an error, False leaves
+        their pixels out. None, the default, is True on the CPU and False on a GPU, where looking waits for the labels.
+    layout : {"NCHW", "NHWC"}, default "NCHW"
+        Order of the axes of images: torch's, or TensorFlow's. Features without images are (P, C) in both.
+
+    Returns
+    -------
+    array, (N, C, S), or (N, S, C) in NHWC, or (S, C) without images
+        In the dtype, framework and device of the features.
+
+    Raises
+    ------
+    TypeError
+        For arrays of wrong dtypes, mixed frameworks, or such as want gradients.
+    ValueError
+        For shapes and keywords that do not fit, and by ``check`` for labels that name no segment; the message tells the
+        first such pixel.
+
+    See Also
+    --------
+    segment_mean_backward : its gradient.
+    segment_reduce : several reductions at once.
+
+    References
+    ----------
+    S. Kwak, S. Hong and B. Han, "Weakly Supervised Semantic Segmentation Using Superpixel Pooling Network", AAAI 2017;
+    as ``tf.math.unsorted_segment_mean``, and ``torch.scatter_reduce`` with "mean" and labels expanded over channels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayops as ao
+    >>> features = np.array([[[[0.1], [0.2]], [[0.3], [0.4]]]])
+    >>> labels = np.array([[[0, 0], [1, 2]]])
+    >>> ao.segment_mean(features, labels, layout="NHWC")
+    array([[[0.15],
+            [0.3 ],
+            [0.4 ]]])
+    """
+    return _reduce(SEGMENT_MEAN, "mean", features, labels, num_segments, ignore_label, empty, check, layout)
+
+
+def segment_mean_backward(
+    grad_output: ArrayT,
+    features: ArrayT,
+    labels: ArrayT,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+    needs: Iterable[str] | None = None,
+) -> SegmentGradients[ArrayT]:
+    """Gradient of `segment_mean`.
+
+    Every pixel gets its share, g / n.
+    Pixels of no segment get 0.
+
+    Parameters
+    ----------
+    grad_output : array
+        Gradient of the output, of its shape and dtype.
+    features, labels, num_segments, ignore_label, empty, check, layout
+        As given to `segment_mean`; the features are floating.
+    needs : iterable of str, optional
+        Names of the gradients to compute, among the fields of the result; None means all.
+
+    Returns
+    -------
+    SegmentGradients
+        Named tuple (features,), of the shape and dtype of the features, or None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `segment_mean`; ValueError also for unknown names in ``needs``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayops as ao
+    >>> features = np.array([[[[0.1], [0.2]], [[0.3], [0.4]]]])
+    >>> labels = np.array([[[0, 0], [1, 2]]])
+    >>> ao.segment_mean_backward(np.ones((1, 3, 1)), features, labels, layout="NHWC").features[0, :, :, 0]
+    array([[0.5, 0.5],
+           [1. , 1. ]])
+    """
+    return _reduce_backward(
+        SEGMENT_MEAN, "mean", grad_output, features, labels, num_segments, ignore_label, empty, check, layout, needs
+    )
+
+
+def segment_sum(
+    features: ArrayT,
+    labels: ArrayT,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> ArrayT:
+    """Sum of the features of each segment.
+
+    With p the pixels of segment s::
+
+        y[s, c] = sum over p of x[p, c]
+
+    Sums run in float64, whatever the dtype of the features, those of integers in 64 bits.
+
+    Parameters
+    ----------
+    features : array, (N, C, H, W), or (N, H, W, C) in NHWC, or (P, C) without images
+        float16, bfloat16, float32, float64, or any integer dtype.
+    labels : array of integers, (N, H, W), or (P,)
+        Segment of each pixel, shared by all channels; of any integer dtype.
+    num_segments : int, optional
+        Number of segments S. None takes the largest label other than ``ignore_label``, plus 1; on a GPU that waits for
+        the labels once.
+    ignore_label : int, optional
+        Pixels with this label belong to no segment.
+    empty : float, default 0
+        Value of segments without pixels.
+    check : bool, optional
+        What other labels that name no segment (negative, or at least S) are: True makes them an error, False leaves
+        their pixels out. None, the default, is True on the CPU and False on a GPU, where looking waits for the labels.
+    layout : {"NCHW", "NHWC"}, default "NCHW"
+        Order of the axes of images: torch's, or TensorFlow's. Features without images are (P, C) in both.
+
+    Returns
+    -------
+    array, (N, C, S), or (N, S, C) in NHWC, or (S, C) without images
+        In the dtype, framework and device of the features; sums of integers are int64, of unsigned ones uint64. (JAX
+        without ``jax_enable_x64`` holds them in 32 bits, and it is an error if they do not fit.)
+
+    Raises
+    ------
+    TypeError
+        For arrays of wrong dtypes, mixed frameworks, or such as want gradients.
+    ValueError
+        For shapes and keywords that do not fit, and by ``check`` for labels that name no segment; the message tells the
+        first such pixel.
+
+    See Also
+    --------
+    segment_sum_backward : its gradient.
+    segment_reduce : several reductions at once.
+
+    References
+    ----------
+    As ``tf.math.unsorted_segment_sum``, and ``torch.scatter_add`` with labels expanded over channels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayops as ao
+    >>> features = np.array([[[[0.1], [0.2]], [[0.3], [0.4]]]])
+    >>> labels = np.array([[[0, 0], [1, 2]]])
+    >>> ao.segment_sum(features, labels, layout="NHWC").round(15)
+    array([[[0.3],
+            [0.3],
+            [0.4]]])
+    """
+    return _reduce(SEGMENT_SUM, "sum", features, labels, num_segments, ignore_label, empty, check, layout)
+
+
+def segment_sum_backward(
+    grad_output: ArrayT,
+    features: ArrayT,
+    labels: ArrayT,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+    needs: Iterable[str] | None = None,
+) -> SegmentGradients[ArrayT]:
+    """Gradient of `segment_sum`.
+
+    Every pixel gets the gradient of its segment.
+    Pixels of no segment get 0.
+
+    Parameters
+    ----------
+    grad_output : array
+        Gradient of the output, of its shape and dtype.
+    features, labels, num_segments, ignore_label, empty, check, layout
+        As given to `segment_sum`; the features are floating.
+    needs : iterable of str, optional
+        Names of the gradients to compute, among the fields of the result; None means all.
+
+    Returns
+    -------
+    SegmentGradients
+        Named tuple (features,), of the shape and dtype of the features, or None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `segment_sum`; ValueError also for unknown names in ``needs``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayops as ao
+    >>> features = np.array([[[[0.1], [0.2]], [[0.3], [0.4]]]])
+    >>> labels = np.array([[[0, 0], [1, 2]]])
+    >>> ao.segment_sum_backward(np.ones((1, 3, 1)), features, labels, layout="NHWC").features[0, :, :, 0]
+    array([[1., 1.],
+           [1., 1.]])
+    """
+    return _reduce_backward(
+        SEGMENT_SUM, "sum", grad_output, features, labels, num_segments, ignore_label, empty, check, layout, needs
+    )
+
+
+def segment_max(
+    features: ArrayT,
+    labels: ArrayT,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> ArrayT:
+    """Largest value of each segment.
+
+    With p the pixels of segment s, and NaN larger than any number::
+
+        y[s, c] = max over p of x[p, c]
+
+    Parameters
+    ----------
+    features : array, (N, C, H, W), or (N, H, W, C) in NHWC, or (P, C) without images
+        float16, bfloat16, float32, float64, or any integer dtype.
+    labels : array of integers, (N, H, W), or (P,)
+        Segment of each pixel, shared by all channels; of any integer dtype.
+    num_segments : int, optional
+        Number of segments S. None takes the largest label other than ``ignore_label``, plus 1; on a GPU that waits for
+        the labels once.
+    ignore_label : int, optional
+        Pixels with this label belong to no segment.
+    empty : float, default 0
+        Value of segments without pixels.
+    check : bool, optional
+        What other labels that name no segment (negative, or at least S) are: True makes them an error, False leaves
+        their pixels out. None, the default, is True on the CPU and False on a GPU, where looking waits for the labels.
+    layout : {"NCHW", "NHWC"}, default "NCHW"
+        Order of the axes of images: torch's, or TensorFlow's. Features without images are (P, C) in both.
+
+    Returns
+    -------
+    array, (N, C, S), or (N, S, C) in NHWC, or (S, C) without images
+        In the dtype, framework and device of the features.
+
+    Raises
+    ------
+    TypeError
+        For arrays of wrong dtypes, mixed frameworks, or such as want gradients.
+    ValueError
+        For shapes and keywords that do not fit, and by ``check`` for labels that name no segment; the message tells the
+        first such pixel.
+
+    See Also
+    --------
+    segment_max_backward : its gradient.
+    segment_reduce : several reductions at once.
+
+    References
+    ----------
+    As ``tf.math.unsorted_segment_max``, and ``torch.scatter_reduce`` with "amax", which however shares the gradient
+    among equal pixels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayops as ao
+    >>> features = np.array([[[[0.1], [0.2]], [[0.3], [0.4]]]])
+    >>> labels = np.array([[[0, 0], [1, 2]]])
+    >>> ao.segment_max(features, labels, layout="NHWC")
+    array([[[0.2],
+            [0.3],
+            [0.4]]])
+    """
+    return _reduce(SEGMENT_MAX, "max", features, labels, num_segments, ignore_label, empty, check, layout)
+
+
+def segment_max_backward(
+    grad_output: ArrayT,
+    features: ArrayT,
+    labels: ArrayT,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+    needs: Iterable[str] | None = None,
+) -> SegmentGradients[ArrayT]:
+    """Gradient of `segment_max`.
+
+    The gradient goes to the first pixel in memory order that attains the value, or that is NaN if any is.
+    Pixels of no segment get 0.
+
+    Parameters
+    ----------
+    grad_output : array
+        Gradient of the output, of its shape and dtype.
+    features, labels, num_segments, ignore_label, empty, check, layout
+        As given to `segment_max`; the features are floating.
+    needs : iterable of str, optional
+        Names of the gradients to compute, among the fields of the result; None means all.
+
+    Returns
+    -------
+    SegmentGradients
+        Named tuple (features,), of the shape and dtype of the features, or None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `segment_max`; ValueError also for unknown names in ``needs``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayops as ao
+    >>> features = np.array([[[[0.1], [0.2]], [[0.3], [0.4]]]])
+    >>> labels = np.array([[[0, 0], [1, 2]]])
+    >>> ao.segment_max_backward(np.ones((1, 3, 1)), features, labels, layout="NHWC").features[0, :, :, 0]
+    array([[0., 1.],
+           [1., 1.]])
+    """
+    return _reduce_backward(
+        SEGMENT_MAX, "max", grad_output, features, labels, num_segments, ignore_label, empty, check, layout, needs
+    )
+
+
+def segment_min(
+    features: ArrayT,
+    labels: ArrayT,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> ArrayT:
+    """Smallest value of each segment.
+
+    With p the pixels of segment s, and NaN smaller than any number::
+
+        y[s, c] = min over p of x[p, c]
+
+    Parameters
+    ----------
+    features : array, (N, C, H, W), or (N, H, W, C) in NHWC, or (P, C) without images
+        float16, bfloat16, float32, float64, or any integer dtype.
+    labels : array of integers, (N, H, W), or (P,)
+        Segment of each pixel, shared by all channels; of any integer dtype.
+    num_segments : int, optional
+        Number of segments S. None takes the largest label other than ``ignore_label``, plus 1; on a GPU that waits for
+        the labels once.
+    ignore_label : int, optional
+        Pixels with this label belong to no segment.
+    empty : float, default 0
+        Value of segments without pixels.
+    check : bool, optional
+        What other labels that name no segment (negative, or at least S) are: True makes them an error, False leaves
+        their pixels out. None, the default, is True on the CPU and False on a GPU, where looking waits for the labels.
+    layout : {"NCHW", "NHWC"}, default "NCHW"
+        Order of the axes of images: torch's, or TensorFlow's. Features without images are (P, C) in both.
+
+    Returns
+    -------
+    array, (N, C, S), or (N, S, C) in NHWC, or (S, C) without images
+        In the dtype, framework and device of the features.
+
+    Raises
+    ------
+    TypeError
+        For arrays of wrong dtypes, mixed frameworks, or such as want gradients.
+    ValueError
+        For shapes and keywords that do not fit, and by ``check`` for labels that name no segment; the message tells the
+        first such pixel.
+
+    See Also
+    --------
+    segment_min_backward : its gradient.
+    segment_reduce : several reductions at once.
+
+    References
+    ----------
+    As ``tf.math.unsorted_segment_min``, and ``torch.scatter_reduce`` with "amin", which however shares the gradient
+    among equal pixels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayops as ao
+    >>> features = np.array([[[[0.1], [0.2]], [[0.3], [0.4]]]])
+    >>> labels = np.array([[[0, 0], [1, 2]]])
+    >>> ao.segment_min(features, labels, layout="NHWC")
+    array([[[0.1],
+            [0.3],
+            [0.4]]])
+    """
+    return _reduce(SEGMENT_MIN, "min", features, labels, num_segments, ignore_label, empty, check, layout)
+
+
+def segment_min_backward(
+    grad_output: ArrayT,
+    features: ArrayT,
+    labels: ArrayT,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+    needs: Iterable[str] | None = None,
+) -> SegmentGradients[ArrayT]:
+    """Gradient of `segment_min`.
+
+    The gradient goes to the first pixel in memory order that attains the value, or that is NaN if any is.
+    Pixels of no segment get 0.
+
+    Parameters
+    ----------
+    grad_output : array
+        Gradient of the output, of its shape and dtype.
+    features, labels, num_segments, ignore_label, empty, check, layout
+        As given to `segment_min`; the features are floating.
+    needs : iterable of str, optional
+        Names of the gradients to compute, among the fields of the result; None means all.
+
+    Returns
+    -------
+    SegmentGradients
+        Named tuple (features,), of the shape and dtype of the features, or None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `segment_min`; ValueError also for unknown names in ``needs``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayops as ao
+    >>> features = np.array([[[[0.1], [0.2]], [[0.3], [0.4]]]])
+    >>> labels = np.array([[[0, 0], [1, 2]]])
+    >>> ao.segment_min_backward(np.ones((1, 3, 1)), features, labels, layout="NHWC").features[0, :, :, 0]
+    array([[1., 0.],
+           [1., 1.]])
+    """
+    return _reduce_backward(
+        SEGMENT_MIN, "min", grad_output, features, labels, num_segments, ignore_label, empty, check, layout, needs
+    )
+
+
+def segment_var(
+    features: ArrayT,
+    labels: ArrayT,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> ArrayT:
+    """Variance of the features of each segment, about their mean.
+
+    With n the number of pixels p of segment s (and not n - 1), and m its mean::
+
+        y[s, c] = sum over p of (x[p, c] - m[s, c])^2 / n
+
+    Squares are of differences, in float64, so that large offsets do no harm.
+
+    Parameters
+    ----------
+    features : array, (N, C, H, W), or (N, H, W, C) in NHWC, or (P, C) without images
+        float16, bfloat16, float32 or float64.
+    labels : array of integers, (N, H, W), or (P,)
+        Segment of each pixel, shared by all channels; of any integer dtype.
+    num_segments : int, optional
+        Number of segments S. None takes the largest label other than ``ignore_label``, plus 1; on a GPU that waits for
+        the labels once.
+    ignore_label : int, optional
+        Pixels with this label belong to no segment.
+    empty : float, default 0
+        Value of segments without pixels.
+    check : bool, optional
+        What other labels that name no segment (negative, or at least S) are: True makes them an error, False leaves
+        their pixels out. None, the default, is True on the CPU and False on a GPU, where looking waits for the labels.
+    layout : {"NCHW", "NHWC"}, default "NCHW"
+        Order of the axes of images: torch's, or TensorFlow's. Features without images are (P, C) in both.
+
+    Returns
+    -------
+    array, (N, C, S), or (N, S, C) in NHWC, or (S, C) without images
+        In the dtype, framework and device of the features.
+
+    Raises
+    ------
+    TypeError
+        For arrays of wrong dtypes, mixed frameworks, or such as want gradients.
+    ValueError
+        For shapes and keywords that do not fit, and by ``check`` for labels that name no segment; the message tells the
+        first such pixel.
+
+    See Also
+    --------
+    segment_var_backward : its gradient.
+    segment_reduce : several reductions at once.
+
+    References
+    ----------
+    As ``scipy.ndimage.variance``. Parts of a segment are merged by T. F. Chan, G. H. Golub and R. J. LeVeque, "Updating
+    formulae and a pairwise algorithm for computing sample variances", 1979.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayops as ao
+    >>> features = np.array([[[[0.1], [0.2]], [[0.3], [0.4]]]])
+    >>> labels = np.array([[[0, 0], [1, 2]]])
+    >>> ao.segment_var(features, labels, layout="NHWC").round(15)
+    array([[[0.0025],
+            [0.    ],
+            [0.    ]]])
+    """
+    return _reduce(SEGMENT_VAR, "var", features, labels, num_segments, ignore_label, empty, check, layout)
+
+
+def segment_var_backward(
+    grad_output: ArrayT,
+    features: ArrayT,
+    labels: ArrayT,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+    needs: Iterable[str] | None = None,
+) -> SegmentGradients[ArrayT]:
+    """Gradient of `segment_var`.
+
+    With g the gradient and m the mean of a pixel's segment, pixel x gets 2 g (x - m) / n.
+    Pixels of no segment get 0.
+
+    Parameters
+    ----------
+    grad_output : array
+        Gradient of the output, of its shape and dtype.
+    features, labels, num_segments, ignore_label, empty, check, layout
+        As given to `segment_var`; the features are floating.
+    needs : iterable of str, optional
+        Names of the gradients to compute, among the fields of the result; None means all.
+
+    Returns
+    -------
+    SegmentGradients
+        Named tuple (features,), of the shape and dtype of the features, or None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `segment_var`; ValueError also for unknown names in ``needs``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayops as ao
+    >>> features = np.array([[[[0.1], [0.2]], [[0.3], [0.4]]]])
+    >>> labels = np.array([[[0, 0], [1, 2]]])
+    >>> ao.segment_var_backward(np.ones((1, 3, 1)), features, labels, layout="NHWC").features[0, :, :, 0].round(15)
+    array([[-0.05,  0.05],
+           [ 0.  ,  0.  ]])
+    """
+    return _reduce_backward(
+        SEGMENT_VAR, "var", grad_output, features, labels, num_segments, ignore_label, empty, check, layout, needs
+    )
+
+
+def segment_count(
+    labels: ArrayT,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    check: bool | None = None,
+) -> ArrayT:
+    """Number of pixels of each segment.
+
+    Parameters
+    ----------
+    labels : array of integers, (N, H, W), or (P,)
+        Segment of each pixel, shared by all channels; of any integer dtype.
+    num_segments : int, optional
+        Number of segments S. None takes the largest label other than ``ignore_label``, plus 1; on a GPU that waits for
+        the labels once.
+    ignore_label : int, optional
+        Pixels with this label belong to no segment.
+    check : bool, optional
+        What other labels that name no segment (negative, or at least S) are: True makes them an error, False leaves
+        their pixels out. None, the default, is True on the CPU and False on a GPU, where looking waits for the labels.
+
+    Returns
+    -------
+    array of int64, (N, S), or (S,) without images
+        In the framework and device of the labels. (JAX without ``jax_enable_x64`` holds it in 32 bits.)
+
+    Raises
+    ------
+    TypeError
+        For arrays of wrong dtypes, mixed frameworks, or such as want gradients.
+    ValueError
+        For shapes and keywords that do not fit, and by ``check`` for labels that name no segment; the message tells the
+        first such pixel.
+
+    References
+    ----------
+    As ``numpy.bincount``, for each image of a batch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayops as ao
+    >>> ao.segment_count(np.array([[[0, 0], [1, 3]]]))
+    array([[2, 1, 0, 1]])
+    """
+    op = "segment_count"
+    p = _parameters(op, ("count",), labels, num_segments, ignore_label, 0, check, "NCHW")
+    output: ArrayT = dispatch(SEGMENT_COUNT, (labels,), p)[0]
+    return output
+
+
+def segment_reduce(
+    features: ArrayT,
+    labels: ArrayT,
+    reductions: Sequence[str],
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> tuple[ArrayT, ...]:
+    """Several reductions over segments from one pass over the features.
+
+    Parameters
+    ----------
+    features : array, (N, C, H, W), or (N, H, W, C) in NHWC, or (P, C) without images
+        float16, bfloat16, float32, float64, or any integer dtype, of which there is no mean and no variance.
+    labels : array of integers, (N, H, W), or (P,)
+        Segment of each pixel, shared by all channels; of any integer dtype.
+    reductions : sequence of {"mean", "sum", "max", "min", "var", "count"}
+        Which, each once, in the order of the results.
+    num_segments : int, optional
+        Number of segments S. None takes the largest label other than ``ignore_label``, plus 1; on a GPU that waits for
+        the labels once.
+    ignore_label : int, optional
+        Pixels with this label belong to no segment.
+    empty : float, default 0
+        Value of segments without pixels in all results but the count.
+    check : bool, optional
+        What other labels that name no segment (negative, or at least S) are: True makes them an error, False leaves
+        their pixels out. None, the default, is True on the CPU and False on a GPU, where looking waits for the labels.
+    layout : {"NCHW", "NHWC"}, default "NCHW"
+        Order of the axes of images: torch's, or TensorFlow's. Features without images are (P, C) in both.
+
+    Returns
+    -------
+    tuple of array
+        For each of ``reductions`` what `segment_mean`, `segment_sum`, `segment_max`, `segment_min`, `segment_var` or
+        `segment_count` returns.
+
+    Raises
+    ------
+    TypeError
+        For arrays of wrong dtypes, mixed frameworks, or such as want gradients.
+    ValueError
+        For shapes and keywords that do not fit, and by ``check`` for labels that name no segment; the message tells the
+        first such pixel.
+
+    See Also
+    --------
+    segment_reduce_backward : its gradient.
+
+    References
+    ----------
+    Those of the single reductions; several at once as in ``scipy.ndimage.labeled_comprehension``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayops as ao
+    >>> features = np.array([[[[0.1], [0.2]], [[0.3], [0.4]]]])
+    >>> labels = np.array([[[0, 0], [1, 2]]])
+    >>> largest, count = ao.segment_reduce(features, labels, ("max", "count"), layout="NHWC")
+    >>> largest[0, :, 0], count
+    (array([0.2, 0.3, 0.4]), array([[2, 1, 1]]))
+    """
+    op = "segment_reduce"
+    names = ordered(op, reductions)
+    p = _parameters(op, names, labels, num_segments, ignore_label, empty, check, layout)
+    made = dict(zip(REDUCTIONS, dispatch(SEGMENT_REDUCE, (features, labels), p), strict=True))
+    return tuple(made[name] for name in names)
+
+
+def segment_reduce_backward(
+    grad_output: Sequence[ArrayT | None],
+    features: ArrayT,
+    labels: ArrayT,
+    reductions: Sequence[str],
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+    needs: Iterable[str] | None = None,
+) -> SegmentGradients[ArrayT]:
+    """Gradient of `segment_reduce`: the sum of those of its reductions.
+
+    Parameters
+    ----------
+    grad_output : sequence of array or None
+        Gradients of the results, in the order of ``reductions``. None stands for zeros, and has to for a count.
+    features, labels, reductions, num_segments, ignore_label, empty, check, layout
+        As given to `segment_reduce`; the features are floating.
+    needs : iterable of str, optional
+        Names of the gradients to compute, among the fields of the result; None means all.
+
+    Returns
+    -------
+    SegmentGradients
+        Named tuple (features,), of the shape and dtype of the features, or None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `segment_reduce`; ValueError also for unknown names in ``needs``, and for other than one gradient for each
+        reduction.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayops as ao
+    >>> features = np.array([[[[0.1], [0.2]], [[0.3], [0.4]]]])
+    >>> labels = np.array([[[0, 0], [1, 2]]])
+    >>> ones = np.ones((1, 3, 1))
+    >>> found = ao.segment_reduce_backward((ones, ones), features, labels, ("sum", "max"), layout="NHWC")
+    >>> found.features[0, :, :, 0]
+    array([[1., 2.],
+           [2., 2.]])
+    """
+    op = "segment_reduce_backward"
+    names = ordered(op, reductions)
+    given = _gradients(op, grad_output, names)
+    p = _parameters(op, names, labels, num_segments, ignore_label, empty, check, layout)
+    grads = tuple(given.get(name) for name in DIFFERENTIABLE)
+    return SegmentGradients(*dispatch_backward(SEGMENT_REDUCE, grads, (features, labels), p, needs))
+
+
+def segment_unpool(
+    pooled: ArrayT,
+    labels: ArrayT,
+    *,
+    ignore_label: int | None = None,
+    fill: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> ArrayT:
+    """Give every pixel the features of its segment: the way back from pooled features to images.
+
+    With s(p) the segment of pixel p::
+
+        y[p, c] = x[s(p), c]
+
+    Parameters
+    ----------
+    pooled : array, (N, C, S), or (N, S, C) in NHWC, or (S, C) without images
+        One row for each segment; float16, bfloat16, float32, float64, any integer dtype, or bool.
+    labels : array of integers, (N, H, W), or (P,)
+        Segment of each pixel, shared by all channels; of any integer dtype.
+    ignore_label : int, optional
+        Pixels with this label belong to no segment.
+    fill : float, default 0
+        Value of pixels that belong to no segment.
+    check : bool, optional
+        What other labels that name no segment (negative, or at least S) are: True makes them an error, False leaves
+        their pixels out. None, the default, is True on the CPU and False on a GPU, where looking waits for the labels.
+    layout : {"NCHW", "NHWC"}, default "NCHW"
+        Order of the axes of images: torch's, or TensorFlow's. Arrays without images are the same in both.
+
+    Returns
+    -------
+    array, (N, C, H, W), or (N, H, W, C) in NHWC, or (P, C) without images
+        In the dtype, framework and device of ``pooled``.
+
+    Raises
+    ------
+    TypeError
+        For arrays of wrong dtypes, mixed frameworks, or such as want gradients.
+    ValueError
+        For shapes and keywords that do not fit, and by ``check`` for labels that name no segment; the message tells the
+        first such pixel.
+
+    See Also
+    --------
+    segment_unpool_backward : its gradient.
+
+    References
+    ----------
+    As ``numpy.take`` and ``torch.gather`` with labels expanded over channels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayops as ao
+    >>> pooled = np.array([[5.0, 10.0], [6.0, 20.0]])
+    >>> ao.segment_unpool(pooled, np.array([1, 0, 255, 1]), ignore_label=255)
+    array([[ 6., 20.],
+           [ 5., 10.],
+           [ 0.,  0.],
+           [ 6., 20.]])
+    """
+    p = _unpool_parameters("segment_unpool", ignore_label, fill, check, layout)
+    output: ArrayT = dispatch(SEGMENT_UNPOOL, (pooled, labels), p)[0]
+    return output
+
+
+def segment_unpool_backward(
+    grad_output: ArrayT,
+    pooled: ArrayT,
+    labels: ArrayT,
+    *,
+    ignore_label: int | None = None,
+    fill: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+    needs: Iterable[str] | None = None,
+) -> SegmentUnpoolGradients[ArrayT]:
+    """Gradient of `segment_unpool`: the sum over each segment.
+
+    Parameters
+    ----------
+    grad_output : array
+        Gradient of the output, of its shape and dtype.
+    pooled, labels, ignore_label, fill, check, layout
+        As given to `segment_unpool`; ``pooled`` is floating.
+    needs : iterable of str, optional
+        Names of the gradients to compute, among the fields of the result; None means all.
+
+    Returns
+    -------
+    SegmentUnpoolGradients
+        Named tuple (pooled,), of the shape and dtype of ``pooled``, or None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `segment_unpool`; ValueError also for unknown names in ``needs``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayops as ao
+    >>> labels = np.array([1, 0, 1])
+    >>> ao.segment_unpool_backward(np.ones((3, 2)), np.zeros((2, 2)), labels).pooled
+    array([[1., 1.],
+           [2., 2.]])
+    """
+    p = _unpool_parameters("segment_unpool_backward", ignore_label, fill, check, layout)
+    return SegmentUnpoolGradients(*dispatch_backward(SEGMENT_UNPOOL, (grad_output,), (pooled, labels), p, needs))
+
+
+def _reduce(
+    op: Op,
+    reduction: str,
+    features: ArrayT,
+    labels: ArrayT,
+    num_segments: int | None,
+    ignore_label: int | None,
+    empty: float,
+    check: bool | None,
+    layout: Layout,
+) -> ArrayT:
+    p = _parameters(op.name, (reduction,), labels, num_segments, ignore_label, empty, check, layout)
+    output: ArrayT = dispatch(op, (features, labels), p)[0]
+    return output
+
+
+def _reduce_backward(
+    op: Op,
+    reduction: str,
+    grad_output: ArrayT,
+    features: ArrayT,
+    labels: ArrayT,
+    num_segments: int | None,
+    ignore_label: int | None,
+    empty: float,
+    check: bool | None,
+    layout: Layout,
+    needs: Iterable[str] | None,
+) -> SegmentGradients[ArrayT]:
+    p = _parameters(op.backward.name, (reduction,), labels, num_segments, ignore_label, empty, check, layout)
+    return SegmentGradients(*dispatch_backward(op, (grad_output,), (features, labels), p, needs))
+
+
+def _parameters(
+    op: str,
+    reductions: tuple[str, ...],
+    labels: Any,
+    num_segments: Any,
+    ignore_label: Any,
+    empty: Any,
+    check: Any,
+    layout: Any,
+) -> SegmentParameters:
+    """Normalise the keywords of the public function ``op``, and find the number of segments if it is not given."""
+    ignore = ignored(op, ignore_label)
+    p = SegmentParameters(
+        reductions,
+        0,
+        ignore,
+        number(op, "empty", empty),
+        checking(op, check),
+        choice(op, "layout", layout, LAYOUTS),
+    )
+    return p._replace(num_segments=segments(op, _found(op, labels, ignore) if num_segments is None else num_segments))
+
+
+def _found(op: str, labels: Any, ignore_label: int | None) -> int:
+    """The largest label other than the ignored one, plus 1."""
+    try:
+        return int(dispatch(NUM_SEGMENTS, (labels,), LabelParameters(ignore_label))[0])
+    except (TypeError, ValueError) as error:
+        raise type(error)(str(error).replace(f"{NUM_SEGMENTS.name}:", f"{op}:", 1)) from None
+
+
+def _gradients(op: str, grads: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    """Gradients by name of their reduction."""
+    if not isinstance(grads, (tuple, list)) or len(grads) != len(names):
+        got = f"{len(grads)} entries" if isinstance(grads, (tuple, list)) else type(grads).__name__
+        raise ValueError(f"{op}: grad_output is {got}, expected a tuple of one gradient for each of {names}")
+    given = dict(zip(names, grads, strict=True))
+    if given.pop("count", None) is not None:
+        raise ValueError(f"{op}: grad_output has a gradient of the count, expected None, for it has none")
+    return given
+
+
+def _unpool_parameters(op: str, ignore_label: Any, fill: Any, check: Any, layout: Any) -> UnpoolParameters:
+    return UnpoolParameters(
+        ignored(op, ignore_label), number(op, "fill", fill), checking(op, check), choice(op, "layout", layout, LAYOUTS)
+    )
