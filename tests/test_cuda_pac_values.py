@@ -15,6 +15,7 @@ from tolerances import assert_close
 
 pytest.importorskip("cupy", reason="CuPy is not installed")
 
+import cuda_device
 from cuda_checks import backward, check, check_backward, check_forward, forward, in_form
 
 ORDERS = ("fifo", "lifo", "random")
@@ -129,3 +130,11 @@ def test_needs(device: Any, operator: str, name: str, layout: str) -> None:
         alone = check_backward(device, case, needs=(field,))
         assert getattr(alone, field).tobytes() == getattr(everything, field).tobytes(), field
     assert check_backward(device, case, needs=()) == (None,) * len(everything)
+
+
+def test_what_nobody_wants_is_not_prepared(device: Any) -> None:
+    """The gradient of a bias asks for nothing but the output's."""
+    case = named("pac_conv2d", "mask normalize inv smooth")
+    cuda_device.forget()
+    check_backward(device, case, needs=("bias",))
+    assert {kernel.identity.name for kernel in cuda_device.kernels()} == {"sum_pixels", "sum_parts"}

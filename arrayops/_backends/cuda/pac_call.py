@@ -1,6 +1,7 @@
 """A pixel-adaptive call on the GPU: its plan, its arrays, and what the operator's own kernels need beforehand."""
 
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import cupy
 import numpy as np
@@ -14,8 +15,16 @@ from arrayops._ops import images
 from arrayops._ops.pac import PacParameters
 
 
+class Prepared(NamedTuple):
+    """Arrays that kernels need before they start, None where the call does without: see ``pac_kernel.cu``."""
+
+    centre: Any
+    divisor: Any
+    output_mask: Any
+
+
 class PacCall:
-    """One call. ``output_mask`` is a result where the call has a mask."""
+    """One call."""
 
     def __init__(
         self,
@@ -39,43 +48,42 @@ class PacCall:
         fields = tuple([None if array is None else (array.shape, array.strides, array.dtype) for array in arrays])
         precise = precision.get_float32_precision() == "highest"
         self.plan: PacPlan = pac_plan(cupy.cuda.runtime.getDevice(), precise, op, p, fields)
-        self.centre = self.divisor = self.output_mask = None
-        if guide is not None and (self.plan.restricted or self.smooth is not None):
-            self._prepare()
-        # ``CALL_PARAMETERS`` of ``pac.cuh``, which every kernel of the call takes first.
-        self.arguments = self._arguments()
 
-    def _arguments(self) -> tuple[Any, ...]:
-        return (
-            self.plan.window,
-            self.plan.layout,
-            self.guide,
-            self.inv_alpha,
-            self.inv_lambda,
-            self.mask,
-            self.centre,
-            self.divisor,
-        )
+    @cached_property
+    def arguments(self) -> tuple[Any, ...]:
+        """``CALL_PARAMETERS`` of ``pac.cuh``, which every kernel of the call takes first."""
+        return self._arguments(self._prepared.centre, self._prepared.divisor)
 
-    def _prepare(self) -> None:
+    @property
+    def output_mask(self) -> Any:
+        """Which outputs have a tap left, where the call has a mask; else None."""
+        return self._prepared.output_mask
+
+    def _arguments(self, centre: Any, divisor: Any) -> tuple[Any, ...]:
+        made = self.plan
+        return made.window, made.layout, self.guide, self.inv_alpha, self.inv_lambda, self.mask, centre, divisor
+
+    @cached_property
+    def _prepared(self) -> Prepared:
+        """Made when the first kernel asks for it: the gradient of a bias, say, wants nothing of it."""
         made = self.plan
         pixels = made.batch * made.output_size[0] * made.output_size[1]
+        centre = divisor = output_mask = None
         if made.smooth is not None:
-            shape = (made.batch, made.guides, *made.output_size)
-            centre = memory.empty(shape, made.accumulator)
+            centre = memory.empty((made.batch, made.guides, *made.output_size), made.accumulator)
             function = made.kernel("pac_kernel.cu", "pac_centre")
             sizes = [np.int32(size) for size in made.smooth]
-            self._launch_flat(function, pixels * made.guides, (*self._arguments(), self.smooth, *sizes, centre))
-            self.centre = centre
+            arguments = (*self._arguments(None, None), self.smooth, *sizes, centre)
+            self._launch_flat(function, pixels * made.guides, arguments)
         if made.restricted:
-            p = made.parameters
             divisor = memory.empty((made.batch, made.kernel_channels, *made.output_size), made.accumulator)
             if self.mask is not None:
-                self.output_mask = memory.empty(images.image_shape(made.batch, 1, made.output_size, p.layout), "bool")
+                shape = images.image_shape(made.batch, 1, made.output_size, made.parameters.layout)
+                output_mask = memory.empty(shape, "bool")
             function = made.kernel("pac_kernel.cu", "pac_divisor")
-            count = pixels * made.kernel_channels
-            self._launch_flat(function, count, (*self._arguments(), divisor, self.output_mask))
-            self.divisor = divisor
+            arguments = (*self._arguments(centre, None), divisor, output_mask)
+            self._launch_flat(function, pixels * made.kernel_channels, arguments)
+        return Prepared(centre, divisor, output_mask)
 
     def _launch_flat(self, function: module.Kernel, count: int, arguments: tuple[Any, ...]) -> None:
         launch(function, (self.plan.blocks(count), 1, 1), (THREADS, 1, 1), arguments)
