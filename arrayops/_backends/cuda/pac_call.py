@@ -1,6 +1,5 @@
 """A pixel-adaptive call on the GPU: its plan, its arrays, and what the operator's own kernels need beforehand."""
 
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import cupy
@@ -48,24 +47,25 @@ class PacCall:
         fields = tuple([None if array is None else (array.shape, array.strides, array.dtype) for array in arrays])
         precise = precision.get_float32_precision() == "highest"
         self.plan: PacPlan = pac_plan(cupy.cuda.runtime.getDevice(), precise, op, p, fields)
+        self._prepared: Prepared | None = None
 
-    @cached_property
+    @property
     def arguments(self) -> tuple[Any, ...]:
         """``CALL_PARAMETERS`` of ``pac.cuh``, which every kernel of the call takes first."""
-        return self._arguments(self._prepared.centre, self._prepared.divisor)
+        centre, divisor, _ = self._prepared or self._prepare()
+        return self._arguments(centre, divisor)
 
     @property
     def output_mask(self) -> Any:
         """Which outputs have a tap left, where the call has a mask; else None."""
-        return self._prepared.output_mask
+        return (self._prepared or self._prepare()).output_mask
 
     def _arguments(self, centre: Any, divisor: Any) -> tuple[Any, ...]:
         made = self.plan
         return made.window, made.layout, self.guide, self.inv_alpha, self.inv_lambda, self.mask, centre, divisor
 
-    @cached_property
-    def _prepared(self) -> Prepared:
-        """Made when the first kernel asks for it: the gradient of a bias, say, wants nothing of it."""
+    def _prepare(self) -> Prepared:
+        """Called when the first kernel asks for it: the gradient of a bias, say, wants nothing of it."""
         made = self.plan
         pixels = made.batch * made.output_size[0] * made.output_size[1]
         centre = divisor = output_mask = None
@@ -83,7 +83,8 @@ class PacCall:
             function = made.kernel("pac_kernel.cu", "pac_divisor")
             arguments = (*self._arguments(centre, None), divisor, output_mask)
             self._launch_flat(function, pixels * made.kernel_channels, arguments)
-        return Prepared(centre, divisor, output_mask)
+        self._prepared = Prepared(centre, divisor, output_mask)
+        return self._prepared
 
     def _launch_flat(self, function: module.Kernel, count: int, arguments: tuple[Any, ...]) -> None:
         launch(function, (self.plan.blocks(count), 1, 1), (THREADS, 1, 1), arguments)
