@@ -1,0 +1,212 @@
+"""Resizes maps tile by tile: rows by one matrix product, columns by another, from one map into a tile of the result.
+
+Maps are seen as (planes, rows, columns, run): NCHW has a plane a channel and runs of one element, NHWC one plane and
+runs of all channels. A tile is some planes, a band of output rows, and a few bands of output columns:
+
+    source (P, R, c, run)  --rows-->  between (P, T, c, run)  --columns-->  tile (P, T, X, run)
+
+Products of blocks also multiply zeros, and zero times NaN or infinity is NaN. So where what is multiplied last is not
+finite, the tile is made again tap by tap, with the taps alone that have a weight.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from arrayops._backends.numpy.blocks import Scratch
+from arrayops._backends.numpy.memory import Array, load
+from arrayops._backends.numpy.merge_bands import Axis, Band, band_length, bands, identity
+
+TILE = 1 << 16
+"""Elements of a tile, about: with what it is made of it stays in the second-level cache."""
+
+PIECE = 1 << 17
+"""Elements of the source that are loaded at once, where it cannot be multiplied as it is."""
+
+
+class Tile(NamedTuple):
+    """A part of a result: planes, the number of its band of rows, and its bands of columns from one number to another.
+
+    ``rows`` and ``columns`` are the same in outputs.
+    """
+
+    planes: slice
+    row_band: int
+    column_bands: slice
+    rows: slice
+    columns: slice
+
+
+def tiles(planes: int, size: tuple[int, int], run: int, lengths: tuple[int, int]) -> tuple[Tile, ...]:
+    """Cut a result of ``planes`` of ``size`` into tiles of bands of ``lengths``."""
+    (height, width), (tall, wide) = size, lengths
+    # Bands of columns that stand side by side in a tile, then planes one upon another.
+    together = max(TILE // max(tall * wide * run, 1), 1)
+    beside = min(together, -(-width // wide))
+    deep = min(max(TILE // max(tall * min(beside * wide, width) * run, 1), 1), max(planes, 1))
+    return tuple(
+        Tile(
+            slice(plane, min(plane + deep, planes)),
+            row // tall,
+            slice(column // wide, column // wide + beside),
+            slice(row, min(row + tall, height)),
+            slice(column, min(column + beside * wide, width)),
+        )
+        for plane in range(0, planes, deep)
+        for row in range(0, height, tall)
+        for column in range(0, width, beside * wide)
+    )
+
+
+class Source(NamedTuple):
+    """A map as (planes, rows, columns, run), which counts as 0 where ``winners``, if given, are not ``number``."""
+
+    values: Array
+    winners: Array | None = None
+    number: int = 0
+
+    def part(self, planes: slice, rows: slice, columns: slice) -> "Source":
+        """Some planes, rows and columns of the map."""
+        where = planes, rows, columns
+        winners = None if self.winners is None else self.winners[where]
+        return Source(self.values[where], winners, self.number)
+
+    def read(self, destination: Array) -> None:
+        """Load the values, and 0 where another map has won."""
+        load(destination, self.values)
+        if self.winners is not None:
+            np.copyto(destination, 0, where=self.winners != self.number)
+
+
+class Resizing:
+    """A map on its way to another size, cut into bands of given lengths."""
+
+    def __init__(self, rows: Axis, columns: Axis, lengths: tuple[int, int], dtype: "np.dtype[Any]") -> None:
+        self.dtype = dtype
+        self.rows = None if identity(rows) else bands(rows, lengths[0], dtype)
+        self.columns = None if identity(columns) else bands(columns, lengths[1], dtype)
+
+    @property
+    def plain(self) -> bool:
+        """Whether the map has the size already."""
+        return self.rows is None and self.columns is None
+
+    def make(self, scratch: Scratch, source: Source, tile: Tile, out: Array) -> None:
+        """Write a tile of the resized ``source`` to ``out``, which is of the computing dtype."""
+        band = None if self.rows is None else self.rows[tile.row_band]
+        across = None if self.columns is None else self.columns[tile.column_bands]
+        height = tile.rows if band is None else slice(band.first, band.last)
+        width = tile.columns if across is None else reach(across)
+        part = source.part(tile.planes, height, width)
+        if across is None:
+            if band is None:
+                part.read(out)
+                return
+            self.rows_product(scratch, part, band, out)
+            whole = finite(out)
+        else:
+            between = part.values
+            if band is not None or not self.multipliable(part):
+                planes, _, columns, run = between.shape
+                between = scratch("between", (planes, out.shape[1], columns, run), self.dtype)
+                if band is None:
+                    part.read(between)
+                else:
+                    self.rows_product(scratch, part, band, between)
+            whole = finite(between)
+            if whole:
+                columns_product(between, across, width.start, out)
+        if not whole:
+            by_taps(part, band, across, width.start, out)
+
+    def multipliable(self, part: Source) -> bool:
+        """Whether a part of a map can stand in a matrix product as it is."""
+        return part.winners is None and part.values.dtype == self.dtype and gapless(part.values)
+
+    def rows_product(self, scratch: Scratch, part: Source, band: Band, out: Array) -> None:
+        """Multiply rows of ``part`` into ``out``."""
+        planes, rows, columns, run = part.values.shape
+        if self.multipliable(part) and gapless(out):
+            np.matmul(band.block, flattened(part.values), out=flattened(out))
+            return
+        step = max(PIECE // max(planes * rows * run, 1), 1)
+        for start in range(0, columns, step):
+            piece = slice(start, min(start + step, columns))
+            loaded = scratch("loaded", (planes, rows, piece.stop - start, run), self.dtype)
+            part.part(slice(None), slice(None), piece).read(loaded)
+            product = scratch("product", (planes, out.shape[1], piece.stop - start, run), self.dtype)
+            np.matmul(band.block, flattened(loaded), out=flattened(product))
+            np.copyto(out[:, :, piece], product)
+
+
+def gapless(part: Array) -> bool:
+    """Whether the rows of (planes, rows, columns, run) are each one run of memory, in order and apart."""
+    _, rows, columns, run = part.shape
+    item = part.itemsize
+    return (
+        part.flags.aligned
+        and (run == 1 or part.strides[3] == item)
+        and (columns == 1 or part.strides[2] == run * item)
+        and (rows == 1 or (part.strides[1] >= columns * run * item and part.strides[1] % item == 0))
+    )
+
+
+def flattened(part: Array) -> Array:
+    """(planes, rows, columns times run), a view of what is gapless."""
+    planes, rows, columns, run = part.shape
+    return part.reshape(planes, rows, columns * run)
+
+
+def by_taps(part: Source, band: Band | None, across: tuple[Band, ...] | None, origin: int, out: Array) -> None:
+    """A tile made of nothing that has weight 0 in it."""
+    values = np.empty(part.values.shape, out.dtype)
+    part.read(values)
+    if band is not None:
+        between = np.zeros((len(values), out.shape[1], *values.shape[2:]), out.dtype)
+        for output in range(out.shape[1]):
+            for tap, weight in band.taps(output):
+                between[:, output] += weight * values[:, tap]
+        values = between
+    if across is None:
+        np.copyto(out, values)
+        return
+    out[...] = 0
+    for one in across:
+        for output in range(one.stop - one.start):
+            target = out[:, :, one.start - across[0].start + output]
+            for tap, weight in one.taps(output):
+                target += weight * values[:, :, one.first - origin + tap]
+
+
+def lengths(rows: tuple[Axis, ...], columns: tuple[Axis, ...]) -> tuple[int, int]:
+    """Lengths of bands that suit all maps of a tile."""
+    return band_length(rows), band_length(columns)
+
+
+def reach(across: tuple[Band, ...]) -> slice:
+    """Inputs that some bands need."""
+    some = [band for band in across if band.last > band.first]
+    if not some:
+        return slice(0, 0)
+    return slice(min(band.first for band in some), max(band.last for band in some))
+
+
+def finite(values: Array) -> bool:
+    """Whether no value is NaN or infinite; a sum that overflows says no as well, which costs time alone."""
+    return bool(np.isfinite(values.sum()))
+
+
+def columns_product(between: Array, across: tuple[Band, ...], origin: int, out: Array) -> None:
+    """Multiply columns of (planes, rows, columns, run) into ``out``, band by band."""
+    start = across[0].start
+    for band in across:
+        inputs = slice(band.first - origin, band.last - origin) if band.last > band.first else slice(0, 0)
+        outputs = slice(band.start - start, band.stop - start)
+        if between.shape[3] > 1:
+            np.matmul(band.block, between[:, :, inputs], out=out[:, :, outputs])
+            continue
+        lines, target = between[:, :, inputs, 0], out[:, :, outputs, 0]
+        if target.flags.c_contiguous and lines.flags.c_contiguous:
+            # One large product for many small ones.
+            lines, target = lines.reshape(-1, lines.shape[2]), target.reshape(-1, target.shape[2])
+        np.matmul(lines, band.turned, out=target)
