@@ -163,8 +163,9 @@ def test_same_bits_for_every_number_of_threads(how: str, layout: str, threads: N
             "ao.merge_feature_maps_backward(grad, maps, **keywords).maps",
         ),
         ("x = array(1, 3, 4000, 3000)", "[ao.resize2d(x, 16, antialias=True, **keywords)]"),
+        ("x = array(2, 4096, 28, 28)", "[ao.resize2d(x, 56, **keywords)]"),
     ],
-    ids=["forward", "backward", "photo to thumbnail"],
+    ids=["forward", "backward", "photo to thumbnail", "many channels"],
 )
 def test_extra_memory(setup: str, calls: str, layout: str, dtype: str) -> None:
     """No resized map is stored: the second of the first call would be 25 MiB, and copies of halves 100 MiB."""

@@ -9,9 +9,8 @@ import numpy as np
 from arrayops._backends.numpy.blocks import Compute, Scratch, run_blocks
 from arrayops._backends.numpy.memory import Array, compute_dtype, empty, store
 from arrayops._backends.numpy.merge_bands import LONGEST, Axis
-from arrayops._backends.numpy.merge_tiles import Resizing, Source, Tile, lengths, tiles
+from arrayops._backends.numpy.merge_tiles import TILE, Cut, Resizing, Source, Tile, cut, tiles
 from arrayops._core.op import BackwardParameters
-from arrayops._core.shapes import Pair
 from arrayops._ops.images import image, image_shape
 from arrayops._ops.merge import MergeParameters, Parameters, ResizeParameters, merged_size, resized, samplings
 
@@ -111,10 +110,11 @@ def _axes(source: Array, target: Array, p: Parameters, back: bool) -> tuple[Axis
     return Axis(rows, back), Axis(columns, back)
 
 
-def _tiles(target: Array, p: Parameters, cut: Pair) -> tuple[Tile, ...]:
-    """Tiles of one image of a result."""
-    _, planes, height, width, run = _planes(target, p.layout).shape
-    return tiles(planes, (height, width), run, cut)
+def _tasks(targets: Array, way: Cut, task: Callable[[int, Tile, Scratch], None]) -> list[Task]:
+    """``task(image, tile, scratch)`` for every tile of (N, planes, rows, columns, run)."""
+    batch, planes, height, width, run = targets.shape
+    cuts = tiles(planes, (height, width), run, way)
+    return [partial(task, n, tile) for n in range(batch) for tile in cuts]
 
 
 def _resize_tasks(
@@ -129,10 +129,10 @@ def _resize_tasks(
     """Resize ``source`` into ``target``, or its gradient, which is ``source``, back into that of the map."""
     if not target.size:
         return []
-    axes = _axes(source, target, p, back)
-    cut = lengths((axes[0],), (axes[1],))
-    resizing = Resizing(*axes, cut, compute_dtype(target))
+    rows, columns = _axes(source, target, p, back)
     sources, targets = _planes(source, p.layout), _planes(target, p.layout)
+    way = cut((rows,), (columns,), targets.shape[4])
+    resizing = Resizing(rows, columns, way, compute_dtype(target))
     won = None if winners is None else _planes(winners, p.layout)
     copied = resizing.plain and won is None and factor == 1
 
@@ -145,14 +145,14 @@ def _resize_tasks(
         resizing.make(scratch, Source(sources[n], None if won is None else won[n], number), tile, work)
         _finish(out, work, factor)
 
-    return [partial(task, n, tile) for n in range(len(target)) for tile in _tiles(target, p, cut)]
+    return _tasks(targets, way, task)
 
 
 def _reduce_tasks(maps: Sequence[Array], output: Array, p: MergeParameters) -> list[Task]:
     """Resize all maps into tiles of ``output``, where they are added or the largest is taken."""
     if not output.size:
         return []
-    resizings, cut = _resizings(maps, output, p)
+    resizings, way = _resizings(maps, output, p)
     combine = np.maximum if p.how == "max" else np.add
     factor = 1 / len(maps) if p.how == "mean" else 1.0
     sources, targets = [_planes(source, p.layout) for source in maps], _planes(output, p.layout)
@@ -171,7 +171,7 @@ def _reduce_tasks(maps: Sequence[Array], output: Array, p: MergeParameters) -> l
             combine(work, other, out=work)
         _finish(out, work, factor)
 
-    return [partial(task, n, tile) for n in range(len(output)) for tile in _tiles(output, p, cut)]
+    return _tasks(targets, way, task)
 
 
 def _winners(maps: Sequence[Array], shape: tuple[int, ...], p: MergeParameters) -> Array:
@@ -179,7 +179,7 @@ def _winners(maps: Sequence[Array], shape: tuple[int, ...], p: MergeParameters) 
     winners = empty(shape, np.min_scalar_type(len(maps) - 1))
     if not winners.size:
         return winners
-    resizings, cut = _resizings(maps, winners, p)
+    resizings, way = _resizings(maps, winners, p)
     sources, targets = [_planes(source, p.layout) for source in maps], _planes(winners, p.layout)
 
     def task(n: int, tile: Tile, scratch: Scratch) -> None:
@@ -194,15 +194,16 @@ def _winners(maps: Sequence[Array], shape: tuple[int, ...], p: MergeParameters) 
             np.copyto(best, other, where=larger)
             np.copyto(out, number, where=larger)
 
-    _run([partial(task, n, tile) for n in range(len(winners)) for tile in _tiles(winners, p, cut)])
+    _run(_tasks(targets, way, task))
     return winners
 
 
-def _resizings(maps: Sequence[Array], output: Array, p: MergeParameters) -> tuple[list[Resizing], Pair]:
+def _resizings(maps: Sequence[Array], output: Array, p: MergeParameters) -> tuple[list[Resizing], Cut]:
     """The way of each map to the size of the output, cut into the same tiles."""
     axes = [_axes(source, output, p, back=False) for source in maps]
-    cut = lengths(tuple(rows for rows, _ in axes), tuple(columns for _, columns in axes))
-    return [Resizing(rows, columns, cut, compute_dtype(maps[0])) for rows, columns in axes], cut
+    run = _planes(output, p.layout).shape[4]
+    way = cut(tuple(rows for rows, _ in axes), tuple(columns for _, columns in axes), run)
+    return [Resizing(rows, columns, way, compute_dtype(maps[0])) for rows, columns in axes], way
 
 
 def _work(scratch: Scratch, name: str, out: Array, dtype: "np.dtype[Any]") -> Array:
@@ -239,14 +240,12 @@ def _places(folded: Array, maps: Sequence[Array], layout: str) -> list[Array]:
 def _copy_tasks(source: Array, target: Array, layout: str) -> list[Task]:
     """Copy one batch of images into another."""
     sources, targets = _planes(source, layout), _planes(target, layout)
-    _, planes, height, width, run = targets.shape
 
     def task(n: int, tile: Tile, scratch: Scratch) -> None:
         where = n, tile.planes, tile.rows, tile.columns
         _copy(targets[where], sources[where])
 
-    cut = min(height, LONGEST), width
-    return [partial(task, n, tile) for n in range(len(target)) for tile in tiles(planes, (height, width), run, cut)]
+    return _tasks(targets, Cut(LONGEST, targets.shape[3], TILE), task)
 
 
 def _clear(place: Array) -> None:

@@ -16,6 +16,9 @@ WHOLE = 64 * 64
 LONGEST = 48
 """Outputs of a band; a longer one would multiply by more zeros."""
 
+SHORTEST = 4
+"""Outputs of a band at least, unless runs of channels are long."""
+
 INPUTS = 64
 """Inputs of a band, about; one of fewer would make products too small to be fast."""
 
@@ -72,7 +75,7 @@ def band_length(axes: tuple[Axis, ...]) -> int:
     outputs, inputs = axes[0].outputs, max(axis.inputs for axis in axes)
     if outputs * inputs <= WHOLE:
         return outputs
-    longest = min(max(INPUTS * outputs // inputs, 4), LONGEST)
+    longest = min(max(INPUTS * outputs // inputs, SHORTEST), LONGEST)
     # As many bands, of one length but for the last.
     return -(-outputs // -(-outputs // longest))
 

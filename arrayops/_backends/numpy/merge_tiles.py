@@ -15,7 +15,8 @@ import numpy as np
 
 from arrayops._backends.numpy.blocks import Scratch
 from arrayops._backends.numpy.memory import Array, load
-from arrayops._backends.numpy.merge_bands import Axis, Band, band_length, bands, identity
+from arrayops._backends.numpy.merge_bands import SHORTEST, Axis, Band, band_length, bands, identity
+from arrayops._core.shapes import Pair
 
 TILE = 1 << 16
 """Elements of a tile, about: with what it is made of it stays in the second-level cache."""
@@ -37,13 +38,29 @@ class Tile(NamedTuple):
     columns: slice
 
 
-def tiles(planes: int, size: tuple[int, int], run: int, lengths: tuple[int, int]) -> tuple[Tile, ...]:
-    """Cut a result of ``planes`` of ``size`` into tiles of bands of ``lengths``."""
-    (height, width), (tall, wide) = size, lengths
-    # Bands of columns that stand side by side in a tile, then planes one upon another.
-    together = max(TILE // max(tall * wide * run, 1), 1)
-    beside = min(together, -(-width // wide))
-    deep = min(max(TILE // max(tall * min(beside * wide, width) * run, 1), 1), max(planes, 1))
+class Cut(NamedTuple):
+    """Lengths of the bands of rows and columns, and how many elements a tile should have."""
+
+    tall: int
+    wide: int
+    room: int
+
+
+def cut(rows: tuple[Axis, ...], columns: tuple[Axis, ...], run: int) -> Cut:
+    """How to cut a result that is made of several maps, each with its axes."""
+    # What a tile is made of has its rows and the columns of the map: where maps are wider, tiles are smaller.
+    room = TILE // max(-(-axis.inputs // axis.outputs) for axis in columns)
+    wide = min(band_length(columns), max(room // max(run, 1), SHORTEST))
+    tall = min(band_length(rows), max(room // max(wide * run, 1), 1))
+    return Cut(tall, wide, room)
+
+
+def tiles(planes: int, size: Pair, run: int, cut: Cut) -> tuple[Tile, ...]:
+    """Cut a result of ``planes`` of ``size`` into tiles."""
+    (height, width), (tall, wide, room) = size, cut
+    # Bands of columns stand side by side in a tile, then planes one upon another.
+    beside = min(max(room // max(tall * wide * run, 1), 1), -(-width // wide))
+    deep = min(max(room // max(tall * min(beside * wide, width) * run, 1), 1), max(planes, 1))
     return tuple(
         Tile(
             slice(plane, min(plane + deep, planes)),
@@ -81,10 +98,10 @@ class Source(NamedTuple):
 class Resizing:
     """A map on its way to another size, cut into bands of given lengths."""
 
-    def __init__(self, rows: Axis, columns: Axis, lengths: tuple[int, int], dtype: "np.dtype[Any]") -> None:
+    def __init__(self, rows: Axis, columns: Axis, cut: Cut, dtype: "np.dtype[Any]") -> None:
         self.dtype = dtype
-        self.rows = None if identity(rows) else bands(rows, lengths[0], dtype)
-        self.columns = None if identity(columns) else bands(columns, lengths[1], dtype)
+        self.rows = None if identity(rows) else bands(rows, cut.tall, dtype)
+        self.columns = None if identity(columns) else bands(columns, cut.wide, dtype)
 
     @property
     def plain(self) -> bool:
@@ -176,11 +193,6 @@ def by_taps(part: Source, band: Band | None, across: tuple[Band, ...] | None, or
             target = out[:, :, one.start - across[0].start + output]
             for tap, weight in one.taps(output):
                 target += weight * values[:, :, one.first - origin + tap]
-
-
-def lengths(rows: tuple[Axis, ...], columns: tuple[Axis, ...]) -> tuple[int, int]:
-    """Lengths of bands that suit all maps of a tile."""
-    return band_length(rows), band_length(columns)
 
 
 def reach(across: tuple[Band, ...]) -> slice:
