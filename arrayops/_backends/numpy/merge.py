@@ -9,7 +9,7 @@ import numpy as np
 from arrayops._backends.numpy.blocks import Compute, Scratch, run_blocks
 from arrayops._backends.numpy.memory import Array, compute_dtype, empty, store
 from arrayops._backends.numpy.merge_bands import LONGEST, Axis
-from arrayops._backends.numpy.merge_tiles import TILE, Cut, Resizing, Source, Tile, cut, tiles
+from arrayops._backends.numpy.merge_tiles import TILE, Cut, Resizing, Source, Sum, Tile, cut, tiles
 from arrayops._core.op import BackwardParameters
 from arrayops._ops.images import image, image_shape
 from arrayops._ops.merge import MergeParameters, Parameters, ResizeParameters, merged_size, resized, samplings
@@ -153,22 +153,23 @@ def _reduce_tasks(maps: Sequence[Array], output: Array, p: MergeParameters) -> l
     if not output.size:
         return []
     resizings, way = _resizings(maps, output, p)
-    combine = np.maximum if p.how == "max" else np.add
     factor = 1 / len(maps) if p.how == "mean" else 1.0
     sources, targets = [_planes(source, p.layout) for source in maps], _planes(output, p.layout)
+    dtype = compute_dtype(output)
+    sum_of = Sum(resizings)
 
     def task(n: int, tile: Tile, scratch: Scratch) -> None:
         out = targets[n, tile.planes, tile.rows, tile.columns]
-        dtype = resizings[0].dtype
         work = _work(scratch, "work", out, dtype)
-        resizings[0].make(scratch, Source(sources[0][n]), tile, work)
-        for resizing, source in zip(resizings[1:], sources[1:], strict=True):
-            if resizing.plain and source.dtype == dtype:
-                other = source[n, tile.planes, tile.rows, tile.columns]
-            else:
+        images = [Source(source[n]) for source in sources]
+        if p.how == "max":
+            resizings[0].make(scratch, images[0], tile, work)
+            for resizing, image_of in zip(resizings[1:], images[1:], strict=True):
                 other = scratch("other", out.shape, dtype)
-                resizing.make(scratch, Source(source[n]), tile, other)
-            combine(work, other, out=work)
+                resizing.make(scratch, image_of, tile, other)
+                np.maximum(work, other, out=work)
+        else:
+            sum_of.make(scratch, images, tile, work)
         _finish(out, work, factor)
 
     return _tasks(targets, way, task)

@@ -5,10 +5,15 @@ runs of all channels. A tile is some planes, a band of output rows, and a few ba
 
     source (P, R, c, run)  --rows-->  between (P, T, c, run)  --columns-->  tile (P, T, X, run)
 
+or columns first, where a map shrinks and its runs of channels need not be without gaps, as those of a gradient of
+concatenated maps are not. What is added up is made by one product of columns: of the maps' matrices side by side, and
+of what lies between, one below the other.
+
 Products of blocks also multiply zeros, and zero times NaN or infinity is NaN. So where what is multiplied last is not
 finite, the tile is made again tap by tap, with the taps alone that have a weight.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,8 +23,8 @@ from arrayops._backends.numpy.memory import Array, load
 from arrayops._backends.numpy.merge_bands import SHORTEST, Axis, Band, band_length, bands, identity
 from arrayops._core.shapes import Pair
 
-TILE = 1 << 16
-"""Elements of a tile, about: with what it is made of it stays in the second-level cache."""
+TILE = 1 << 18
+"""Elements of a tile, about: it stays in the second-level cache, and threads seldom wait for the interpreter."""
 
 PIECE = 1 << 17
 """Elements of the source that are loaded at once, where it cannot be multiplied as it is."""
@@ -110,31 +115,59 @@ class Resizing:
 
     def make(self, scratch: Scratch, source: Source, tile: Tile, out: Array) -> None:
         """Write a tile of the resized ``source`` to ``out``, which is of the computing dtype."""
-        band = None if self.rows is None else self.rows[tile.row_band]
-        across = None if self.columns is None else self.columns[tile.column_bands]
-        height = tile.rows if band is None else slice(band.first, band.last)
-        width = tile.columns if across is None else reach(across)
-        part = source.part(tile.planes, height, width)
+        band, across, part, origin = self.place(source, tile)
         if across is None:
             if band is None:
                 part.read(out)
                 return
             self.rows_product(scratch, part, band, out)
             whole = finite(out)
+        elif band is not None and self.columns_first(part, out):
+            planes, rows, _, run = part.values.shape
+            between = scratch("between", (planes, rows, out.shape[2], run), self.dtype)
+            columns_product(part.values, across, origin, between)
+            whole = finite(between)
+            if whole:
+                self.rows_product(scratch, Source(between), band, out)
         else:
             between = part.values
             if band is not None or not self.multipliable(part):
                 planes, _, columns, run = between.shape
                 between = scratch("between", (planes, out.shape[1], columns, run), self.dtype)
-                if band is None:
-                    part.read(between)
-                else:
-                    self.rows_product(scratch, part, band, between)
+                self.between(scratch, part, band, between)
             whole = finite(between)
             if whole:
-                columns_product(between, across, width.start, out)
+                columns_product(between, across, origin, out)
         if not whole:
-            by_taps(part, band, across, width.start, out)
+            by_taps(part, band, across, origin, out)
+
+    def place(self, source: Source, tile: Tile) -> tuple[Band | None, tuple[Band, ...] | None, Source, int]:
+        """Bands of a tile, the part of the source that they need, and its first column."""
+        band = None if self.rows is None else self.rows[tile.row_band]
+        across = None if self.columns is None else self.columns[tile.column_bands]
+        height = tile.rows if band is None else slice(band.first, band.last)
+        width = tile.columns if across is None else reach(across)
+        return band, across, source.part(tile.planes, height, width), width.start
+
+    def columns_first(self, part: Source, out: Array) -> bool:
+        """Whether columns are to be multiplied before rows."""
+        values = part.values
+        return (
+            values.shape[3] > 1
+            and values.shape[2] > out.shape[2]
+            and part.winners is None
+            and values.dtype == self.dtype
+            and values.strides[3] == self.dtype.itemsize
+            and values.flags.aligned
+            and gapless(out)
+        )
+
+    def between(self, scratch: Scratch, part: Source, band: Band | None, out: Array) -> None:
+        """Rows of a part, resized if they are to be."""
+        if band is None:
+            part.read(out)
+        else:
+            self.rows_product(scratch, part, band, out)
 
     def multipliable(self, part: Source) -> bool:
         """Whether a part of a map can stand in a matrix product as it is."""
@@ -154,6 +187,61 @@ class Resizing:
             product = scratch("product", (planes, out.shape[1], piece.stop - start, run), self.dtype)
             np.matmul(band.block, flattened(loaded), out=flattened(product))
             np.copyto(out[:, :, piece], product)
+
+
+class Sum:
+    """Maps that are resized and added up."""
+
+    def __init__(self, resizings: Sequence[Resizing]) -> None:
+        # Maps whose columns are resized come first, and those of the common size last: these are added as they are,
+        # where the first would have to be copied.
+        self.order = sorted(range(len(resizings)), key=lambda i: (resizings[i].columns is None, resizings[i].plain))
+        self.resizings = [resizings[number] for number in self.order]
+        self.wide = [resizing for resizing in self.resizings if resizing.columns is not None]
+        self.joined = self.join() if len(self.wide) > 1 else None
+
+    def join(self) -> Band | None:
+        """The columns of all maps side by side, where they are one band."""
+        found = [resizing.columns for resizing in self.wide if resizing.columns is not None]
+        if any(len(columns) > 1 for columns in found):
+            return None
+        block = np.concatenate([columns[0].block for columns in found], axis=1)
+        return Band(0, len(block), 0, block.shape[1], block, np.ascontiguousarray(block.T))
+
+    def make(self, scratch: Scratch, sources: Sequence[Source], tile: Tile, out: Array) -> None:
+        """Write a tile of the sum to ``out``, which is of the computing dtype."""
+        ordered = [sources[number] for number in self.order]
+        done = 0
+        if self.joined is not None and self.at_once(scratch, ordered, tile, out):
+            done = len(self.wide)
+        for number, (resizing, source) in enumerate(zip(self.resizings, ordered, strict=True)):
+            if number < done:
+                continue
+            if number == 0:
+                resizing.make(scratch, source, tile, out)
+                continue
+            if resizing.plain and source.values.dtype == out.dtype:
+                other = source.part(tile.planes, tile.rows, tile.columns).values
+            else:
+                other = scratch("other", out.shape, out.dtype)
+                resizing.make(scratch, source, tile, other)
+            np.add(out, other, out=out)
+
+    def at_once(self, scratch: Scratch, sources: Sequence[Source], tile: Tile, out: Array) -> bool:
+        """Add up the maps whose columns are resized by one product; False, and nothing done, if not all is finite."""
+        assert self.joined is not None
+        planes, height, _, run = out.shape
+        between = scratch("between", (planes, height, self.joined.last, run), out.dtype)
+        start = 0
+        for resizing, source in zip(self.wide, sources, strict=False):
+            band, _, part, _ = resizing.place(source, tile)
+            stop = start + part.values.shape[2]
+            resizing.between(scratch, part, band, between[:, :, start:stop])
+            start = stop
+        if not finite(between):
+            return False
+        columns_product(between, (self.joined,), 0, out)
+        return True
 
 
 def gapless(part: Array) -> bool:
@@ -205,6 +293,10 @@ def reach(across: tuple[Band, ...]) -> slice:
 
 def finite(values: Array) -> bool:
     """Whether no value is NaN or infinite; a sum that overflows says no as well, which costs time alone."""
+    if values.flags.c_contiguous:
+        # Four times as fast as the plain sum.
+        flat = values.reshape(-1)
+        return bool(np.isfinite(np.dot(flat, flat)))
     return bool(np.isfinite(values.sum()))
 
 
