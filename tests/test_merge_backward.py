@@ -130,14 +130,15 @@ def test_needs_selects_fields(operator: str) -> None:
     assert [a.tobytes() for a in got] == [a.tobytes() for a in whole]
 
 
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("how", HOWS)
-def test_nan_reaches_what_has_its_weight_alone(how: str) -> None:
-    size = (12, 12) if how == "flat" else (9, 10)
-    case = build("merge_feature_maps", [(9, 5), (6, 13)], how=how, size=size)
+def test_nan_reaches_what_has_its_weight_alone(how: str, layout: str) -> None:
+    size = (12, 20) if how == "flat" else (9, 15)
+    case = build("merge_feature_maps", [(9, 5), (6, 13), (4, 7)], how=how, size=size, layout=layout)
     grad = case.grad(case.call(ao).shape)
     for at in ((0, 0), (4, 4), (8, 9)):
         spoiled = grad.copy()
-        spoiled[0, 1, at[0], at[1]] = np.nan
+        (spoiled if layout == "NCHW" else spoiled.transpose(0, 3, 1, 2))[0, 1, at[0], at[1]] = np.nan
         for got, want in zip(run(case, spoiled), case.backward(merge, spoiled), strict=True):
             np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
             assert_close(np.nan_to_num(got), np.nan_to_num(want), FLOAT64)

@@ -125,6 +125,19 @@ def test_values_that_are_not_finite_reach_what_has_their_weight_alone(
             assert_close(np.where(np.isfinite(got), got, 0), np.where(np.isfinite(want), want, 0), FLOAT64)
 
 
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("how", HOWS)
+def test_nan_of_one_map_reaches_what_has_its_weight_alone(how: str, layout: str) -> None:
+    size = (20, 20) if how == "flat" else (9, 15)
+    case = build("merge_feature_maps", [(9, 5), (9, 15), (6, 13), (4, 7)], how=how, size=size, layout=layout)
+    for number in range(4):
+        maps = [x.copy() for x in case.maps]
+        maps[number][1, 2, 1, 1] = np.nan
+        got, want = case.replace(*maps).call(ao), case.replace(*maps).call(merge)
+        np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
+        assert_close(np.nan_to_num(got), np.nan_to_num(want), FLOAT64)
+
+
 @pytest.mark.parametrize("number", [0, 1])
 def test_max_is_nan_where_a_map_is(number: int) -> None:
     maps = [np.ones((1, 1, 2, 2)), np.ones((1, 1, 2, 2))]

@@ -14,6 +14,12 @@ from arrayops._core.op import BackwardParameters
 from arrayops._ops.images import image, image_shape
 from arrayops._ops.merge import MergeParameters, Parameters, ResizeParameters, merged_size, resized, samplings
 
+SMALL = 1 << 15
+"""Elements of all arrays of a call for which waking a thread takes longer than it saves."""
+
+WORKSPACE = 4 * 4 * TILE
+"""Bytes that a tile of float32 takes, about: itself, and what it is made of."""
+
 Results = tuple[Array | None, ...]
 Task = Callable[[Scratch], None]
 
@@ -24,7 +30,7 @@ def resize2d(arrays: tuple[Any, ...], parameters: ResizeParameters) -> Results:
     found = image(source.shape, parameters.layout)
     size = resized("resize2d", parameters, found.size)
     output = empty(image_shape(found.batch, found.channels, size, parameters.layout), source.dtype)
-    _run(_resize_tasks(source, output, parameters))
+    _run(_resize_tasks(source, output, parameters), (source, output))
     return (output,)
 
 
@@ -34,7 +40,7 @@ def resize2d_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -
     if not parameters.needs:
         return (None,)
     found = empty(source.shape, source.dtype)
-    _run(_resize_tasks(grad, found, parameters.forward, back=True))
+    _run(_resize_tasks(grad, found, parameters.forward, back=True), (grad, found))
     return (found,)
 
 
@@ -56,7 +62,7 @@ def merge_feature_maps(arrays: tuple[Any, ...], parameters: MergeParameters) -> 
         tasks.append(lambda scratch: _clear(rest))
     else:
         tasks += _reduce_tasks(arrays, output, p)
-    _run(tasks)
+    _run(tasks, (*arrays, output))
     return (output,)
 
 
@@ -79,17 +85,22 @@ def merge_feature_maps_backward(arrays: tuple[Any, ...], parameters: BackwardPar
         factor = 1 / len(maps) if p.how == "mean" else 1.0
         for number, target in enumerate(found):
             tasks += _resize_tasks(grad, target, p, back=True, factor=factor, winners=winners, number=number)
-    _run(tasks)
+    _run(tasks, (grad, *found))
     return tuple(found)
 
 
-def _run(tasks: Sequence[Task]) -> None:
-    """Run tasks that write to different places, on the available threads."""
+def _run(tasks: Sequence[Task], touched: Sequence[Array]) -> None:
+    """Run tasks that write to different places, on the available threads, or on one if the arrays are small."""
+    small = sum(array.size for array in touched) <= SMALL
 
     def begin(scratch: Scratch) -> Compute:
-        return lambda index: tasks[index](scratch)
+        def compute(index: int) -> None:
+            for task in tasks if small else tasks[index : index + 1]:
+                task(scratch)
 
-    run_blocks(len(tasks), begin)
+        return compute
+
+    run_blocks(min(len(tasks), 1) if small else len(tasks), begin, workspace=WORKSPACE)
 
 
 def _planes(array: Array, layout: str) -> Array:
@@ -129,10 +140,8 @@ def _resize_tasks(
     """Resize ``source`` into ``target``, or its gradient, which is ``source``, back into that of the map."""
     if not target.size:
         return []
-    rows, columns = _axes(source, target, p, back)
     sources, targets = _planes(source, p.layout), _planes(target, p.layout)
-    way = cut((rows,), (columns,), targets.shape[4])
-    resizing = Resizing(rows, columns, way, compute_dtype(target))
+    resizing, way = _way(source, target, p, back)
     won = None if winners is None else _planes(winners, p.layout)
     copied = resizing.plain and won is None and factor == 1
 
@@ -146,6 +155,13 @@ def _resize_tasks(
         _finish(out, work, factor)
 
     return _tasks(targets, way, task)
+
+
+def _way(source: Array, target: Array, p: Parameters, back: bool) -> tuple[Resizing, Cut]:
+    """The way of a map to a result, or of a gradient back."""
+    rows, columns = _axes(source, target, p, back)
+    way = cut((rows,), (columns,), _planes(target, p.layout).shape[4])
+    return Resizing(rows, columns, way, compute_dtype(target)), way
 
 
 def _reduce_tasks(maps: Sequence[Array], output: Array, p: MergeParameters) -> list[Task]:
@@ -195,7 +211,7 @@ def _winners(maps: Sequence[Array], shape: tuple[int, ...], p: MergeParameters) 
             np.copyto(best, other, where=larger)
             np.copyto(out, number, where=larger)
 
-    _run(_tasks(targets, way, task))
+    _run(_tasks(targets, way, task), (*maps, winners))
     return winners
 
 
