@@ -35,6 +35,22 @@ def test_merging_is_resizing_then_reducing(sampling: dict[str, Any], layout: str
         assert_close(case.call(ao), reduce(each), FLOAT64)
 
 
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("dtype", [FLOAT64, FLOAT16], ids=str)
+@pytest.mark.parametrize("how", ["add", "mean"])
+def test_sums_over_many_tiles(how: str, dtype: np.dtype, layout: str) -> None:
+    """Maps that need all of rows and columns resized, one of both, or none, in several bands of each."""
+    size = (130, 413)
+    sizes = [(60, 200), size, (130, 90), (31, 413), (7, 9)]
+    case = build("merge_feature_maps", sizes, how=how, size=size, dtype=dtype, layout=layout)
+    each = [ao.resize2d(x.astype(np.float64), size, layout=layout) for x in case.maps]
+    assert_close(case.call(ao), sum(each) / (5 if how == "mean" else 1), dtype)
+    grad = case.grad(each[0].shape)
+    for got, x in zip(case.backward(ao, grad), case.maps, strict=True):
+        wide = ao.resize2d_backward(grad.astype(np.float64), x.astype(np.float64), size, layout=layout).input
+        assert_close(got, wide / (5 if how == "mean" else 1), dtype)
+
+
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=str)
 def test_constants_stay_constant(sampling: dict[str, Any]) -> None:
     """Weights of an output sum to one."""
