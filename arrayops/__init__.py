@@ -8,6 +8,7 @@ from arrayops._core.precision import get_float32_precision, set_float32_precisio
 from arrayops._core.threads import get_num_threads, set_num_threads
 from arrayops._typing import MaskedOutput
 from arrayops.conv import conv2d, conv2d_backward, conv_transpose2d, conv_transpose2d_backward
+from arrayops.merge import merge_feature_maps, merge_feature_maps_backward, resize2d, resize2d_backward
 from arrayops.pac import (
     pac_conv2d,
     pac_conv2d_backward,
@@ -47,6 +48,8 @@ __all__ = [
     "conv_transpose2d_backward",
     "get_float32_precision",
     "get_num_threads",
+    "merge_feature_maps",
+    "merge_feature_maps_backward",
     "pac_conv2d",
     "pac_conv2d_backward",
     "pac_conv_transpose2d",
@@ -55,6 +58,8 @@ __all__ = [
     "pac_kernel2d_backward",
     "pac_pool2d",
     "pac_pool2d_backward",
+    "resize2d",
+    "resize2d_backward",
     "segment_count",
     "segment_max",
     "segment_max_backward",

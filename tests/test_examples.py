@@ -53,3 +53,13 @@ def test_superpixels(tmp_path: Path) -> None:
     assert inner < 80
     assert len([line for line in printed.splitlines() if line.count("│") == 4]) == 2
     assert figure.read_bytes().startswith(b"\x89PNG")
+
+
+def test_skip_connection(tmp_path: Path) -> None:
+    figure = tmp_path / "skip.png"
+    printed = run("skip_connection", tmp_path, "--size", "43", "--batch", "2", "--steps", "40", "--figure", str(figure))
+    found = dict(re.findall(r"^(.+): (\S+?)(?: dB)?$", printed, re.MULTILINE))
+    assert 0 < float(found["gradient of all weights, against differences"]) < 1e-6
+    trained, noisy = (float(found[name]) for name in ("network, trained", "noisy photo"))
+    assert trained > noisy + 3
+    assert figure.read_bytes().startswith(b"\x89PNG")

@@ -1,7 +1,7 @@
 """Operator records: for each family its parameter tuples, shape rules and ``Op`` records. No array is touched here."""
 
 from arrayops._core.op import Op
-from arrayops._ops import conv, pac, segment
+from arrayops._ops import conv, merge, pac, segment
 
-OPS: dict[str, Op] = {op.name: op for family in (pac, conv, segment) for op in family.OPS}
+OPS: dict[str, Op] = {op.name: op for family in (pac, conv, segment, merge) for op in family.OPS}
 """Every forward operator by name."""

@@ -1,0 +1,257 @@
+"""A small U-shaped network that removes noise from a photo, trained through the `_backward` functions alone.
+
+Three depths: convolutions, area averaging on the way down, pixel-adaptive upsampling guided by the noisy photo on the
+way up, and at each depth a merge with the map of the way down. Sizes need not divide: a photo of 75 x 75 has maps of 37
+and 18 below, which come back as 36 and 74, and the merge brings them to 37 and 75.
+
+Run: ``python docs/examples/skip_connection.py --figure skip_connection.png``
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+import arrayops as ao
+
+Array = np.ndarray[Any, Any]
+WIDTHS = 16, 24, 32
+NOISE = 0.12
+GUIDE = 4.0
+"""Scale of the guide: colours that differ by a quarter count as one apart."""
+
+
+class Adam:
+    """Gradient descent with momentum and a step size of its own for every weight (Kingma and Ba, 2015)."""
+
+    def __init__(self, weights: dict[str, Array], rate: float) -> None:
+        self.weights, self.rate, self.steps = weights, rate, 0
+        self.mean = {name: np.zeros_like(value) for name, value in weights.items()}
+        self.square = {name: np.zeros_like(value) for name, value in weights.items()}
+
+    def step(self, gradients: dict[str, Array]) -> None:
+        self.steps += 1
+        for name, gradient in gradients.items():
+            self.mean[name] += 0.1 * (gradient - self.mean[name])
+            self.square[name] += 0.001 * (gradient**2 - self.square[name])
+            mean = self.mean[name] / (1 - 0.9**self.steps)
+            square = self.square[name] / (1 - 0.999**self.steps)
+            self.weights[name] -= self.rate * mean / (np.sqrt(square) + 1e-8)
+
+
+def initial_weights(seed: int = 0) -> dict[str, Array]:
+    """Filters (O, C, kh, kw), of transposed convolutions (C, O, kh, kw), and biases."""
+    random = np.random.default_rng(seed)
+    first, second, third = WIDTHS
+    shapes = {
+        "down1": (first, 3, 3, 3),
+        "down2": (second, first, 3, 3),
+        "down3": (third, second, 3, 3),
+        "up2": (third, second, 4, 4),
+        "merge2": (second, 2 * second, 3, 3),
+        "up1": (second, first, 4, 4),
+        "merge1": (first, 2 * first, 3, 3),
+        "last": (3, first, 3, 3),
+    }
+    weights = {}
+    for name, shape in shapes.items():
+        transposed = name.startswith("up")
+        # Four taps of a transposed filter of 4 x 4 with stride 2 meet an output.
+        terms = shape[0] * 4 if transposed else int(np.prod(shape[1:]))
+        scale = 0.1 if name == "last" else 1.0
+        weights[name] = random.standard_normal(shape, np.float32) * np.float32(scale * (2 / terms) ** 0.5)
+        weights[f"{name} bias"] = np.zeros(shape[1 if transposed else 0], np.float32)
+    return weights
+
+
+class Network:
+    """Forward and backward; what the backward needs is kept between the two."""
+
+    def __init__(self, weights: dict[str, Array]) -> None:
+        self.weights = weights
+        self.gradients: dict[str, Array] = {}
+        self.kept: dict[str, Array] = {}
+
+    def convolve(self, name: str, x: Array, relu: bool = True) -> Array:
+        y = ao.conv2d(x, self.weights[name], self.weights[f"{name} bias"], padding=1)
+        self.kept[name] = x
+        if relu:
+            y = self.kept[f"{name} output"] = np.maximum(y, 0)
+        return y
+
+    def convolve_back(self, name: str, grad: Array) -> Array:
+        if f"{name} output" in self.kept:
+            grad = grad * (self.kept[f"{name} output"] > 0)
+        arrays = self.kept[name], self.weights[name], self.weights[f"{name} bias"]
+        found = ao.conv2d_backward(grad, *arrays, padding=1)
+        self.gradients[name], self.gradients[f"{name} bias"] = found.weight, found.bias
+        return found.input
+
+    def upsample(self, name: str, x: Array, photo: Array) -> Array:
+        """Twice as large, guided by the photo at that size."""
+        size = 2 * x.shape[2], 2 * x.shape[3]
+        guide = self.kept[f"{name} guide"] = GUIDE * ao.resize2d(photo, size, antialias=True)
+        self.kept[name] = x
+        weight, bias = self.weights[name], self.weights[f"{name} bias"]
+        return ao.pac_conv_transpose2d(x, guide, weight, bias, stride=2, padding=1)
+
+    def upsample_back(self, name: str, grad: Array) -> Array:
+        arrays = (self.kept[name], self.kept[f"{name} guide"], self.weights[name], self.weights[f"{name} bias"])
+        needs = "input", "weight", "bias"
+        found = ao.pac_conv_transpose2d_backward(grad, *arrays, stride=2, padding=1, needs=needs)
+        self.gradients[name], self.gradients[f"{name} bias"] = found.weight, found.bias
+        return found.input
+
+    def pool(self, x: Array) -> Array:
+        return ao.resize2d(x, scale=0.5, mode="area")
+
+    def pool_back(self, grad: Array, x: Array) -> Array:
+        return ao.resize2d_backward(grad, x, scale=0.5, mode="area").input
+
+    def forward(self, photo: Array) -> Array:
+        """The photo without its noise."""
+        kept = self.kept
+        early = kept["early"] = self.convolve("down1", photo)
+        middle = kept["middle"] = self.convolve("down2", self.pool(early))
+        late = kept["late"] = self.convolve("down3", self.pool(middle))
+        up2 = kept["up2 output"] = self.upsample("up2", late, photo)
+        merged2 = self.convolve("merge2", ao.merge_feature_maps([middle, up2]))
+        up1 = kept["up1 output"] = self.upsample("up1", merged2, photo)
+        merged1 = self.convolve("merge1", ao.merge_feature_maps([early, up1]))
+        return photo + self.convolve("last", merged1, relu=False)
+
+    def backward(self, grad: Array) -> dict[str, Array]:
+        """Gradients of all weights, for that of the output."""
+        kept = self.kept
+        grad = self.convolve_back("merge1", self.convolve_back("last", grad))
+        grad_early, grad = ao.merge_feature_maps_backward(grad, [kept["early"], kept["up1 output"]]).maps
+        grad = self.convolve_back("merge2", self.upsample_back("up1", grad))
+        grad_middle, grad = ao.merge_feature_maps_backward(grad, [kept["middle"], kept["up2 output"]]).maps
+        grad = self.convolve_back("down3", self.upsample_back("up2", grad))
+        grad = self.convolve_back("down2", self.pool_back(grad, kept["middle"]) + grad_middle)
+        self.convolve_back("down1", self.pool_back(grad, kept["early"]) + grad_early)
+        return self.gradients
+
+
+def crops(photo: Array, size: int, count: int, random: np.random.Generator) -> Array:
+    """Random squares of a photo (H, W, 3) as (N, 3, size, size)."""
+    places = [random.integers(0, extent - size + 1, count) for extent in photo.shape[:2]]
+    found = [photo[y : y + size, x : x + size] for y, x in zip(*places, strict=True)]
+    return np.ascontiguousarray(np.stack(found).transpose(0, 3, 1, 2))
+
+
+def noisy(clean: Array, random: np.random.Generator) -> Array:
+    return clean + NOISE * random.standard_normal(clean.shape, np.float32)
+
+
+def decibels(found: Array, clean: Array) -> float:
+    """Peak signal-to-noise ratio."""
+    return float(-10 * np.log10(np.mean((found - clean) ** 2)))
+
+
+def train(network: Network, photo: Array, size: int, batch: int, steps: int, console: Console) -> list[float]:
+    """Losses of all steps."""
+    random = np.random.default_rng(1)
+    optimiser = Adam(network.weights, 3e-3)
+    losses = []
+    for _ in track(range(steps), "training", console=console):
+        clean = crops(photo, size, batch, random)
+        error = network.forward(noisy(clean, random)) - clean
+        losses.append(float(np.mean(error**2)))
+        optimiser.step(network.backward(error * np.float32(2 / error.size)))
+    return losses
+
+
+def check_gradient(network: Network, photo: Array) -> float:
+    """Relative difference of the directional derivative by `backward` and by differences in float64."""
+    random = np.random.default_rng(2)
+    double = Network({name: value.astype(np.float64) for name, value in network.weights.items()})
+    image, grad = photo.astype(np.float64), random.standard_normal(photo.shape)
+    double.forward(image)
+    found = double.backward(grad)
+    direction = {name: random.standard_normal(value.shape) for name, value in double.weights.items()}
+    want = sum(float((found[name] * direction[name]).sum()) for name in found)
+    ends = []
+    for step in (1e-6, -1e-6):
+        moved = Network({name: value + step * direction[name] for name, value in double.weights.items()})
+        ends.append(float((moved.forward(image) * grad).sum()))
+    return abs((ends[0] - ends[1]) / 2e-6 - want) / abs(want)
+
+
+def merge_modes(early: Array, late: Array) -> dict[str, Array]:
+    """Two maps (1, 1, H, W) merged in every way; channels of the concatenated one side by side."""
+    positions = early[0, 0].size + late[0, 0].size
+    side = int(np.ceil(positions**0.5))
+    modes = {how: ao.merge_feature_maps([early, late], how=how)[0] for how in ("concat", "add", "mean", "max")}
+    modes["flat"] = ao.merge_feature_maps([early, late], how="flat", size=(side, side))[0]
+    return {how: np.concatenate(list(channels), axis=1) for how, channels in modes.items()}
+
+
+def draw(path: Path, images: dict[str, Array], losses: list[float], modes: dict[str, Array]) -> None:
+    """Photos and the loss above, the ways to merge below."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure = pyplot.figure(figsize=(14, 6.4), constrained_layout=True)
+    above, below = figure.subfigures(2, 1)
+    places = above.subplots(1, len(images) + 1)
+    for place, (title, picture) in zip(places[:-1], images.items(), strict=True):
+        place.imshow(np.clip(picture[0].transpose(1, 2, 0), 0, 1))
+        place.set_title(title)
+        place.set_axis_off()
+    places[-1].semilogy(losses)
+    places[-1].set_title("mean squared error of a step")
+    widths = [picture.shape[1] / picture.shape[0] for picture in modes.values()]
+    for place, (how, picture) in zip(below.subplots(1, len(modes), width_ratios=widths), modes.items(), strict=True):
+        place.imshow(picture, cmap="magma")
+        place.set_title(how)
+        place.set_axis_off()
+    below.suptitle("a map of the photo's size and one of a quarter of it, merged in every way")
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def scaled(x: Array) -> Array:
+    """The mean of the channels of the first image, from 0 to 1."""
+    mean = x[:1].mean(axis=1, keepdims=True)
+    return (mean - mean.min()) / max(float(np.ptp(mean)), 1e-12)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="A small U-shaped network with merged skip connections.")
+    parser.add_argument("--size", type=int, default=75, help="height and width of training crops (default 75)")
+    parser.add_argument("--batch", type=int, default=4, help="crops in a step (default 4)")
+    parser.add_argument("--steps", type=int, default=150, help="steps of training (default 150)")
+    parser.add_argument("--figure", type=Path, default=Path("skip_connection.png"), help="where to save the figure")
+    arguments = parser.parse_args()
+
+    from skimage import data
+
+    photo = data.astronaut().astype(np.float32) / 255
+    # The face is kept for the test.
+    clean = np.ascontiguousarray(photo[None, 20:181, 150:301].transpose(0, 3, 1, 2))
+    blurred = noisy(clean, np.random.default_rng(3))
+    console = Console(width=100)
+
+    network = Network(initial_weights())
+    difference = check_gradient(network, blurred[:, :, :37, :41])
+    console.print(f"gradient of all weights, against differences: {difference:.1e}")
+    before = decibels(network.forward(blurred), clean)
+    losses = train(network, photo[200:], arguments.size, arguments.batch, arguments.steps, console)
+    restored = network.forward(blurred)
+    maps = scaled(network.kept["early"]), scaled(network.kept["late"])
+    console.print(f"noisy photo: {decibels(blurred, clean):.2f} dB")
+    console.print(f"network, untrained: {before:.2f} dB")
+    console.print(f"network, trained: {decibels(restored, clean):.2f} dB")
+    images = {"photo": clean, "with noise": blurred, "restored": restored}
+    draw(arguments.figure, images, losses, merge_modes(*maps))
+    console.print(f"figure: {arguments.figure}")
+
+
+if __name__ == "__main__":
+    main()
