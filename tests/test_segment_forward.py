@@ -12,6 +12,7 @@ from hypothesis import given
 from scipy import ndimage
 
 import arrayops as ao
+from arrayops._backends.numpy import segment_sums
 from oracles import segment
 from segment_cases import INTEGERS, OPERATORS, REDUCTIONS, Segments, segment_calls
 from strategies import BFLOAT16, DTYPES, FLOAT16, FLOAT32, FLOAT64, MEMORY, examples, in_memory
@@ -266,6 +267,38 @@ def test_a_mean_of_ten_million_pixels_keeps_its_digits(name: str, layout: str) -
     variance = ao.segment_var(features, labels, 1, layout=layout)
     exact = np.square(values.astype(np.float64) - want).mean()
     assert abs(variance.item() - exact) <= 2e-6 * exact + (1e-18 if name == "constant" else 0)
+
+
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+@pytest.mark.parametrize("segments", [3, 700, 2000, 13_000, 40_000])
+def test_few_rows_are_added_in_float32(segments: int, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two flushes of the float32 totals, a segment of random labels has 16 rows at most."""
+    labels = np.random.default_rng(0).integers(0, segments, (1, 600, 500))
+    hits = np.zeros(segments, int)
+    most = 0
+
+    class Counting(segment_sums.Intervals):
+        def add(self, totals: Any, adders: Any, scratch: Any, start: int, slots: Any, rows: Any) -> None:
+            nonlocal most
+            super().add(totals, adders, scratch, start, slots, rows)
+            np.add.at(hits, slots, 1)
+            most = max(most, int(hits.max()))
+
+        def end(self, totals: Any) -> None:
+            super().end(totals)
+            hits[...] = 0
+
+    monkeypatch.setattr(segment_sums, "Intervals", Counting)
+    ao.set_num_threads(1)
+    try:
+        features = np.full((1, 600, 500, 3) if layout == "NHWC" else (1, 3, 600, 500), 0.1, np.float32)
+        got = segment.channels_last(ao.segment_mean(features, labels, segments, layout=layout), layout)
+    finally:
+        ao.set_num_threads(None)
+    assert (most > 0) == (segments >= 2000)
+    assert most <= 16
+    present = np.unique(labels)
+    assert np.abs(got[0, present] / np.float64(np.float32(0.1)) - 1).max() <= 2e-6
 
 
 def test_variance_of_a_large_offset_in_float64() -> None:

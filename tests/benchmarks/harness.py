@@ -22,6 +22,9 @@ import numpy as np
 
 THREADS = 2
 
+PAUSE = 0.02
+"""Seconds before each timed call: threads that a rival has left spinning, as OpenMP does, go to sleep meanwhile."""
+
 
 @dataclass
 class Case:
@@ -100,6 +103,7 @@ def measure(case: Case, rounds: int) -> Row:
         function()
     for _ in range(rounds):
         for name, function in case.rivals.items():
+            time.sleep(PAUSE)
             times[name].append(seconds(function) * 1e3)
     medians = {name: statistics.median(values) for name, values in times.items()}
     quartiles = {name: statistics.quantiles(values, n=4) for name, values in times.items()}

@@ -147,7 +147,7 @@ class _Collector:
         self.rows, self.labels, self.wanted, self.block, self.scratch = rows, labels, wanted, block, scratch
         self.plain, self.wide = plain_dtype(rows), wide_dtype(rows.dtype)
         self.longer = min(4 * block, LONGEST)
-        self.in_place = rows.dtype == self.plain and rows.strides[2] == rows.itemsize
+        self.in_place = rows.dtype == self.plain and rows.itemsize in rows.strides[1:]
         self.adders = Adders(min(INPLACE, rows.shape[1]), self.wide)
         self.pixels: _Pixels | None = None
 
@@ -184,8 +184,8 @@ class _Collector:
         runs = how if isinstance(how, Runs) and transposed(image) else None
         length = self.block
         if moments is None and not found.extremes and how.narrow:
-            # Short sums leave hardly anything in cache, and nothing if rows are taken where they are.
-            length = INPLACE if runs is not None or self.in_place else self.longer
+            # Short sums leave hardly anything in cache, and those of runs nothing where rows are taken as they lie.
+            length = INPLACE if isinstance(how, Runs) and self.in_place else self.longer
         for block, start in enumerate(range(part.start, part.stop, length)):
             stop, place = min(start + length, part.stop), start - part.start
             slots = pixels.slots[place : stop - part.start]
