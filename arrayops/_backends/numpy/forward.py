@@ -36,7 +36,8 @@ def _plan(call: Call, tile: Tile, scratch: Scratch) -> _Plan:
     planes = call.planes(tile, programs[0])
     contraction = call.contraction
     outputs = 0 if contraction is None else contraction.outputs
-    run, places = flat_run(programs[0], "output", outputs, tile, call.dtype)
+    first = contraction is not None and contraction.places_first
+    run, places = flat_run(programs[0], "output", outputs, tile, call.dtype, first)
     phases = []
     for program, phase, part in zip(programs, tile.phases, tile.outputs, strict=True):
         kernel = call.phase_kernel(planes, tile, phase, part, program)
