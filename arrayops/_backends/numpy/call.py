@@ -142,16 +142,8 @@ def flattened(planes: Array) -> Array:
     return planes.reshape(count, channels, rows * pitch)
 
 
-def flat_run(
-    program: Program, name: str, channels: int, tile: Tile, dtype: "np.dtype[Any]", places_first: bool = False
-) -> tuple[Array, Array]:
-    """An uninitialised run for ``channels``, as (channels, run) and as (channels, rows, pitch).
-
-    With ``places_first`` the channels of a place lie side by side.
-    """
-    if places_first:
-        places = program.buffer(name, (tile.rows, tile.pitch, channels), dtype)
-        return places.reshape(tile.run, channels).T, places.transpose(2, 0, 1)
+def flat_run(program: Program, name: str, channels: int, tile: Tile, dtype: "np.dtype[Any]") -> tuple[Array, Array]:
+    """An uninitialised run for ``channels``, as (channels, run) and as (channels, rows, pitch)."""
     places = program.buffer(name, (channels, tile.rows, tile.pitch), dtype)
     return places.reshape(channels, tile.run), places
 

@@ -27,6 +27,9 @@ Places are therefore multiplied in blocks: with 64 channels a product of (24 pla
 GFLOP/s where one of 528 places runs at 103. That holds with places in front, the weights behind.
 """
 
+LEAST_DEPTH, MOST_OUTPUTS = 256, 64
+"""Terms of a sum from which, and outputs of a group up to which, that is worth the transposition of the results."""
+
 FORWARD_TAPS, BACKWARD_TAPS = 8, 4
 """Taps that share the columns, where the channels leave a choice between more taps and longer chunks."""
 
@@ -88,15 +91,19 @@ class Contraction(Protocol):
         """Output channels."""
 
     @property
+    def groups(self) -> int:
+        """Groups of them."""
+
+    @property
     def places_first(self) -> bool:
-        """Whether the output of `forward` is wanted with its channels side by side."""
+        """Whether `forward` wants the output's channels (of a group) side by side."""
 
     @property
     def weight(self) -> Array | None:
         """Filter in the order of the contraction, None where there is none."""
 
     def forward(self, samples: Array, kernel: Array | None, phase: FlatPhase, output: Array, program: Program) -> None:
-        """Write the sums to ``output`` (outputs, run)."""
+        """Write the sums to ``output`` (groups, outputs of a group, run)."""
 
     def backward(
         self, samples: Array, kernel: Array | None, phase: FlatPhase, grad: Array, into: Gradients, program: Program
@@ -145,12 +152,22 @@ class Grouped:
     @property
     def outputs(self) -> int:
         """Output channels."""
-        return int(self.weight.shape[0] * self.weight.shape[4])
+        return self.groups * int(self.weight.shape[4])
+
+    @property
+    def groups(self) -> int:
+        """Groups of them."""
+        return int(self.weight.shape[0])
 
     @property
     def places_first(self) -> bool:
-        """Whether outputs are made with their channels side by side, for products in blocks of places."""
-        return self.weight.shape[0] == 1
+        """Whether outputs are made with the channels of a group side by side, for products in blocks of places.
+
+        The results are then transposed as they are stored. Sums of fewer terms do not make up for that, nor do wide
+        groups, whose rows of places fall on too few lines of the cache.
+        """
+        _, height, width, channels, outputs = self.weight.shape
+        return bool(height * width * channels >= LEAST_DEPTH and outputs <= MOST_OUTPUTS)
 
     def workspace(self, run: int, backward: bool) -> int:
         """The columns of a chunk, its partial product, and the gradient of the weight with its summand."""
@@ -201,11 +218,10 @@ class Grouped:
         steps = self._steps(run, taps, FORWARD_TAPS)
         parts = split(phase.blocks, steps.taps)
         planes = samples.reshape(samples.shape[0], groups, channels, samples.shape[2])
-        grouped_output = output.reshape(groups, outputs, run)
         if not parts:
-            program(grouped_output.fill, 0)
+            program(output.fill, 0)
         for some, start, length in steps.each(groups, run):
-            target = grouped_output[some, :, start : start + length]
+            target = output[some, :, start : start + length]
             for number, (first, plane, offset, grid) in enumerate(parts):
                 source = shifted(planes[plane, some], offset + start, grid, length)
                 matrix = self._columns(source, self._scale(kernel, first, grid, start, length), program)
@@ -313,6 +329,7 @@ class Channelwise:
     outputs: int
     dtype: "np.dtype[Any]"
     places_first: bool = False
+    groups: int = 1
 
     def workspace(self, run: int, backward: bool) -> int:
         """The product of one tap, for a chunk."""
@@ -328,7 +345,7 @@ class Channelwise:
         chunk = self._chunk(run)
         for start in range(0, run, chunk):
             stop = min(start + chunk, run)
-            target = output[:, start:stop]
+            target = output[0, :, start:stop]
             program(target.fill, 0)
             product = program.buffer("product", target.shape, self.dtype)
             for index, tap in enumerate(phase.taps):

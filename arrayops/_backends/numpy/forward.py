@@ -7,7 +7,8 @@ import numpy as np
 
 from arrayops._backends.numpy.adaptive import TileKernel
 from arrayops._backends.numpy.blocks import Compute, Scratch, run_blocks
-from arrayops._backends.numpy.call import Call, TilePlanes, flat_run
+from arrayops._backends.numpy.call import Call, TilePlanes
+from arrayops._backends.numpy.contraction import Contraction
 from arrayops._backends.numpy.layouts import channels_first, kernel_channels_first
 from arrayops._backends.numpy.memory import Array, empty, store
 from arrayops._backends.numpy.program import Program
@@ -23,7 +24,7 @@ Results = tuple[Array | None, ...]
 class _Plan:
     """Buffers and programs for tiles of one kind: the planes, and for each phase its program and kernel.
 
-    ``output`` is (outputs, rows, pitch), empty where the kernel is the result.
+    ``output`` is (groups, outputs of a group, rows, pitch), empty where the kernel is the result.
     """
 
     planes: TilePlanes
@@ -31,13 +32,24 @@ class _Plan:
     output: Array
 
 
+def _output(
+    contraction: Contraction | None, tile: Tile, dtype: "np.dtype[Any]", program: Program
+) -> tuple[Array, Array]:
+    """An uninitialised output of a tile, as (groups, outputs of a group, run) and with rows and pitch for the run."""
+    groups, outputs = (1, 0) if contraction is None else (contraction.groups, contraction.outputs)
+    each = outputs // max(groups, 1)
+    if contraction is not None and contraction.places_first:
+        places = program.buffer("output", (groups, tile.rows, tile.pitch, each), dtype)
+        return places.reshape(groups, tile.run, each).transpose(0, 2, 1), places.transpose(0, 3, 1, 2)
+    places = program.buffer("output", (groups, each, tile.rows, tile.pitch), dtype)
+    return places.reshape(groups, each, tile.run), places
+
+
 def _plan(call: Call, tile: Tile, scratch: Scratch) -> _Plan:
     programs = [Program(scratch) for _ in tile.phases]
     planes = call.planes(tile, programs[0])
     contraction = call.contraction
-    outputs = 0 if contraction is None else contraction.outputs
-    first = contraction is not None and contraction.places_first
-    run, places = flat_run(programs[0], "output", outputs, tile, call.dtype, first)
+    run, places = _output(contraction, tile, call.dtype, programs[0])
     phases = []
     for program, phase, part in zip(programs, tile.phases, tile.outputs, strict=True):
         kernel = call.phase_kernel(planes, tile, phase, part, program)
@@ -45,7 +57,7 @@ def _plan(call: Call, tile: Tile, scratch: Scratch) -> _Plan:
             values = None if kernel is None else kernel.values
             contraction.forward(planes.samples, values, phase, run, program)
             if call.bias is not None:
-                program(np.add, run, call.bias[:, None], out=run)
+                program(np.add, run, call.bias.reshape(*run.shape[:2], 1), out=run)
         phases.append((program, kernel))
     return _Plan(planes, phases, places)
 
@@ -60,7 +72,8 @@ def forward(call: Call, dtype: "np.dtype[Any]") -> Results:
     def keep(image: int, tile: Tile, number: int, kernel: TileKernel | None, output: Array) -> None:
         outputs = tile.outputs[number]
         height, width = outputs.extent
-        store(view[image, :, outputs.rows, outputs.columns], output[:, :height, :width])
+        target = view[image, :, outputs.rows, outputs.columns]
+        store(target.reshape(*output.shape[:2], height, width), output[:, :, :height, :width])
 
     return result, _run(call, keep)
 
