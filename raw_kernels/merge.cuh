@@ -1,7 +1,8 @@
 // Batches of images, and which thread takes which part of one.
 //
 // A block is two-dimensional; threads that follow each other in x take neighbours in memory: channels if these lie
-// next to each other, else pixels. A thread takes one pixel, and of its channels EACH, a block's width apart.
+// next to each other, else pixels. A thread takes one pixel, and of its channels EACH: neighbours with NEIGHBOURS, else a
+// block's width apart.
 
 #pragma once
 
@@ -34,8 +35,15 @@ __device__ inline position my_position(const image_threads& t)
     const int pixel = blockIdx.x % t.pixel_blocks * pixels + across;
     p.row = pixel / t.columns;
     p.column = pixel % t.columns;
-    p.channel_step = t.channels_last ? blockDim.x : blockDim.y;
-    const long long channel = (static_cast<long long>(blockIdx.z) * gridDim.y + blockIdx.y) * p.channel_step * EACH + deep;
+    const int width = t.channels_last ? blockDim.x : blockDim.y;
+    const long long block = (static_cast<long long>(blockIdx.z) * gridDim.y + blockIdx.y) * width * EACH;
+#if defined(NEIGHBOURS)
+    const long long channel = block + deep * EACH;
+    p.channel_step = 1;
+#else
+    const long long channel = block + deep;
+    p.channel_step = width;
+#endif
     p.channel = static_cast<int>(channel);
     p.real = pixel < t.pixels && channel < t.channels;
     return p;

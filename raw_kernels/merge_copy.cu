@@ -1,6 +1,7 @@
-// Copies a batch of images bit by bit between two places in memory, or fills one with zeros.
+// Copies a batch of images bit by bit between two places in memory, or fills one with zeros. An item is one element, or
+// several of the innermost axis.
 //
-//   #define ITEM_BYTES 2 | 4 | 8
+//   #define ITEM_BYTES 2 | 4 | 8 | 16
 //   #define EACH                         channels of a thread
 
 #include "merge.cuh"
@@ -11,8 +12,10 @@ typedef unsigned short item;
 typedef unsigned int item;
 #elif ITEM_BYTES == 8
 typedef unsigned long long item;
+#elif ITEM_BYTES == 16
+typedef uint4 item;
 #else
-#error "define ITEM_BYTES as 2, 4 or 8"
+#error "define ITEM_BYTES as 2, 4, 8 or 16"
 #endif
 
 struct merge_copied {
@@ -32,7 +35,7 @@ extern "C" __global__ void __launch_bounds__(256, 4) merge_copy(merge_copied g, 
 #pragma unroll
     for (int e = 0; e < EACH; ++e) {
         const int channel = p.channel + e * p.channel_step;
-        found[e] = source != nullptr && channel < g.threads.channels ? from[channel * g.source.channel] : item(0);
+        found[e] = source != nullptr && channel < g.threads.channels ? from[channel * g.source.channel] : item{};
     }
 #pragma unroll
     for (int e = 0; e < EACH; ++e) {

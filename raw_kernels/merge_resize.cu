@@ -4,6 +4,8 @@
 //
 //   #define MAPS 1 | 2 | 4
 //   #define EACH                         channels of a thread
+//   #define NEIGHBOURS                   with EACH 4: they lie side by side, aligned to all four, in all sources and the
+//                                        result, and their number is a multiple of 4
 //   #define LARGEST                      the largest of the resized maps in place of their sum; NaN is larger than all
 //   #define WINNERS                      with LARGEST: the number of the first map that attains it
 //   #define WON                          sources count only where `winners`, of their shape, is the number of the map:
@@ -15,6 +17,7 @@
 
 #include "scalars.cuh"
 #include "merge.cuh"
+#include "vectors.cuh"
 
 #if defined(MANY)
 typedef int map_number;
@@ -65,6 +68,27 @@ __device__ inline taps taps_of(const int* table, int rows, int most, int row)
     return {table[2 * row], table[2 * row + 1], weights + static_cast<long long>(row) * most};
 }
 
+#if defined(NEIGHBOURS)
+// The counterpart of read_four.
+__device__ inline void write_four(scalar* to, const scalar (&from)[4])
+{
+#if defined(SCALAR_FLOAT64)
+    reinterpret_cast<double2*>(to)[0] = make_double2(from[0], from[1]);
+    reinterpret_cast<double2*>(to)[1] = make_double2(from[2], from[3]);
+#elif defined(SCALAR_FLOAT32)
+    *reinterpret_cast<float4*>(to) = make_float4(from[0], from[1], from[2], from[3]);
+#else
+    union {
+        uint2 words;
+        scalar halves[4];
+    } all;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) all.halves[i] = from[i];
+    *reinterpret_cast<uint2*>(to) = all.words;
+#endif
+}
+#endif
+
 // Adds one resized map to `sums`; channels beyond the last repeat it.
 __device__ inline void add_resized(
     accumulator (&sums)[EACH], const merge& g, const merge_source& of, const scalar* source, const int* row_table,
@@ -101,12 +125,20 @@ __device__ inline void add_resized(
 #if defined(WON)
             const long long at_winner = at_pixel(g.winners, rows.first + i, columns.first + j);
 #endif
+#if defined(NEIGHBOURS)
+            scalar four[EACH];
+            read_four(four, planes[0] + at);
+#endif
 #pragma unroll
             for (int e = 0; e < EACH; ++e) {
 #if defined(WON)
                 if (won[e][at_winner] != g.first) continue;
 #endif
+#if defined(NEIGHBOURS)
+                line[e] += across * widen(four[e]);
+#else
                 line[e] += across * widen(planes[e][at]);
+#endif
             }
         }
 #pragma unroll
@@ -163,6 +195,15 @@ extern "C" __global__ void __launch_bounds__(256, blocks_each) merge_resize(
         add_resized(found, g, g.source[m], sources[m], row_tables[m], column_tables[m], winners, p);
 #endif
     }
+#if defined(NEIGHBOURS)
+    if (g.last) {
+        scalar four[EACH];
+#pragma unroll
+        for (int e = 0; e < EACH; ++e) four[e] = narrow(found[e] * static_cast<accumulator>(g.factor));
+        write_four(result + pixel + p.channel, four);
+        return;
+    }
+#endif
 #pragma unroll
     for (int e = 0; e < EACH; ++e) {
         const int channel = p.channel + e * p.channel_step;

@@ -146,7 +146,8 @@ def merges(dtype: Any) -> list[merge_cases.Case]:
     return [
         merge_cases.build("resize2d", sizes[:1], size=(5, 9), **same),
         merge_cases.build("resize2d", sizes[:1], size=(5, 9), **{**same, "channels": 3}),
-        merge_cases.build("merge_feature_maps", two, **same),
+        merge_cases.build("merge_feature_maps", two, **{**same, "layout": "NCHW"}),
+        merge_cases.build("merge_feature_maps", four, how="add", **{**same, "layout": "NCHW"}),
         merge_cases.build("merge_feature_maps", two, how="add", **same),
         merge_cases.build("merge_feature_maps", four, how="mean", **same),
         merge_cases.build("merge_feature_maps", two, how="max", **same),

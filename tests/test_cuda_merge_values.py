@@ -16,6 +16,7 @@ from strategies import BFLOAT16, DTYPES, FLOAT16, FLOAT32, FLOAT64, in_memory
 pytest.importorskip("cupy", reason="CuPy is not installed")
 
 import cuda_device
+from arrayops._backends.cuda import merge_launch
 from cuda_checks import check_merge
 from tolerances import assert_close
 
@@ -263,6 +264,55 @@ def test_views_that_repeat_one_element(device: Any, layout: str) -> None:
     views = [np.broadcast_to(x[..., :1], x.shape) for x in case.maps]
     copies = [x.copy() for x in views]
     assert case.replace(*views).call(device).tobytes() == case.replace(*copies).call(device).tobytes()
+
+
+def macros(name: str) -> list[dict[str, Any]]:
+    """Of each unit with a kernel of this name that was asked for."""
+    return [dict(found.identity.defines) for found in cuda_device.kernels() if found.identity.name == name]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("how", ["concat", "mean", "max"])
+@pytest.mark.parametrize(("channels", "together"), [(16, True), (100, True), (14, False)])
+def test_four_channels_at_once(device: Any, channels: int, together: bool, how: str, dtype: np.dtype) -> None:
+    """Where all of them are aligned, and with the bits of one at a time."""
+    sizes = [(5, 4), (2, 3), (3, 5), (3, 3), (1, 2)]
+    options: dict[str, Any] = {"how": how, "channels": channels, "dtype": dtype, "batch": 1, "size": (6, 5)}
+    case = build("merge_feature_maps", sizes, layout="NHWC", **options)
+    got = check_merge(device, case)
+    assert any("NEIGHBOURS" in found for found in macros("merge_resize")) == together
+    turned = Case("merge_feature_maps", [x.transpose(0, 3, 1, 2) for x in case.maps], {**case.options}, dtype)
+    turned.options["layout"] = "NCHW"
+    output = turned.call(device)
+    assert output.transpose(0, 2, 3, 1).tobytes() == got[0].tobytes()
+    for one, other in zip(turned.backward(device, case.grad(got[0].shape).transpose(0, 3, 1, 2)), got[1:], strict=True):
+        assert one.transpose(0, 2, 3, 1).tobytes() == other.tobytes()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_channels_that_are_not_aligned_are_taken_one_by_one(device: Any, dtype: np.dtype) -> None:
+    """Fours of channels that begin in the middle of four."""
+    case = build("merge_feature_maps", [(2, 3), (3, 5), (2, 2)], layout="NHWC", channels=[2, 8, 2], dtype=dtype)
+    check_merge(device, case)
+    assert not any("NEIGHBOURS" in found for found in macros("merge_resize"))
+
+
+@pytest.mark.parametrize(("channels", "each"), [(16, 16), (12, 8), (6, 4), (5, 2)])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_copies_take_what_fits_at_once(device: Any, layout: str, channels: int, each: int) -> None:
+    shape = (2, 3, 4, channels)
+    x = np.random.default_rng(0).standard_normal(shape).astype(FLOAT16)
+    assert device.resize2d(x, shape[2:] if layout == "NCHW" else shape[1:3], layout=layout).tobytes() == x.tobytes()
+    assert [found["ITEM_BYTES"] for found in macros("merge_copy")] == [each]
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_more_blocks_of_channels_than_an_axis_of_the_grid_has(
+    device: Any, layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(merge_launch, "MOST_BLOCKS_YZ", 3)
+    case = build("merge_feature_maps", [(3, 4), (2, 2)], channels=[230, 331], layout=layout, dtype=FLOAT32, batch=1)
+    check_merge(device, case)
 
 
 @pytest.mark.parametrize("operator", OPERATORS)

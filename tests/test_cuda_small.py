@@ -85,6 +85,8 @@ CASES: dict[str, Case] = {
 MERGES: dict[str, merge_cases.Case] = {
     "concat": merge([(5, 7), (3, 4)], dtype=FLOAT16, mode="bicubic", channels=[3, 14]),
     "concat, channels last": merge([(5, 4), (3, 4)], size="smallest", layout="NHWC", channels=[26, 3], antialias=True),
+    "concat, four channels at once": merge([(5, 4), (3, 4)], layout="NHWC", channels=[16, 8], dtype=FLOAT64),
+    "sum, four channels at once": merge([(5, 4), (3, 6)], how="add", layout="NHWC", channels=12, dtype=FLOAT16),
     "sum": merge([(3, 4), (5, 2)], how="add", dtype=FLOAT64, size=(4, 4), mode="nearest"),
     "sum of many": merge([(3, 4), (5, 2), (3, 3), (2, 2), (4, 4)], how="mean", dtype=BFLOAT16, layout="NHWC"),
     "largest": merge([(3, 4), (5, 2)], how="max", size=(4, 3), mode="area"),

@@ -19,6 +19,9 @@ THREADS = 256
 EACH = 4
 """Channels of a thread, where there are enough: their loads are under way at once, and share the weights."""
 
+VECTOR_BYTES = 16
+"""The most that a thread reads at once."""
+
 MOST_MAPS = 4
 """Maps that one launch sums in registers."""
 
@@ -81,6 +84,8 @@ def resize(
     accumulator = plan.accumulator(sources[0].dtype)
     carry = memory.empty(result.shape, accumulator) if len(sources) > MOST_MAPS else None
     seen = None if winners is None else view(winners)
+    # Numbers of winners are read and written one by one.
+    four = layout == "NHWC" and how != "winners" and seen is None and _aligned(EACH, *sources, result)
     for first in range(0, len(sources), MOST_MAPS):
         some = sources[first : first + MOST_MAPS]
         how_launched = _launch(
@@ -95,6 +100,7 @@ def resize(
             seen,
             first + number,
             first + len(some) == len(sources),
+            four,
         )
         absent = (None,) * (MOST_MAPS - len(some))
         arguments = (how_launched.geometry, *some, *absent, *how_launched.tables, winners, carry, result)
@@ -114,16 +120,19 @@ def _launch(
     winners: View | None,
     first: int,
     last: bool,
+    aligned: bool,
 ) -> Launch:
     dtype = sources[0].dtype
     found = image(result.shape, layout)
-    way = _way(result, layout)
+    neighbours = aligned and all(_in_steps(each, EACH) for each in (*sources, result))
+    way = _way(result, layout, neighbours)
     tables = [
         tuple(table(device_number, sampling, back, plan.accumulator(dtype)) for sampling in pair) for pair in samplings
     ]
     room = next(maps for maps in (1, 2, MOST_MAPS) if maps >= len(sources))
     numbers = result.dtype if how == "winners" else None if winners is None else winners.dtype
     settings = {
+        "NEIGHBOURS": neighbours,
         "LARGEST": how != "add",
         "WINNERS": how == "winners",
         "WON": winners is not None,
@@ -166,37 +175,65 @@ def copy(source: Any, target: Any, layout: str) -> None:
     """Copy images of one shape bit by bit; without a source, fill them with zeros."""
     if not target.size:
         return
-    function, way, geometry = _copy(
-        cupy.cuda.runtime.getDevice(), None if source is None else view(source), view(target), layout
-    )
+    arrays = (target,) if source is None else (target, source)
+    most = VECTOR_BYTES // target.itemsize
+    while not _aligned(most, *arrays):
+        most //= 2
+    function, way, geometry = _copy(cupy.cuda.runtime.getDevice(), tuple(map(view, arrays)), layout, most)
     launch(function, way.grid, way.block, (geometry, source, target))
 
 
 @lru_cache(maxsize=256)
-def _copy(device_number: int, source: View | None, target: View, layout: str) -> tuple[Kernel, Way, np.void]:
+def _copy(device_number: int, views: tuple[View, ...], layout: str, most: int) -> tuple[Kernel, Way, np.void]:
+    """The launch of a copy, which takes up to ``most`` neighbours of the innermost axis as one item."""
+    del device_number
+    while not all(_in_steps(each, most) for each in views) and most > 1:
+        most //= 2
+    target, *sources = (_widened(each, most) for each in views)
     way = _way(target, layout)
     defines = (("ITEM_BYTES", target.dtype.itemsize), ("EACH", way.each))
     geometry = struct(
         structures.MERGE_COPIED,
-        source=(0, 0, 0, 0) if source is None else structures.image_strides(source.strides, layout),
+        source=structures.image_strides(sources[0].strides, layout) if sources else (0, 0, 0, 0),
         target=structures.image_strides(target.strides, layout),
         threads=way.threads,
     )
     return module.kernel("merge_copy.cu", "merge_copy", defines), way, geometry
 
 
-def _way(target: View, layout: str) -> Way:
-    """How the elements of ``target`` are shared out.
+def _widened(images: View, count: int) -> View:
+    """Images whose items are ``count`` neighbours each."""
+    *shape, inner = images.shape
+    *strides, step = images.byte_strides
+    item = np.dtype((np.void, images.dtype.itemsize * count))
+    return View((*shape, inner // count), (*strides, step * count), item)
 
-    Few channels leave no threads idle; images are far smaller than 2^31 pixels, batches need not be.
+
+def _aligned(count: int, *arrays: Any) -> bool:
+    """Whether all arrays begin where a thread may read ``count`` elements at once."""
+    step = min(count * arrays[0].itemsize, VECTOR_BYTES)
+    return all(array.data.ptr % step == 0 for array in arrays)
+
+
+def _in_steps(images: View, count: int) -> bool:
+    """Whether the innermost axis of images lies in steps of ``count`` neighbours."""
+    *outer, inner = images.strides
+    return inner == 1 and images.shape[-1] % count == 0 and all(stride % count == 0 for stride in outer)
+
+
+def _way(target: View, layout: str, neighbours: bool = False) -> Way:
+    """How the elements of ``target`` are shared out; with ``neighbours``, four channels that lie side by side a thread.
+
+    Few channels leave no threads idle.
     """
     batch, channels, (height, width) = image(target.shape, layout)
     pixels = height * width
     channels_last = layout == "NHWC"
-    deep = (32 if channels > 8 else 8 if channels > 4 else 4) if channels_last else min(4, channels)
-    deep = max(deep, 1) if deep != 3 else 4
+    # Threads along the channels: a power of two, and no more than there is work for.
+    work = -(-channels // EACH) if neighbours else channels
+    deep = min(32 if channels_last else 4, 1 << max(work - 1, 0).bit_length())
     across = THREADS // deep
-    each = EACH if channels >= (EACH - 1) * deep else 1
+    each = EACH if neighbours or channels >= (EACH - 1) * deep else 1
     pixel_blocks, channel_blocks = -(-pixels // across), -(-channels // (deep * each))
     along = min(channel_blocks, MOST_BLOCKS_YZ)
     return Way(
