@@ -32,7 +32,7 @@ __device__ inline position my_position(const image_threads& t)
     const int pixels = t.channels_last ? blockDim.y : blockDim.x;
     position p;
     p.image = blockIdx.x / t.pixel_blocks;
-    const int pixel = blockIdx.x % t.pixel_blocks * pixels + across;
+    const unsigned int pixel = blockIdx.x % t.pixel_blocks * pixels + across;
     p.row = pixel / t.columns;
     p.column = pixel % t.columns;
     const int width = t.channels_last ? blockDim.x : blockDim.y;
@@ -45,7 +45,7 @@ __device__ inline position my_position(const image_threads& t)
     p.channel_step = width;
 #endif
     p.channel = static_cast<int>(channel);
-    p.real = pixel < t.pixels && channel < t.channels;
+    p.real = pixel < static_cast<unsigned int>(t.pixels) && channel < t.channels;
     return p;
 }
 

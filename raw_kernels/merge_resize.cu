@@ -168,10 +168,12 @@ extern "C" __global__ void __launch_bounds__(256, blocks_each) merge_resize(
 #endif
 #pragma unroll
     for (int e = 0; e < EACH; ++e) {
-        const int channel = min(p.channel + e * p.channel_step, g.threads.channels - 1);
-        found[e] = carried ? carry[pixel + channel * g.result.channel] : accumulator(0);
+        // What lies at the last channel is its own thread's to read and write.
+        const int channel = p.channel + e * p.channel_step;
+        const bool mine = carried && channel < g.threads.channels;
+        found[e] = mine ? carry[pixel + channel * g.result.channel] : accumulator(0);
 #if defined(WINNERS)
-        winner[e] = carried ? result[pixel + channel * g.result.channel] : map_number(0);
+        winner[e] = mine ? result[pixel + channel * g.result.channel] : map_number(0);
 #endif
     }
 #pragma unroll
