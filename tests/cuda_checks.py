@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+import merge_cases
 from cuda_device import Device
 from fixed_cases import grad_output
-from oracles import conv, pac_torch
+from oracles import conv, merge, pac_torch
 from strategies import CONVOLUTIONS, FLOAT32, GRADIENTS, Case, in_memory
 from tolerances import assert_close
 
@@ -85,3 +86,17 @@ def in_form(case: Case, memory: str) -> Case:
     case = case.replace(**{k: in_memory(v, memory) for k, v in case.arrays.items() if v is not None})
     case.options = {k: in_memory(v, memory) if isinstance(v, np.ndarray) else v for k, v in case.options.items()}
     return case
+
+
+def check_merge(device: Device, case: merge_cases.Case, memory: str = "contiguous") -> list[np.ndarray]:
+    """Output and gradients, after a comparison with the loops. `memory` is the form of the output's gradient."""
+    output = case.call(device)
+    assert output.dtype == case.dtype
+    assert_close(output, case.call(merge), case.dtype, case.magnitude(merge), repr(case))
+    grad = case.grad(output.shape)
+    gradients = case.backward(device, in_memory(grad, memory))
+    wanted, magnitude = case.backward(merge, grad), case.backward(merge, grad, magnitude=True)
+    for number, (got, want, terms) in enumerate(zip(gradients, wanted, magnitude, strict=True)):
+        assert got.dtype == case.dtype
+        assert_close(got, want, case.dtype, terms, f"map {number} of {case!r}")
+    return [output, *gradients]

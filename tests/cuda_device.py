@@ -53,6 +53,8 @@ class Device:
             placed: dict[int, Placed] = {}
 
             def place(value: Any) -> Any:
+                if type(value) in (list, tuple):
+                    return type(value)(map(place, value))
                 if not isinstance(value, np.ndarray):
                     return value
                 if id(value) not in placed:
@@ -63,13 +65,17 @@ class Device:
             for argument in placed.values():
                 now = self.download(argument.memory, argument.content.size)
                 assert now.tobytes() == argument.content.tobytes(), f"{name}: an argument was written to"
-            results = result if isinstance(result, tuple) else (result,)
             taken = [argument.region for argument in placed.values() if argument.array.size]
-            for value in results:
-                if value is not None:
-                    self.check_result(name, value, taken)
-            fetched = [None if value is None else self.fetch(value) for value in results]
-            return type(result)(*fetched) if isinstance(result, tuple) else fetched[0]
+
+            def bring(value: Any) -> Any:
+                if value is None:
+                    return None
+                if isinstance(value, list):
+                    return [bring(each) for each in value]
+                self.check_result(name, value, taken)
+                return self.fetch(value)
+
+            return type(result)(*map(bring, result)) if isinstance(result, tuple) else bring(result)
 
         return on_device
 
@@ -153,6 +159,19 @@ def forget() -> None:
             for value in list(vars(module).values()):
                 if callable(clear := getattr(value, "cache_clear", None)):
                     clear()
+
+
+@contextmanager
+def allocations() -> Iterator[list[int]]:
+    """Bytes of each piece of device memory that is asked for within."""
+    allocate, sizes = cupy.cuda.get_allocator(), []
+
+    def noted(size: int) -> Any:
+        sizes.append(size)
+        return allocate(size)
+
+    with cupy.cuda.using_allocator(noted):
+        yield sizes
 
 
 def kernels() -> list[Kernel]:

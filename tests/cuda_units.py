@@ -18,6 +18,7 @@ import numpy as np
 
 import conv_cases
 import cuda_device
+import merge_cases
 from arrayops._backends.cuda import module
 from cuda_checks import oracle
 from emulator import nvrtc
@@ -87,10 +88,10 @@ def recorded() -> list[Unit]:
     return [Unit(file, defines, uses) for (file, defines), uses in sorted(units.items(), key=str)]
 
 
-def run(device: cuda_device.Device, case: Case, *needs: str) -> None:
+def run(device: cuda_device.Device, case: Any, *needs: str) -> None:
     """Forward and backward; with `needs`, backward for those alone."""
-    case.call(device)
-    shape = oracle(case).forward().shape
+    output = case.call(device)
+    shape = output.shape if isinstance(case, merge_cases.Case) else oracle(case).forward().shape
     case.backward(device, np.zeros(shape, case.dtype), **({"needs": needs} if needs else {}))
 
 
@@ -137,6 +138,24 @@ def convolutions(dtype: Any) -> list[Case]:
     ]
 
 
+def merges(dtype: Any) -> list[merge_cases.Case]:
+    """Every kernel of resizing and merging."""
+    same: dict[str, Any] = {"dtype": dtype, "channels": 128, "batch": 1, "layout": "NHWC"}
+    sizes = [(7, 7), (4, 4), (2, 2), (3, 5)]
+    two, four = sizes[:2], sizes
+    return [
+        merge_cases.build("resize2d", sizes[:1], size=(5, 9), **same),
+        merge_cases.build("resize2d", sizes[:1], size=(5, 9), **{**same, "channels": 3}),
+        merge_cases.build("merge_feature_maps", two, **{**same, "layout": "NCHW"}),
+        merge_cases.build("merge_feature_maps", four, how="add", **{**same, "layout": "NCHW"}),
+        merge_cases.build("merge_feature_maps", two, how="add", **same),
+        merge_cases.build("merge_feature_maps", four, how="mean", **same),
+        merge_cases.build("merge_feature_maps", two, how="max", **same),
+        merge_cases.build("merge_feature_maps", four, how="max", **same),
+        merge_cases.build("merge_feature_maps", two, how="flat", size=(9, 9), **same),
+    ]
+
+
 def _strided_bias(dtype: Any) -> Case:
     case = _convolution(16, 3, dtype=dtype)
     return case.replace(bias=np.ones(32, dtype)[::2])
@@ -145,13 +164,15 @@ def _strided_bias(dtype: Any) -> Case:
 ARCHITECTURES = nvrtc.ARCHITECTURES
 
 
-def representative(architecture: int) -> list[Case]:
+def representative(architecture: int) -> list[Any]:
     """Calls whose units are compiled for an architecture: contractions for all, options where few others are."""
-    calls = [*contractions(FLOAT32), *contractions(FLOAT16), *convolutions(FLOAT32), *convolutions(FLOAT16)]
+    calls: list[Any] = [*contractions(FLOAT32), *contractions(FLOAT16), *convolutions(FLOAT32), *convolutions(FLOAT16)]
     if architecture != 75:
         calls += [*contractions(BFLOAT16), _convolution(32, 5, dtype=FLOAT16, guide_dtype=FLOAT32)]
     if architecture == 80:
         calls += [*contractions(FLOAT64), *options(FLOAT64)[::3], *convolutions(FLOAT64)]
+        calls += merges(FLOAT64)
+    calls += [*merges(FLOAT32), *merges(FLOAT16)]
     return [*calls, *options(FLOAT16 if architecture == 90 else FLOAT32), _strided_bias(FLOAT32)]
 
 

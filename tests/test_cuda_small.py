@@ -1,4 +1,4 @@
-"""Every kernel of PAC and the convolutions once, with each main option, in launches small enough for sanitizers.
+"""Every kernel once, with each main option, in launches small enough for sanitizers.
 
 python -m emulator.sanitize address,undefined -- pytest -n 2 -m "not gpu" tests/test_cuda_small.py
 python -m emulator.sanitize thread -- pytest -n 2 -m "not gpu" tests/test_cuda_small.py
@@ -21,10 +21,11 @@ pytest.importorskip("cupy", reason="CuPy is not installed")
 import conv_cases
 import cuda_device
 import cuda_units
+import merge_cases
 from arrayops._backends.cuda import source
-from cuda_checks import check_backward, check_forward, in_form
+from cuda_checks import check_backward, check_forward, check_merge, in_form
 
-FILES = ("copy.cu", "pac_*.cu", "conv_*.cu", "contract*.cu", "pack.cu", "weight.cu", "sums.cu")
+FILES = ("copy.cu", "pac_*.cu", "conv_*.cu", "contract*.cu", "pack.cu", "weight.cu", "sums.cu", "merge_*.cu")
 
 
 def small(operator: str, name: str, **options: Any) -> Case:
@@ -33,6 +34,11 @@ def small(operator: str, name: str, **options: Any) -> Case:
 
 def plain(operator: str, **options: Any) -> Case:
     return conv_cases.build(operator, **{"batch": 1, "size": (5, 6), "dtype": FLOAT32, **options})
+
+
+def merge(sizes: list[tuple[int, int]], **options: Any) -> merge_cases.Case:
+    options = {"batch": 1, "dtype": FLOAT32, "how": "concat", **options}
+    return merge_cases.build("merge_feature_maps", sizes, **options)
 
 
 EVERYTHING = "mask normalize inv smooth"
@@ -76,6 +82,17 @@ CASES: dict[str, Case] = {
     ),
     "kernel, transposed": small("pac_kernel2d", "transposed mask", dtype=FLOAT64, size=(3, 4)),
 }
+MERGES: dict[str, merge_cases.Case] = {
+    "concat": merge([(5, 7), (3, 4)], dtype=FLOAT16, mode="bicubic", channels=[3, 14]),
+    "concat, channels last": merge([(5, 4), (3, 4)], size="smallest", layout="NHWC", channels=[26, 3], antialias=True),
+    "concat, four channels at once": merge([(5, 4), (3, 4)], layout="NHWC", channels=[16, 8], dtype=FLOAT64),
+    "sum, four channels at once": merge([(5, 4), (3, 6)], how="add", layout="NHWC", channels=12, dtype=FLOAT16),
+    "sum": merge([(3, 4), (5, 2)], how="add", dtype=FLOAT64, size=(4, 4), mode="nearest"),
+    "sum of many": merge([(3, 4), (5, 2), (3, 3), (2, 2), (4, 4)], how="mean", dtype=BFLOAT16, layout="NHWC"),
+    "largest": merge([(3, 4), (5, 2)], how="max", size=(4, 3), mode="area"),
+    "largest of many": merge([(3, 4), (5, 2), (3, 3), (2, 2), (4, 4)], how="max", dtype=FLOAT16, channels=13),
+    "flat": merge([(3, 4), (2, 3)], how="flat", size=(4, 5), dtype=FLOAT64, layout="NHWC", channels=13),
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -84,6 +101,12 @@ def test_case(device: Any, name: str) -> None:
     with device.order("random"):
         check_forward(device, case, relative_to_terms=True)
         check_backward(device, case, relative_to_terms=True)
+
+
+@pytest.mark.parametrize("name", MERGES)
+def test_merge(device: Any, name: str) -> None:
+    with device.order("random"):
+        check_merge(device, MERGES[name])
 
 
 def test_tf32(device: Any) -> None:
@@ -101,7 +124,7 @@ def test_every_kernel_is_among_them() -> None:
     """A new kernel needs a new case."""
     with cuda_units.nothing_launched():
         device = cuda_device.Device()
-        for case in CASES.values():
+        for case in (*CASES.values(), *MERGES.values()):
             cuda_units.run(device, case)
         launched = {kernel.identity.name for kernel in cuda_device.kernels()}
     directory = source.kernel_directory()

@@ -1,5 +1,6 @@
 """The structures that kernels take by value, field by field as in ``raw_kernels``, and how they are filled."""
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -92,8 +93,24 @@ IMAGE_BATCH = _aligned(
     **dict.fromkeys(("batch", "channel", "row", "column"), np.int64),
     **dict.fromkeys(("images", "channels", "rows", "columns"), np.int32),
 )
+IMAGE_THREADS = _aligned(**dict.fromkeys(("channels", "columns", "pixels", "pixel_blocks", "channels_last"), np.int32))
+MERGE_COPIED = _aligned(source=IMAGE_STRIDES, target=IMAGE_STRIDES, threads=IMAGE_THREADS)
+MERGE_SOURCE = _aligned(strides=IMAGE_STRIDES, row_taps=np.int32, column_taps=np.int32)
 RESULT_AXES = 6
 STRIDED_RESULT = _aligned(first=np.int64, size=(np.int32, RESULT_AXES), stride=(np.int64, RESULT_AXES))
+
+
+@cache
+def merge(maps: int) -> "np.dtype[Any]":
+    """``merge`` of ``merge_resize.cu`` with room for so many maps."""
+    return _aligned(
+        result=IMAGE_STRIDES,
+        winners=IMAGE_STRIDES,
+        threads=IMAGE_THREADS,
+        **dict.fromkeys(("rows", "maps", "first", "last"), np.int32),
+        factor=np.float64,
+        source=(MERGE_SOURCE, maps),
+    )
 
 
 def window_axis(axis: Axis, guide: int) -> tuple[int, ...]:

@@ -1,0 +1,55 @@
+// Batches of images, and which thread takes which part of one.
+//
+// A block is two-dimensional; threads that follow each other in x take neighbours in memory: channels if these lie
+// next to each other, else pixels. A thread takes one pixel, and of its channels EACH: neighbours with NEIGHBOURS, else a
+// block's width apart.
+
+#pragma once
+
+// Elements from one index to the next, of either sign: arrays are read where they lie, in any layout.
+struct image_strides {
+    long long batch, channel, row, column;
+};
+
+// How the elements of a batch of images are shared out: blockIdx.x runs over images and blocks of pixels, the other two
+// over blocks of channels.
+struct image_threads {
+    int channels, columns, pixels;
+    int pixel_blocks;                   // of one image
+    int channels_last;                  // whether x runs over channels
+};
+
+struct position {
+    int image, row, column;
+    int channel, channel_step;
+    bool real;                          // false beyond the last pixel or channel
+};
+
+__device__ inline position my_position(const image_threads& t)
+{
+    const int across = t.channels_last ? threadIdx.y : threadIdx.x;
+    const int deep = t.channels_last ? threadIdx.x : threadIdx.y;
+    const int pixels = t.channels_last ? blockDim.y : blockDim.x;
+    position p;
+    p.image = blockIdx.x / t.pixel_blocks;
+    const unsigned int pixel = blockIdx.x % t.pixel_blocks * pixels + across;
+    p.row = pixel / t.columns;
+    p.column = pixel % t.columns;
+    const int width = t.channels_last ? blockDim.x : blockDim.y;
+    const long long block = (static_cast<long long>(blockIdx.z) * gridDim.y + blockIdx.y) * width * EACH;
+#if defined(NEIGHBOURS)
+    const long long channel = block + deep * EACH;
+    p.channel_step = 1;
+#else
+    const long long channel = block + deep;
+    p.channel_step = width;
+#endif
+    p.channel = static_cast<int>(channel);
+    p.real = pixel < static_cast<unsigned int>(t.pixels) && channel < t.channels;
+    return p;
+}
+
+__device__ inline long long at_pixel(const image_strides& strides, int row, int column)
+{
+    return row * strides.row + column * strides.column;
+}
