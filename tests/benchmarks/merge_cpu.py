@@ -1,22 +1,14 @@
 """Merging feature maps of three sizes on the CPU beside torch: interpolate, then cat or add.
 
 Run from a checkout with torch installed: ``PYTHONPATH=. python tests/benchmarks/merge_cpu.py``
-
-Torch's idle threads spin for a while after each call, on the cores that the next call of the round needs. Calls of a
-few milliseconds would measure that, so they are told to sleep; ``OMP_WAIT_POLICY=active`` lets them spin.
 """
 
-import os
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 import harness
 import numpy as np
-
-# Read once, when torch is imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
 import torch
 from torch.nn import functional
 
