@@ -81,8 +81,8 @@ def _slopes(rows: Array, labels: Labels, level: Array, slope: Array, means: Arra
             part = made.parts[index]
             slots = labels.slots(part.image, part.start, part.stop).astype(np.intp)
             tables = [np.ascontiguousarray(table[part.image, :, part.channels]) for table in (means, slope, level)]
-            for start in range(part.start, part.stop, made.rows):
-                pixels = slice(start, min(start + made.rows, part.stop))
+            for start in range(part.start, part.stop, made.wide_rows):
+                pixels = slice(start, min(start + made.wide_rows, part.stop))
                 these = slots[pixels.start - part.start : pixels.stop - part.start]
                 block = rows[part.image, pixels, part.channels]
                 own, values = (scratch(name, block.shape, np.float64) for name in ("own", "values"))

@@ -7,7 +7,7 @@ import numpy as np
 from arrayops._backends.numpy.blocks import Scratch
 from arrayops._backends.numpy.memory import Array, empty
 from arrayops._backends.numpy.segment_labels import Labels
-from arrayops._backends.numpy.segment_rows import Part, pixel_rows, segment_rows, store_rows, wide_dtype
+from arrayops._backends.numpy.segment_rows import Part, block_rows, pixel_rows, segment_rows, store_rows, wide_dtype
 from arrayops._backends.numpy.segment_totals import Totals, Wanted, collect
 from arrayops._ops.segment import SegmentParameters, pixels, pooled_shape
 
@@ -30,10 +30,14 @@ def reduced(op: str, arrays: tuple[Any, ...], p: SegmentParameters) -> dict[str,
     def finish(scratch: Scratch, part: Part, totals: Totals) -> None:
         if counts is not None and part.channels.start == 0:
             counts[part.image] = totals.counts[:-1]
-        for name, target in targets.items():
-            values = table(name, totals)
-            values[totals.counts == 0] = p.empty
-            store_rows(scratch, target[part.image, :, part.channels], values[:-1])
+        length = block_rows(part.channels.stop - part.channels.start)
+        for start in range(0, p.num_segments, length):
+            these = slice(start, min(start + length, p.num_segments))
+            absent = totals.counts[these] == 0
+            for name, target in targets.items():
+                values = table(name, totals, these)
+                values[absent] = p.empty
+                store_rows(scratch, target[part.image, these, part.channels], values)
 
     wanted = Wanted(
         sums="mean" in made or "sum" in made,
@@ -44,13 +48,13 @@ def reduced(op: str, arrays: tuple[Any, ...], p: SegmentParameters) -> dict[str,
     return made
 
 
-def table(name: str, totals: Totals) -> Array:
-    """A reduction from its totals, (segments + 1, channels); rows without pixels hold anything."""
-    counts = np.maximum(totals.counts, 1)[:, None]
+def table(name: str, totals: Totals, these: slice) -> Array:
+    """A reduction of some segments from its totals, (segments, channels); rows without pixels hold anything."""
+    counts = np.maximum(totals.counts[these], 1)[:, None]
     if name == "var":
         assert totals.moments is not None
-        return totals.moments.squares / counts
+        return totals.moments.squares[these] / counts
     if name in totals.extremes:
-        return totals.extremes[name].values
+        return totals.extremes[name].values[these]
     assert totals.sums is not None
-    return totals.sums.totals / counts if name == "mean" else totals.sums.totals
+    return totals.sums.totals[these] / counts if name == "mean" else totals.sums.totals[these]
