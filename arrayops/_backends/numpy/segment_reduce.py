@@ -9,11 +9,11 @@ from arrayops._backends.numpy.memory import Array, empty
 from arrayops._backends.numpy.segment_labels import Labels
 from arrayops._backends.numpy.segment_rows import Part, block_rows, pixel_rows, segment_rows, store_rows, wide_dtype
 from arrayops._backends.numpy.segment_totals import Totals, Wanted, collect
-from arrayops._ops.segment import SegmentParameters, pixels, pooled_shape
+from arrayops._ops.segment import POSITIONS, SegmentParameters, pixels, pooled_shape, position_dtype
 
 
 def reduced(op: str, arrays: tuple[Any, ...], p: SegmentParameters) -> dict[str, Array]:
-    """The results of all reductions of a call on features and labels, by name."""
+    """The results of all reductions of a call on features and labels, by name, and what it saves."""
     features, labels = arrays
     known = Labels(op, labels, p.num_segments, p.ignore_label, p.check)
     shape = pooled_shape(pixels(features.shape, p.layout), p.num_segments, p.layout)
@@ -24,6 +24,11 @@ def reduced(op: str, arrays: tuple[Any, ...], p: SegmentParameters) -> dict[str,
         else:
             integers = name == "sum" and features.dtype.kind in "iu"
             made[name] = empty(shape, wide_dtype(features.dtype) if integers else features.dtype)
+    made |= {
+        saved: empty(made[name].shape, np.dtype(position_dtype(known.pixels)))
+        for name, saved in POSITIONS.items()
+        if p.save and name in made
+    }
     counts = made["count"].reshape(known.images, p.num_segments) if "count" in made else None
     targets = {name: segment_rows(result, p.layout) for name, result in made.items() if name != "count"}
 
@@ -36,13 +41,14 @@ def reduced(op: str, arrays: tuple[Any, ...], p: SegmentParameters) -> dict[str,
             absent = totals.counts[these] == 0
             for name, target in targets.items():
                 values = table(name, totals, these)
-                values[absent] = p.empty
+                values[absent] = -1 if name in POSITIONS.values() else p.empty
                 store_rows(scratch, target[part.image, these, part.channels], values)
 
     wanted = Wanted(
         sums="mean" in made or "sum" in made,
         moments="var" in made,
-        extremes=tuple(name for name in ("max", "min") if name in made),
+        extremes=tuple(name for name in POSITIONS if name in made),
+        places=p.save,
     )
     collect(pixel_rows(features, p.layout), known, wanted, finish)
     return made
@@ -54,6 +60,11 @@ def table(name: str, totals: Totals, these: slice) -> Array:
     if name == "var":
         assert totals.moments is not None
         return totals.moments.squares[these] / counts
+    for extreme, saved in POSITIONS.items():
+        if name == saved:
+            places = totals.extremes[extreme].places
+            assert places is not None
+            return places[these]
     if name in totals.extremes:
         return totals.extremes[name].values[these]
     assert totals.sums is not None
