@@ -126,15 +126,19 @@ def load_rows(scratch: Scratch, name: str, rows: Array, dtype: "np.dtype[Any]") 
     """``rows`` (pixels, channels) C-contiguous and of ``dtype``: themselves, or a copy in the buffer ``name``."""
     if rows.dtype == dtype and rows.flags.c_contiguous:
         return rows
+    loaded = scratch(name, rows.shape, dtype)
     if transposed(rows) and rows.shape[1] > NARROW:
-        planes = scratch("planes", (rows.shape[1], len(rows) + PADDING), plain_dtype(rows))[:, : len(rows)]
-        load(planes, rows.T)
-        rows = planes.T
-    elif rows.dtype == BFLOAT16 and dtype != np.float32:
+        length = block_rows(rows.shape[1])
+        for start in range(0, len(rows), length):
+            some = rows[start : start + length].T
+            planes = scratch("planes", (len(some), length + PADDING), plain_dtype(rows))[:, : some.shape[1]]
+            load(planes, some)
+            load(loaded[start : start + length], planes.T)
+        return loaded
+    if rows.dtype == BFLOAT16 and dtype != np.float32:
         plain = scratch("widened", rows.shape, np.float32)
         load(plain, rows)
         rows = plain
-    loaded = scratch(name, rows.shape, dtype)
     load(loaded, rows)
     return loaded
 

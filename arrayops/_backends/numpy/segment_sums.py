@@ -12,10 +12,6 @@ class Sums:
 
     def __init__(self, totals: Array) -> None:
         self.totals = totals
-        self.clear()
-
-    def clear(self) -> None:
-        """Begin again."""
         self.totals[...] = np.zeros((), self.totals.dtype)
 
     def merge(self, other: "Sums") -> None:

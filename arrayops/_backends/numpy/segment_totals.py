@@ -163,12 +163,16 @@ class _Collector:
         for name in wanted.extremes:
             places = buffers(f"places of {name}", shape, np.int64) if wanted.places else None
             extremes[name] = Extremes(BEST[name], buffers(name, shape, self.plain), places)
-        sums = Sums(buffers("sums", shape, self.wide)) if wanted.sums else None
+        sums = None
+        if wanted.sums:
+            # Totals of very many segments take longer than their rows: the fewer bytes, the better.
+            single = pixels.way.single and not self.made.shared
+            sums = Sums(buffers("sums", shape, np.float32 if single else self.wide))
         found = Totals(pixels.counts, sums, moments, extremes)
         self._add(found, image, part, pixels, pixels.way)
         if sums is not None and pixels.way.narrow and not np.isfinite(sums.totals[:-1]).all():
             # Perhaps a float32 sum went beyond what float32 holds.
-            sums.clear()
+            found.sums = sums = Sums(buffers("sums", shape, self.wide))
             self._add(Totals(pixels.counts, sums, None, {}), image, part, pixels, WIDE)
         if moments is not None:
             moments.end()

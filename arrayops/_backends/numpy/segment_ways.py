@@ -39,6 +39,9 @@ class Way:
     narrow = False
     """Whether rows are float32."""
 
+    single = False
+    """Whether float32 totals do for all rows of the part; `add` then takes such as well."""
+
     def add(self, totals: Array, adders: Adders, scratch: Scratch, start: int, slots: Array, rows: Array) -> None:
         """Add the rows of a block, the first of which is pixel ``start`` of the part."""
         adders.wide(totals, slots, rows)
@@ -101,9 +104,13 @@ class Intervals(Way):
         for start in range(0, len(slots), self.length):
             hits = np.bincount(self._places[start : start + self.length], minlength=places)
             self.most = max(self.most, int(hits[: segments * self._copies].max(initial=0)))
+        self.single = self._copies == 1 and self.length >= len(slots)
         self._sums: Array | None = None
 
     def add(self, totals: Array, adders: Adders, scratch: Scratch, start: int, slots: Array, rows: Array) -> None:
+        if totals.dtype == np.float32:
+            adders.narrow(totals, slots, rows)
+            return
         if start % self.length == 0:
             self.end(totals)
             self._sums = scratch("narrow totals", (len(totals) * self._copies, totals.shape[1]), np.float32)
