@@ -337,6 +337,30 @@ def test_nan_and_infinity_stay_in_their_segment(reduction: str, layout: str, dty
     np.testing.assert_array_equal(np.isinf(got.astype(np.float64)), np.isinf(want))
 
 
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("kind", ["coherent", "random, few", "random", "random, many"])
+def test_what_float32_cannot_hold(kind: str, layout: str) -> None:
+    """However sums are made, NaN and infinity stay in their segments, and sums on the way may be too large."""
+    rng = np.random.default_rng(0)
+    segments = {"coherent": 4, "random, few": 4, "random": 300, "random, many": 60_000}[kind]
+    labels = rng.integers(0, segments, (1, 200, 300))
+    if kind == "coherent":
+        labels = np.broadcast_to(np.arange(200)[:, None] // 50, (1, 200, 300)).copy()
+    rows = rng.standard_normal((60_000, 3), np.float32)
+    flat = labels.reshape(-1)
+    rows[flat == 0, 0] = 3e38
+    rows[np.flatnonzero(flat == 1)[:1], 1] = np.nan
+    rows[np.flatnonzero(flat == 2)[:1], 2] = -np.inf
+    want = np.zeros((segments, 3))
+    np.add.at(want, flat, rows.astype(np.float64))
+    want /= np.maximum(np.bincount(flat, minlength=segments), 1)[:, None]
+    features = np.ascontiguousarray(segment.back(rows.reshape(1, 200, 300, 3), layout))
+    got = segment.channels_last(ao.segment_mean(features, labels, segments, layout=layout), layout)[0]
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
+    # The other values are 0.8 on average.
+    np.testing.assert_allclose(got, want, rtol=2e-6, atol=1.6e-6)
+
+
 def test_empty_and_fill_may_be_nan_or_infinite() -> None:
     features, labels = np.ones((3, 1), np.float32), np.array([0, 0, 2])
     assert np.isnan(ao.segment_mean(features, labels, 3, empty=float("nan"))[1, 0])
