@@ -142,7 +142,6 @@ class _Collector:
     def __init__(self, rows: Array, labels: Labels, wanted: Wanted, made: Cut, scratch: Scratch) -> None:
         self.rows, self.labels, self.wanted, self.made, self.scratch = rows, labels, wanted, made, scratch
         self.plain, self.wide = plain_dtype(rows), wide_dtype(rows.dtype)
-        self.in_place = rows.dtype == self.plain and rows[0].flags.c_contiguous if len(rows) else False
         self.adders = Adders(min(IN_PLACE * made.rows, rows.shape[1]), self.wide)
         self.pixels: _Pixels | None = None
 
@@ -183,7 +182,8 @@ class _Collector:
         scratch, sums, moments = self.scratch, found.sums, found.moments
         wide_sums = sums is not None and not how.narrow
         length = self.made.rows
-        if self.in_place and isinstance(how, Runs) and moments is None and not found.extremes:
+        in_place = image.dtype == self.plain and image.flags.c_contiguous
+        if in_place and isinstance(how, Runs) and moments is None and not found.extremes:
             # Of rows that are taken as they lie, the sums of runs leave nothing in cache.
             length *= IN_PLACE
         for block, start in enumerate(range(part.start, part.stop, length)):
