@@ -165,20 +165,6 @@ def check_labels(op: str, labels: Meta | None, expected: tuple[int, ...], whose:
     checks.shape(op, "labels", labels, expected, f"as the pixels of the {whose}")
 
 
-def position_dtype(size: int) -> str:
-    """Dtype of places in an image of ``size`` pixels."""
-    return "int32" if size <= np.iinfo(np.int32).max else "int64"
-
-
-def infer_positions(made: dict[str, Meta], metas: Metas, p: SegmentParameters) -> dict[str, Meta]:
-    """Shape rule of the positions of extremes, if they are to be saved."""
-    labels = metas[1]
-    if not p.save or labels is None:
-        return {}
-    dtype = position_dtype(math.prod(labels.shape[-2:]))
-    return {saved: Meta(made[name].shape, dtype) for name, saved in POSITIONS.items() if name in made}
-
-
 def infer_reductions(op: str, metas: Metas, p: SegmentParameters) -> dict[str, Meta]:
     """Shape rules of every reduction of features."""
     features, labels = metas
@@ -208,6 +194,20 @@ def infer_reductions(op: str, metas: Metas, p: SegmentParameters) -> dict[str, M
             fits(op, "empty", p.empty, dtype)
             made[reduction] = Meta(pooled, dtype)
     return made
+
+
+def position_dtype(size: int) -> str:
+    """Dtype of places in an image of ``size`` pixels."""
+    return "int32" if size <= np.iinfo(np.int32).max else "int64"
+
+
+def infer_positions(made: dict[str, Meta], metas: Metas, p: SegmentParameters) -> dict[str, Meta]:
+    """Shape rule of the positions of extremes, if they are to be saved."""
+    labels = metas[1]
+    if not p.save or labels is None:
+        return {}
+    dtype = position_dtype(math.prod(labels.shape[-2:]))
+    return {saved: Meta(made[name].shape, dtype) for name, saved in POSITIONS.items() if name in made}
 
 
 def infer_one(op: str, metas: Metas, p: SegmentParameters) -> Metas:
