@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from arrayops import _backends
-from arrayops._core.dispatch import checked_needs, dispatch, dispatch_backward
+from arrayops._core.dispatch import checked_needs, dispatch, dispatch_backward, dispatch_saving
 from arrayops._core.op import ArraySpec, Meta, Op
 from arrayops._frameworks import base, numpy
 from toy_op import SCALED, Backend, Parameters
@@ -327,6 +327,89 @@ class TestBackwardRecord:
     def test_has_no_backward(self) -> None:
         with pytest.raises(TypeError, match="joined_backward is a backward: second derivatives are not provided"):
             _ = JOINED.backward.backward
+
+
+class Saving(NamedTuple):
+    second: bool = True
+    save: bool = False
+
+
+def infer_summed(metas: Any, parameters: Saving) -> Any:
+    places = Meta((1,), "int32")
+    return (metas[0], *((places, places if parameters.second else None) if parameters.save else ()))
+
+
+SUMMED = Op("summed", "toy", (ArraySpec("input"),), infer_summed, saved=("places", "ranks"))
+
+
+class TestSaved:
+    """What a forward hands on to its backward."""
+
+    PLACES, RANKS = np.arange(1, dtype=np.int32), np.arange(1, 2, dtype=np.int32)
+
+    @pytest.fixture
+    def backend(self, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+        """What the backend returns; it is found wherever it is looked for, and keeps its calls behind that."""
+        found: list[Any] = [(ONE, self.PLACES, self.RANKS)]
+
+        def function(arrays: Any, parameters: Any) -> Any:
+            found.append((arrays, parameters))
+            return found[0]
+
+        monkeypatch.setattr(_backends, "find", lambda kind, family, name: function)
+        return found
+
+    def test_only_those_who_ask_get_it(self, backend: list[Any]) -> None:
+        results, saved = dispatch_saving(SUMMED, (ONE,), Saving())
+        assert results == (ONE,)
+        assert saved == (self.PLACES, self.RANKS)
+        assert backend[-1][1] == Saving(save=True)
+        backend[0] = (ONE,)
+        assert dispatch(SUMMED, (ONE,), Saving()) == (ONE,)
+        assert backend[-1][1] == Saving(save=False)
+
+    def test_what_is_not_promised_is_none(self, backend: list[Any]) -> None:
+        assert dispatch_saving(SUMMED, (ONE,), Saving(second=False)) == ((ONE,), (self.PLACES, None))
+
+    @pytest.mark.parametrize("results", [(ONE,), (ONE, None, None)])
+    def test_backend_may_save_nothing(self, backend: list[Any], results: Any) -> None:
+        backend[0] = results
+        assert dispatch_saving(SUMMED, (ONE,), Saving()) == ((ONE,), (None, None))
+
+    def test_operator_that_saves_nothing(self, recorder: Recorder) -> None:
+        results, saved = dispatch_saving(JOINED, (ONE, None, ONE), Options())
+        assert len(results) == 2
+        assert saved == ()
+        assert recorder.calls[0][1] == Options()
+
+    def test_in_arrays_of_the_framework(self, backend: list[Any], foreign: Foreign) -> None:
+        array = ForeignArray()
+        results, saved = dispatch_saving(SUMMED, (array,), Saving())
+        assert results == (("foreign", ONE, array),)
+        assert saved == (("foreign", self.PLACES, array), ("foreign", self.RANKS, array))
+
+    @pytest.mark.parametrize("saved", [(), (None, None)])
+    def test_backward_without_it_gets_as_many_arrays_as_ever(self, backend: list[Any], saved: Any) -> None:
+        backend[0] = (ONE,)
+        dispatch_backward(SUMMED, (ONE,), (ONE,), Saving(), None, saved)
+        assert len(backend[-1][0]) == 2
+
+    @pytest.mark.parametrize("saved", [(PLACES, RANKS), (None, RANKS), (PLACES, None)])
+    def test_backward_with_some_gets_all_places(self, backend: list[Any], saved: Any) -> None:
+        backend[0] = (ONE,)
+        dispatch_backward(SUMMED, (ONE,), (ONE,), Saving(), None, saved)
+        assert backend[-1][0][:2] == (ONE, ONE)
+        assert backend[-1][0][2:] == saved
+        assert backend[-1][1].forward == Saving()
+
+    def test_other_than_what_was_saved(self, backend: list[Any]) -> None:
+        for places, kind, text in (
+            (np.zeros(2, np.int32), ValueError, "summed_backward: places is (2,), expected (1,) as the places"),
+            (np.zeros(1, np.int64), TypeError, "summed_backward: places is int64, expected int32 as the places"),
+        ):
+            with pytest.raises(kind) as error:
+                dispatch_backward(SUMMED, (ONE,), (ONE,), Saving(), None, (places, None))
+            assert str(error.value) == text
 
 
 def test_toy_operator(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,6 +90,17 @@ def test_backends_have_no_operator_without_a_record() -> None:
 
 
 @every_op
+def test_what_is_saved_comes_last_and_may_be_absent(op: Op) -> None:
+    assert not set(op.saved) & {*op.outputs, *(spec.name for spec in op.arrays)}
+    assert not (op.saved and op.arrays[-1].variadic)
+    if op.differentiable:
+        arrays = op.backward.arrays
+        last = arrays[len(arrays) - len(op.saved) :]
+        assert tuple(spec.name for spec in last) == op.saved
+        assert all(spec.optional and not spec.differentiable for spec in last)
+
+
+@every_op
 def test_cuda_family_has_kernels(op: Op) -> None:
     if "cuda" in backend_modules(op.family):
         assert list((ROOT / "raw_kernels").glob(f"{op.family}*.cu"))

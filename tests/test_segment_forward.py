@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import hypothesis.strategies as st
@@ -12,7 +13,7 @@ from hypothesis import given
 from scipy import ndimage
 
 import arrayops as ao
-from arrayops._backends.numpy import segment_sums
+from arrayops._backends.numpy import segment_ways
 from oracles import segment
 from segment_cases import INTEGERS, OPERATORS, REDUCTIONS, Segments, segment_calls
 from strategies import BFLOAT16, DTYPES, FLOAT16, FLOAT32, FLOAT64, MEMORY, examples, in_memory
@@ -250,13 +251,15 @@ def test_widths_and_many_parts(channels: int) -> None:
 
 
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
-@pytest.mark.parametrize("name", ["constant", "large offset", "mixed signs", "outlier first"])
+@pytest.mark.parametrize("name", ["constant", "large offset", "mixed signs", "outlier first", "all but one lost"])
 def test_a_mean_of_ten_million_pixels_keeps_its_digits(name: str, layout: str) -> None:
     rng = np.random.default_rng(0)
     values = {
         "constant": lambda: np.full(10**7, 0.1, np.float32),
         "large offset": lambda: (rng.standard_normal(10**7, np.float32) + 1e4).astype(np.float32),
         "mixed signs": lambda: rng.standard_normal(10**7, np.float32) * np.float32(1e5),
+        # Added to 1 in float32, none of the others leaves anything: the most that a sum of 32 can lose.
+        "all but one lost": lambda: np.tile(np.where(np.arange(32) == 0, 1, 2.0**-24).astype(np.float32), 312_500),
         "outlier first": lambda: np.concatenate([[1e20], rng.random(10**7 - 1)]).astype(np.float32),
     }[name]()
     want, size = values.mean(dtype=np.float64), np.abs(values).mean(dtype=np.float64)
@@ -270,35 +273,36 @@ def test_a_mean_of_ten_million_pixels_keeps_its_digits(name: str, layout: str) -
 
 
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
-@pytest.mark.parametrize("segments", [3, 700, 2000, 13_000, 40_000])
+@pytest.mark.parametrize("segments", [2, 3, 40, 700, 2000, 13_000, 40_000])
 def test_few_rows_are_added_in_float32(segments: int, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between two flushes of the float32 totals, a segment of random labels has 16 rows at most."""
+    """Between two flushes of the float32 totals, each place of random labels has 32 rows at most."""
     labels = np.random.default_rng(0).integers(0, segments, (1, 600, 500))
-    hits = np.zeros(segments, int)
+    labels[:, ::7] = -1
+    hits: Counter[int] = Counter()
     most = 0
 
-    class Counting(segment_sums.Intervals):
+    class Counting(segment_ways.Intervals):
         def add(self, totals: Any, adders: Any, scratch: Any, start: int, slots: Any, rows: Any) -> None:
             nonlocal most
             super().add(totals, adders, scratch, start, slots, rows)
-            np.add.at(hits, slots, 1)
-            most = max(most, int(hits.max()))
+            places = self._places[start : start + len(rows)]
+            hits.update(places[slots < segments].tolist())
+            most = max(most, *hits.values())
 
         def end(self, totals: Any) -> None:
             super().end(totals)
-            hits[...] = 0
+            hits.clear()
 
-    monkeypatch.setattr(segment_sums, "Intervals", Counting)
+    monkeypatch.setattr(segment_ways, "Intervals", Counting)
     ao.set_num_threads(1)
     try:
         features = np.full((1, 600, 500, 3) if layout == "NHWC" else (1, 3, 600, 500), 0.1, np.float32)
-        got = segment.channels_last(ao.segment_mean(features, labels, segments, layout=layout), layout)
+        got = ao.segment_mean(features, labels, segments, ignore_label=-1, layout=layout)
     finally:
         ao.set_num_threads(None)
-    assert (most > 0) == (segments >= 2000)
-    assert most <= 16
-    present = np.unique(labels)
-    assert np.abs(got[0, present] / np.float64(np.float32(0.1)) - 1).max() <= 2e-6
+    assert 0 < most <= 32
+    present = np.unique(labels[labels >= 0])
+    assert np.abs(segment.channels_last(got, layout)[0, present] / np.float64(np.float32(0.1)) - 1).max() <= 2e-6
 
 
 def test_variance_of_a_large_offset_in_float64() -> None:
@@ -331,6 +335,30 @@ def test_nan_and_infinity_stay_in_their_segment(reduction: str, layout: str, dty
     assert np.isnan(want).any()
     np.testing.assert_array_equal(np.isnan(got.astype(np.float64)), np.isnan(want))
     np.testing.assert_array_equal(np.isinf(got.astype(np.float64)), np.isinf(want))
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("kind", ["coherent", "random, few", "random", "random, many"])
+def test_what_float32_cannot_hold(kind: str, layout: str) -> None:
+    """However sums are made, NaN and infinity stay in their segments, and sums on the way may be too large."""
+    rng = np.random.default_rng(0)
+    segments = {"coherent": 4, "random, few": 4, "random": 300, "random, many": 60_000}[kind]
+    labels = rng.integers(0, segments, (1, 200, 300))
+    if kind == "coherent":
+        labels = np.broadcast_to(np.arange(200)[:, None] // 50, (1, 200, 300)).copy()
+    rows = rng.standard_normal((60_000, 3), np.float32)
+    flat = labels.reshape(-1)
+    rows[flat == 0, 0] = 3e38
+    rows[np.flatnonzero(flat == 1)[:1], 1] = np.nan
+    rows[np.flatnonzero(flat == 2)[:1], 2] = -np.inf
+    want = np.zeros((segments, 3))
+    np.add.at(want, flat, rows.astype(np.float64))
+    want /= np.maximum(np.bincount(flat, minlength=segments), 1)[:, None]
+    features = np.ascontiguousarray(segment.back(rows.reshape(1, 200, 300, 3), layout))
+    got = segment.channels_last(ao.segment_mean(features, labels, segments, layout=layout), layout)[0]
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
+    # The other values are 0.8 on average.
+    np.testing.assert_allclose(got, want, rtol=2e-6, atol=1.6e-6)
 
 
 def test_empty_and_fill_may_be_nan_or_infinite() -> None:

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from arrayops import _backends, _frameworks
-from arrayops._core.op import BackwardParameters, Meta, Op
+from arrayops._core.op import BackwardParameters, Meta, Metas, Op
 from arrayops._frameworks.base import Device, Framework, Unreadable
 
 ON_CPU = nullcontext()
@@ -78,6 +78,8 @@ def dispatch(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:
     take, give = framework.to_backend, framework.from_backend
     with ON_CPU if device.kind == "cpu" else framework.launching(device):
         results = function(tuple([None if array is None else take(array) for array in arrays]), parameters)
+        if op.saved and len(promised) > len(op.outputs):
+            results, promised = _saved_by_backend(op, results, promised)
         return tuple(
             [None if meta is None else give(result, like) for result, meta in zip(results, promised, strict=True)]
         )
@@ -88,8 +90,37 @@ def dispatch(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:
 dispatch.__dict__.update(_torchdynamo_disable=True, autograph_info__={})
 
 
+def dispatch_saving(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """`dispatch`, and beside the results what `dispatch_backward` takes as ``saved``.
+
+    Returns
+    -------
+    results : tuple of array or None
+        As of `dispatch`.
+    saved : tuple of array or None
+        One entry for each name in ``op.saved``; None for what the call has not or the backend does not save.
+    """
+    if not op.saved:
+        return dispatch(op, arrays, parameters), ()
+    found = dispatch(op, arrays, parameters._replace(save=True))
+    return found[: len(op.outputs)], found[len(op.outputs) :]
+
+
+def _saved_by_backend(op: Op, results: tuple[Any, ...], promised: Metas) -> tuple[tuple[Any, ...], Metas]:
+    """Results of a call that saves, with None and no promise for what the backend did not save."""
+    count = len(op.outputs)
+    saved = results[count:] or (None,) * len(op.saved)
+    kept = [None if array is None else meta for array, meta in zip(saved, promised[count:], strict=True)]
+    return (*results[:count], *saved), (*promised[:count], *kept)
+
+
 def dispatch_backward(
-    op: Op, gradients: Sequence[Any], arrays: Sequence[Any], parameters: Any, needs: Iterable[str] | None
+    op: Op,
+    gradients: Sequence[Any],
+    arrays: Sequence[Any],
+    parameters: Any,
+    needs: Iterable[str] | None,
+    saved: Sequence[Any] = (),
 ) -> tuple[Any, ...]:
     """Run the backward of ``op``: one gradient for each differentiable array, None for those not made.
 
@@ -103,9 +134,13 @@ def dispatch_backward(
         Its parameter tuple.
     needs : iterable of str, or None
         Names of the gradients that are wanted; None means all.
+    saved : sequence of array or None
+        What `dispatch_saving` returned with these arrays and parameters; without it the backward finds it anew.
     """
     wanted = op.all_needs if needs is None else checked_needs(op, needs)
-    return dispatch(op.backward, (*gradients, *arrays), BackwardParameters(parameters, wanted))
+    if all(array is None for array in saved):
+        saved = ()
+    return dispatch(op.backward, (*gradients, *arrays, *saved), BackwardParameters(parameters, wanted))
 
 
 def checked_needs(op: Op, needs: Iterable[str]) -> frozenset[str]:

@@ -67,6 +67,10 @@ class Op:
         Those results that take a gradient.
     forward : Op or None
         For a backward, the operator whose gradient it is.
+    saved : tuple of str
+        Names of what the forward can hand on to its backward, as results behind ``outputs``. Its parameters then have a
+        field ``save``, False by default, with which ``infer`` promises them too. A backend may leave them out; the
+        backward gets those that there are as its last arrays, and without any none. Not for variadic operators.
     """
 
     name: str
@@ -76,12 +80,14 @@ class Op:
     outputs: tuple[str, ...] = ("output",)
     differentiable_outputs: tuple[str, ...] = ("output",)
     forward: "Op | None" = None
+    saved: tuple[str, ...] = ()
 
     def specs(self, count: int) -> tuple[ArraySpec, ...]:
-        """Specification of each of ``count`` arrays of a call; variadic ones are numbered."""
+        """Specification of each of ``count`` arrays of a call; variadic ones are numbered, and saved ones left out."""
         last = self.arrays[-1]
         if not last.variadic:
-            return self.arrays
+            saved = () if self.forward is None else self.forward.saved
+            return self.arrays[: -len(saved)] if saved and count == len(self.arrays) - len(saved) else self.arrays
         fixed = self.arrays[:-1]
         return fixed + tuple(replace(last, name=f"{last.name}[{i}]") for i in range(count - len(fixed)))
 
@@ -104,8 +110,9 @@ class Op:
     def backward(self) -> "Op":
         """The operator ``<name>_backward``.
 
-        Its arrays are the gradients of the differentiable outputs followed by the arrays of the forward; its results
-        are the gradients of the differentiable arrays, None for those absent or not in ``needs``.
+        Its arrays are the gradients of the differentiable outputs followed by the arrays of the forward and by what it
+        saved, if anything; its results are the gradients of the differentiable arrays, None for those absent or not in
+        ``needs``.
         """
         forward, name = self, f"{self.name}_backward"
         if self.forward is not None:
@@ -116,15 +123,21 @@ class Op:
             ArraySpec(f"grad_{output}", optional=several, differentiable=False)
             for output in self.differentiable_outputs
         )
+        saved = tuple(ArraySpec(result, optional=True, differentiable=False) for result in self.saved)
 
         def infer(metas: Metas, parameters: BackwardParameters) -> Metas:
-            arrays = metas[len(gradients) :]
+            arrays, p = metas[len(gradients) :], parameters.forward
+            behind: Metas = ()
+            if saved and len(arrays) > len(forward.arrays):
+                arrays, behind = arrays[: -len(saved)], arrays[-len(saved) :]
+                p = p._replace(save=True)
             try:
-                results = forward.infer(arrays, parameters.forward)
+                results = forward.infer(arrays, p)
             except (TypeError, ValueError) as error:
                 raise type(error)(str(error).replace(f"{forward.name}:", f"{name}:", 1)) from None
-            outputs = dict(zip(forward.outputs, results, strict=True))
-            for spec, output, meta in zip(gradients, forward.differentiable_outputs, metas, strict=False):
+            outputs = dict(zip(forward.outputs + (forward.saved if behind else ()), results, strict=True))
+            named = forward.differentiable_outputs + forward.saved
+            for spec, output, meta in zip(gradients + saved, named, metas[: len(gradients)] + behind, strict=False):
                 expected = outputs[output]
                 if meta is None or expected is None or meta == expected:
                     continue
@@ -144,7 +157,7 @@ class Op:
         return Op(
             name=name,
             family=self.family,
-            arrays=gradients + self.arrays,
+            arrays=gradients + self.arrays + saved,
             infer=infer,
             outputs=self.differentiable,
             differentiable_outputs=(),

@@ -1,5 +1,6 @@
 """Records of the segment reductions: parameters, checks and shapes."""
 
+import math
 from collections.abc import Iterable
 from functools import partial
 from numbers import Integral, Real
@@ -13,6 +14,9 @@ from arrayops._core.shapes import whole
 
 REDUCTIONS = ("mean", "sum", "max", "min", "var", "count")
 DIFFERENTIABLE = REDUCTIONS[:-1]
+POSITIONS = {"max": "max_positions", "min": "min_positions"}
+"""What extremes save: for each value the place of its pixel in the flattened image, -1 in segments without pixels."""
+
 OF_INTEGERS = frozenset({"sum", "max", "min", "count"})
 
 MOST_SEGMENTS = 2**31 - 2
@@ -20,7 +24,10 @@ MOST_SEGMENTS = 2**31 - 2
 
 
 class SegmentParameters(NamedTuple):
-    """Parameters of every reduction, normalised; ``reductions`` are distinct, in the order of `REDUCTIONS`."""
+    """Parameters of every reduction, normalised; ``reductions`` are distinct, in the order of `REDUCTIONS`.
+
+    With ``save``, extremes come with the positions of the first pixels that attain them.
+    """
 
     reductions: tuple[str, ...]
     num_segments: int
@@ -28,6 +35,7 @@ class SegmentParameters(NamedTuple):
     empty: float
     check: bool | None
     layout: str
+    save: bool = False
 
 
 class UnpoolParameters(NamedTuple):
@@ -188,15 +196,34 @@ def infer_reductions(op: str, metas: Metas, p: SegmentParameters) -> dict[str, M
     return made
 
 
+def position_dtype(size: int) -> str:
+    """Dtype of places in an image of ``size`` pixels."""
+    return "int32" if size <= np.iinfo(np.int32).max else "int64"
+
+
+def infer_positions(made: dict[str, Meta], metas: Metas, p: SegmentParameters) -> dict[str, Meta]:
+    """Shape rule of the positions of extremes, if they are to be saved."""
+    labels = metas[1]
+    if not p.save or labels is None:
+        return {}
+    dtype = position_dtype(math.prod(labels.shape[-2:]))
+    return {saved: Meta(made[name].shape, dtype) for name, saved in POSITIONS.items() if name in made}
+
+
 def infer_one(op: str, metas: Metas, p: SegmentParameters) -> Metas:
     """Shape rule of an operator with one reduction of features."""
-    return tuple(infer_reductions(op, metas, p).values())
+    made = infer_reductions(op, metas, p)
+    return (*made.values(), *infer_positions(made, metas, p).values())
 
 
 def infer_segment_reduce(metas: Metas, p: SegmentParameters) -> Metas:
     """Shape rule of several reductions: one result for each that there is, None for those not asked for."""
     made = infer_reductions("segment_reduce", metas, p)
-    return tuple(made.get(reduction) for reduction in REDUCTIONS)
+    results = tuple(made.get(reduction) for reduction in REDUCTIONS)
+    if not p.save:
+        return results
+    saved = infer_positions(made, metas, p)
+    return results + tuple(saved.get(name) for name in POSITIONS.values())
 
 
 def infer_segment_count(metas: Metas, p: SegmentParameters) -> Metas:
@@ -262,11 +289,19 @@ ARRAYS = ArraySpec("features"), LABELS
 
 SEGMENT_MEAN = Op("segment_mean", "segment", ARRAYS, partial(infer_one, "segment_mean"))
 SEGMENT_SUM = Op("segment_sum", "segment", ARRAYS, partial(infer_one, "segment_sum"))
-SEGMENT_MAX = Op("segment_max", "segment", ARRAYS, partial(infer_one, "segment_max"))
-SEGMENT_MIN = Op("segment_min", "segment", ARRAYS, partial(infer_one, "segment_min"))
+SEGMENT_MAX = Op("segment_max", "segment", ARRAYS, partial(infer_one, "segment_max"), saved=("max_positions",))
+SEGMENT_MIN = Op("segment_min", "segment", ARRAYS, partial(infer_one, "segment_min"), saved=("min_positions",))
 SEGMENT_VAR = Op("segment_var", "segment", ARRAYS, partial(infer_one, "segment_var"))
 SEGMENT_COUNT = Op("segment_count", "segment", (LABELS,), infer_segment_count, differentiable_outputs=())
-SEGMENT_REDUCE = Op("segment_reduce", "segment", ARRAYS, infer_segment_reduce, REDUCTIONS, DIFFERENTIABLE)
+SEGMENT_REDUCE = Op(
+    "segment_reduce",
+    "segment",
+    ARRAYS,
+    infer_segment_reduce,
+    REDUCTIONS,
+    DIFFERENTIABLE,
+    saved=tuple(POSITIONS.values()),
+)
 SEGMENT_UNPOOL = Op("segment_unpool", "segment", (ArraySpec("pooled"), LABELS), infer_segment_unpool)
 OPS = (
     SEGMENT_MEAN,

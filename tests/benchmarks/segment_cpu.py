@@ -12,6 +12,8 @@ import numpy as np
 import torch
 
 import arrayops as ao
+from arrayops._core.dispatch import dispatch_backward, dispatch_saving
+from arrayops._ops.segment import SEGMENT_MAX, SegmentParameters
 
 BATCH, SIZE, CHANNELS = 4, 512, 64
 RANDOM = np.random.default_rng(0)
@@ -163,6 +165,16 @@ def backward(rows: Any, planes: Any, slic: Any) -> Iterator[harness.Case]:
             }
             limits = {"copy": 2.5} if name == "mean" else {}
             yield case(f"{name} backward {layout}", rivals, lambda: None, 2 * rows.nbytes, limits)
+            if name == "max":
+                rivals = {**rivals, "arrayops": with_positions(grad, features, slic, segments, layout)}
+                yield case(f"max backward {layout}, positions saved", rivals, lambda: None, 2 * rows.nbytes, {})
+
+
+def with_positions(grad: Any, features: Any, slic: Any, segments: int, layout: str) -> Callable[[], Any]:
+    """The backward of a maximum whose forward has saved where it lies."""
+    p = SegmentParameters(("max",), segments, None, 0, None, layout)
+    _, saved = dispatch_saving(SEGMENT_MAX, (features, slic), p)
+    return lambda: dispatch_backward(SEGMENT_MAX, (grad,), (features, slic), p, None, saved)
 
 
 if __name__ == "__main__":

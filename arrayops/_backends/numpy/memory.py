@@ -5,6 +5,7 @@ rounded when it is stored, so no full-size copy of an input is ever made.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,18 +25,19 @@ def compute_dtype(array: Array) -> np.dtype[Any]:
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any] | type) -> Array:
     """Uninitialised C-contiguous array whose first element starts a cache line."""
-    dtype = np.dtype(dtype)
-    size = math.prod(shape) * dtype.itemsize
-    raw = np.empty(size + ALIGNMENT, np.uint8)
-    offset = -raw.ctypes.data % ALIGNMENT
-    return raw[offset : offset + size].view(dtype).reshape(shape)
+    return _aligned(np.empty, shape, np.dtype(dtype))
 
 
 def zeros(shape: tuple[int, ...], dtype: np.dtype[Any] | type) -> Array:
-    """`empty` filled with zeros."""
-    array = empty(shape, dtype)
-    array[...] = np.zeros((), array.dtype)
-    return array
+    """`empty` with zeros, as which the system hands out fresh pages: they need not be written."""
+    return _aligned(np.zeros, shape, np.dtype(dtype))
+
+
+def _aligned(allocate: Callable[..., Array], shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    size = math.prod(shape) * dtype.itemsize
+    raw = allocate(size + ALIGNMENT, np.uint8)
+    offset = -raw.ctypes.data % ALIGNMENT
+    return raw[offset : offset + size].view(dtype).reshape(shape)
 
 
 def load(destination: Array, source: Array) -> None:

@@ -9,27 +9,41 @@ from collections.abc import Mapping
 import numpy as np
 
 from arrayops._backends.numpy.blocks import Compute, Scratch, run_blocks
-from arrayops._backends.numpy.memory import Array, compute_dtype, empty, load, store
+from arrayops._backends.numpy.memory import Array, compute_dtype, empty, load, store, zeros
 from arrayops._backends.numpy.segment_labels import Labels, count_pixels
 from arrayops._backends.numpy.segment_rows import Part, cut, load_rows, pixel_rows, segment_rows, store_rows
 from arrayops._backends.numpy.segment_spread import spread
 from arrayops._backends.numpy.segment_totals import Totals, Wanted, collect
-from arrayops._ops.segment import SegmentParameters
+from arrayops._ops.segment import POSITIONS, SegmentParameters
 
 
-def gradient(op: str, grads: Mapping[str, Array], features: Array, labels: Array, p: SegmentParameters) -> Array:
-    """Gradient of the features from those of some reductions, by name."""
+def gradient(
+    op: str,
+    grads: Mapping[str, Array],
+    features: Array,
+    labels: Array,
+    p: SegmentParameters,
+    saved: Mapping[str, Array],
+) -> Array:
+    """Gradient of the features from those of some reductions, by name; positions of extremes that are ``saved``."""
     known = Labels(op, labels, p.num_segments, p.ignore_label, p.check)
     pooled = {name: segment_rows(grad, p.layout) for name, grad in grads.items()}
     rows = pixel_rows(features, p.layout)
     shape = known.images, p.num_segments + 1, rows.shape[2]
-    result = empty(features.shape, features.dtype)
+    # Elsewhere the gradient of extremes is 0.
+    result = (zeros if set(pooled) <= set(POSITIONS) else empty)(features.shape, features.dtype)
     target = pixel_rows(result, p.layout)
 
-    extremes: tuple[str, ...] = tuple(name for name in ("max", "min") if name in pooled)
+    extremes = tuple(name for name in POSITIONS if name in pooled and name not in saved)
     means = np.zeros(shape) if "var" in pooled else None
-    places = {name: np.empty((shape[0], p.num_segments, shape[2]), np.int64) for name in extremes}
-    if means is not None or places:
+    places = {
+        name: segment_rows(saved[name], p.layout)
+        if name in saved
+        else np.empty((shape[0], p.num_segments, shape[2]), np.int64)
+        for name in POSITIONS
+        if name in pooled
+    }
+    if means is not None or extremes:
 
         def finish(scratch: Scratch, part: Part, totals: Totals) -> None:
             if means is not None:
@@ -46,14 +60,14 @@ def gradient(op: str, grads: Mapping[str, Array], features: Array, labels: Array
     for name in ("mean", "sum"):
         if name in pooled:
             level[:, :-1] += _widened(pooled[name]) if name == "sum" else _shares(pooled[name], counts)
-    if means is None:
-        plain = empty(shape, features.dtype)
-        store(plain, level)
-        spread(plain, known, target)
-    else:
+    if means is not None:
         slope = np.zeros(shape)
         slope[:, :-1] = 2 * _shares(pooled["var"], counts)
         _slopes(rows, known, level, slope, means, target)
+    elif {"mean", "sum"} & set(pooled):
+        plain = empty(shape, features.dtype)
+        store(plain, level)
+        spread(plain, known, target)
     if places:
         _add_at(target, places, pooled)
     return result
@@ -81,8 +95,8 @@ def _slopes(rows: Array, labels: Labels, level: Array, slope: Array, means: Arra
             part = made.parts[index]
             slots = labels.slots(part.image, part.start, part.stop).astype(np.intp)
             tables = [np.ascontiguousarray(table[part.image, :, part.channels]) for table in (means, slope, level)]
-            for start in range(part.start, part.stop, made.rows):
-                pixels = slice(start, min(start + made.rows, part.stop))
+            for start in range(part.start, part.stop, made.wide_rows):
+                pixels = slice(start, min(start + made.wide_rows, part.stop))
                 these = slots[pixels.start - part.start : pixels.stop - part.start]
                 block = rows[part.image, pixels, part.channels]
                 own, values = (scratch(name, block.shape, np.float64) for name in ("own", "values"))

@@ -7,13 +7,13 @@ import numpy as np
 from arrayops._backends.numpy.blocks import Scratch
 from arrayops._backends.numpy.memory import Array, empty
 from arrayops._backends.numpy.segment_labels import Labels
-from arrayops._backends.numpy.segment_rows import Part, pixel_rows, segment_rows, store_rows, wide_dtype
+from arrayops._backends.numpy.segment_rows import Part, block_rows, pixel_rows, segment_rows, store_rows, wide_dtype
 from arrayops._backends.numpy.segment_totals import Totals, Wanted, collect
-from arrayops._ops.segment import SegmentParameters, pixels, pooled_shape
+from arrayops._ops.segment import POSITIONS, SegmentParameters, pixels, pooled_shape, position_dtype
 
 
 def reduced(op: str, arrays: tuple[Any, ...], p: SegmentParameters) -> dict[str, Array]:
-    """The results of all reductions of a call on features and labels, by name."""
+    """The results of all reductions of a call on features and labels, by name, and what it saves."""
     features, labels = arrays
     known = Labels(op, labels, p.num_segments, p.ignore_label, p.check)
     shape = pooled_shape(pixels(features.shape, p.layout), p.num_segments, p.layout)
@@ -24,33 +24,48 @@ def reduced(op: str, arrays: tuple[Any, ...], p: SegmentParameters) -> dict[str,
         else:
             integers = name == "sum" and features.dtype.kind in "iu"
             made[name] = empty(shape, wide_dtype(features.dtype) if integers else features.dtype)
+    made |= {
+        saved: empty(made[name].shape, np.dtype(position_dtype(known.pixels)))
+        for name, saved in POSITIONS.items()
+        if p.save and name in made
+    }
     counts = made["count"].reshape(known.images, p.num_segments) if "count" in made else None
     targets = {name: segment_rows(result, p.layout) for name, result in made.items() if name != "count"}
 
     def finish(scratch: Scratch, part: Part, totals: Totals) -> None:
         if counts is not None and part.channels.start == 0:
             counts[part.image] = totals.counts[:-1]
-        for name, target in targets.items():
-            values = table(name, totals)
-            values[totals.counts == 0] = p.empty
-            store_rows(scratch, target[part.image, :, part.channels], values[:-1])
+        length = block_rows(part.channels.stop - part.channels.start)
+        for start in range(0, p.num_segments, length):
+            these = slice(start, min(start + length, p.num_segments))
+            absent = totals.counts[these] == 0
+            for name, target in targets.items():
+                values = table(name, totals, these)
+                values[absent] = -1 if name in POSITIONS.values() else p.empty
+                store_rows(scratch, target[part.image, these, part.channels], values)
 
     wanted = Wanted(
         sums="mean" in made or "sum" in made,
         moments="var" in made,
-        extremes=tuple(name for name in ("max", "min") if name in made),
+        extremes=tuple(name for name in POSITIONS if name in made),
+        places=p.save,
     )
     collect(pixel_rows(features, p.layout), known, wanted, finish)
     return made
 
 
-def table(name: str, totals: Totals) -> Array:
-    """A reduction from its totals, (segments + 1, channels); rows without pixels hold anything."""
-    counts = np.maximum(totals.counts, 1)[:, None]
+def table(name: str, totals: Totals, these: slice) -> Array:
+    """A reduction of some segments from its totals, (segments, channels); rows without pixels hold anything."""
+    counts = np.maximum(totals.counts[these], 1)[:, None]
     if name == "var":
         assert totals.moments is not None
-        return totals.moments.squares / counts
+        return totals.moments.squares[these] / counts
+    for extreme, saved in POSITIONS.items():
+        if name == saved:
+            places = totals.extremes[extreme].places
+            assert places is not None
+            return places[these]
     if name in totals.extremes:
-        return totals.extremes[name].values
+        return totals.extremes[name].values[these]
     assert totals.sums is not None
-    return totals.sums.totals / counts if name == "mean" else totals.sums.totals
+    return totals.sums.totals[these] / counts if name == "mean" else totals.sums.totals[these]

@@ -23,8 +23,11 @@ LONGEST = 1 << 13
 SHORTEST = 1 << 5
 """Rows of a block of very many channels."""
 
-NARROW = 16
-"""Channels that are taken at a time where they lie far apart: with more, their lines push each other out of cache."""
+NARROW = 8
+"""Planes that are read side by side at most: with more, their lines push each other out of cache."""
+
+PADDING = 16
+"""Values between planes of a buffer: a power of two apart, they would do the same there."""
 
 TOTALS = 8 << 20
 """Values of a part's running totals: more channels than this leaves room for are taken in several goes."""
@@ -64,7 +67,10 @@ class Cut(NamedTuple):
 
     parts: tuple[Part, ...]
     rows: int
-    """Pixels that are loaded at a time."""
+    """Pixels of a block: many where they take many short calls, or leave hardly anything in cache."""
+
+    wide_rows: int
+    """Pixels of it that are widened at a time."""
 
     shared: bool
     """Whether several parts have the same image and channels."""
@@ -78,9 +84,7 @@ def cut(rows: Array, segments: int) -> Cut:
     Where the pixels are cut does not depend on the number of channels.
     """
     images, pixels, channels = rows.shape
-    width = max(1, min(channels, TOTALS // (segments + 1) // NARROW * NARROW or NARROW))
-    if images and transposed(rows[0]):
-        width = min(width, NARROW)
+    width = max(1, min(channels, TOTALS // (segments + 1) // 16 * 16 or 16))
     slices = [slice(start, min(start + width, channels)) for start in range(0, channels, width)] or [slice(0, 0)]
     most = pixels // max(64 * (segments + 1), 2 * LONGEST)
     wanted = max(1, min(math.ceil(16 / max(1, images)), most))
@@ -92,7 +96,8 @@ def cut(rows: Array, segments: int) -> Cut:
         for start in starts
         for channels_ in slices
     )
-    return Cut(parts, block_rows(width), len(starts) > 1)
+    wide_rows = block_rows(width)
+    return Cut(parts, min(4 * wide_rows, LONGEST), wide_rows, len(starts) > 1)
 
 
 def block_rows(width: int) -> int:
@@ -121,26 +126,20 @@ def load_rows(scratch: Scratch, name: str, rows: Array, dtype: "np.dtype[Any]") 
     """``rows`` (pixels, channels) C-contiguous and of ``dtype``: themselves, or a copy in the buffer ``name``."""
     if rows.dtype == dtype and rows.flags.c_contiguous:
         return rows
+    loaded = scratch(name, rows.shape, dtype)
     if transposed(rows) and rows.shape[1] > NARROW:
-        plane = scratch("planes", rows.shape[::-1], plain_dtype(rows))
-        load(plane, rows.T)
-        rows = plane.T
-    elif rows.dtype == BFLOAT16 and dtype != np.float32:
+        length = block_rows(rows.shape[1])
+        for start in range(0, len(rows), length):
+            some = rows[start : start + length].T
+            planes = scratch("planes", (len(some), length + PADDING), plain_dtype(rows))[:, : some.shape[1]]
+            load(planes, some)
+            load(loaded[start : start + length], planes.T)
+        return loaded
+    if rows.dtype == BFLOAT16 and dtype != np.float32:
         plain = scratch("widened", rows.shape, np.float32)
         load(plain, rows)
         rows = plain
-    loaded = scratch(name, rows.shape, dtype)
     load(loaded, rows)
-    return loaded
-
-
-def load_planes(scratch: Scratch, rows: Array, dtype: "np.dtype[Any]") -> Array:
-    """``rows`` (pixels, channels) as planes (channels, pixels), each contiguous and of ``dtype``."""
-    planes = rows.T
-    if planes.dtype == dtype and planes.strides[1] == planes.itemsize:
-        return planes
-    loaded = scratch("planes", planes.shape, dtype)
-    load(loaded, planes)
     return loaded
 
 

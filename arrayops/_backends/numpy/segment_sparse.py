@@ -51,14 +51,6 @@ class RunAdder:
             sums, flat = totals.reshape(-1), rows.reshape(-1)
             self._kernel(len(totals), count, channels, bounds, self._columns[:count], self._ones[:count], flat, sums)
 
-    def planes(self, totals: Array, bounds: Array, planes: Array) -> None:
-        """``totals[:, i] = planes[:, bounds[i] : bounds[i + 1]].sum(axis=1)``."""
-        channels, count = planes.shape
-        totals[...] = np.zeros((), totals.dtype)
-        columns, ones = self._columns[:count], self._ones[:count]
-        for channel in range(channels if count else 0):
-            self._vector(totals.shape[1], count, bounds, columns, ones, planes[channel], totals[channel])
-
 
 def sort_by(keys: Array, kinds: int, carried: Array) -> tuple[Array, Array]:
     """Positions of ``keys`` (from 0 to ``kinds - 1``), sorted by key, equal ones in order; and ``carried`` so sorted.

@@ -10,20 +10,18 @@ from arrayops._backends.numpy.memory import Array
 from arrayops._backends.numpy.segment_extremes import Extremes, Tournament
 from arrayops._backends.numpy.segment_labels import Labels
 from arrayops._backends.numpy.segment_rows import (
-    LONGEST,
     Cut,
     Part,
     cut,
-    load_planes,
     load_rows,
     plain_dtype,
-    transposed,
     wide_dtype,
 )
-from arrayops._backends.numpy.segment_sums import WIDE, Adders, Moments, Runs, Sums, Way, way
+from arrayops._backends.numpy.segment_sums import Moments, Sums
+from arrayops._backends.numpy.segment_ways import WIDE, Adders, Runs, Way, way
 
-INPLACE = 4 * LONGEST
-"""Rows at a time that are added up where they are."""
+IN_PLACE = 8
+"""Blocks at a time that are added up where they are."""
 
 BEST = {"max": np.maximum, "min": np.minimum}
 
@@ -69,16 +67,13 @@ def collect(rows: Array, labels: Labels, wanted: Wanted, finish: Finish) -> None
     If there are many channels it is called several times, with some of them each. Calls may come from several threads.
     """
     made = cut(rows, labels.segments)
-    if wanted.extremes:
-        # Their pairs take many short calls a block.
-        made = made._replace(rows=min(4 * made.rows, LONGEST))
     workspace = _workspace(made, wanted)
     if made.shared:
         _collect_shared(rows, labels, wanted, finish, made, workspace)
         return
 
     def begin(scratch: Scratch) -> Compute:
-        collector = _Collector(rows, labels, wanted, made.rows, scratch)
+        collector = _Collector(rows, labels, wanted, made, scratch)
         return lambda index: finish(scratch, made.parts[index], collector(made.parts[index], scratch))
 
     run_blocks(len(made.parts), begin, workspace=workspace)
@@ -90,7 +85,7 @@ def _collect_shared(rows: Array, labels: Labels, wanted: Wanted, finish: Finish,
     storing = Scratch()
 
     def begin(scratch: Scratch) -> Compute:
-        collector = _Collector(rows, labels, wanted, made.rows, scratch)
+        collector = _Collector(rows, labels, wanted, made, scratch)
 
         def compute(index: int) -> Totals:
             part = made.parts[index]
@@ -121,7 +116,8 @@ def _workspace(made: Cut, wanted: Wanted) -> int:
         return 0
     part = made.parts[0]
     channels: int = part.channels.stop - part.channels.start
-    return (24 + 16 * wanted.moments) * made.rows * channels + 64 * (part.stop - part.start)
+    values = (8 + 16 * bool(wanted.extremes)) * made.rows + (16 + 16 * wanted.moments) * made.wide_rows
+    return values * channels + 64 * (part.stop - part.start)
 
 
 class _Pixels:
@@ -130,8 +126,8 @@ class _Pixels:
     def __init__(self, labels: Labels, part: Part, wanted: Wanted, block: int, narrow: bool) -> None:
         self.image, self.start = part.image, part.start
         self.slots = labels.slots(part.image, part.start, part.stop)
-        self.counts = np.bincount(self.slots, minlength=labels.segments + 1)
-        self.way: Way = way(self.slots, labels.segments) if wanted.sums and narrow else WIDE
+        self.way: Way = way(self.slots, labels.segments, block) if wanted.sums and narrow else WIDE
+        self.counts = self.way.count(self.slots, labels.segments)
         extremes = bool(wanted.extremes)
         self.tournament = Tournament(self.slots, labels.segments, block, wanted.places) if extremes else None
 
@@ -143,18 +139,17 @@ class _Pixels:
 class _Collector:
     """Collects parts in one thread."""
 
-    def __init__(self, rows: Array, labels: Labels, wanted: Wanted, block: int, scratch: Scratch) -> None:
-        self.rows, self.labels, self.wanted, self.block, self.scratch = rows, labels, wanted, block, scratch
+    def __init__(self, rows: Array, labels: Labels, wanted: Wanted, made: Cut, scratch: Scratch) -> None:
+        self.rows, self.labels, self.wanted, self.made, self.scratch = rows, labels, wanted, made, scratch
         self.plain, self.wide = plain_dtype(rows), wide_dtype(rows.dtype)
-        self.longer = min(4 * block, LONGEST)
-        self.in_place = rows.dtype == self.plain and rows.itemsize in rows.strides[1:]
-        self.adders = Adders(min(INPLACE, rows.shape[1]), self.wide)
+        self.adders = Adders(min(IN_PLACE * made.rows, rows.shape[1]), self.wide)
         self.pixels: _Pixels | None = None
 
     def __call__(self, part: Part, buffers: Buffers) -> Totals:
         wanted, pixels = self.wanted, self.pixels
         if pixels is None or not pixels.belong_to(part):
-            pixels = self.pixels = _Pixels(self.labels, part, wanted, self.block, self.plain == np.float32)
+            narrow = self.plain == np.float32
+            pixels = self.pixels = _Pixels(self.labels, part, wanted, self.made.rows, narrow)
         image = self.rows[part.image, :, part.channels]
         shape = self.labels.segments + 1, image.shape[1]
         moments = None
@@ -167,12 +162,16 @@ class _Collector:
         for name in wanted.extremes:
             places = buffers(f"places of {name}", shape, np.int64) if wanted.places else None
             extremes[name] = Extremes(BEST[name], buffers(name, shape, self.plain), places)
-        sums = Sums(buffers("sums", shape, self.wide)) if wanted.sums else None
+        sums = None
+        if wanted.sums:
+            # Totals of very many segments take longer than their rows: the fewer bytes, the better.
+            single = pixels.way.single and not self.made.shared
+            sums = Sums(buffers("sums", shape, np.float32 if single else self.wide))
         found = Totals(pixels.counts, sums, moments, extremes)
         self._add(found, image, part, pixels, pixels.way)
         if sums is not None and pixels.way.narrow and not np.isfinite(sums.totals[:-1]).all():
             # Perhaps a float32 sum went beyond what float32 holds.
-            sums.clear()
+            found.sums = sums = Sums(buffers("sums", shape, self.wide))
             self._add(Totals(pixels.counts, sums, None, {}), image, part, pixels, WIDE)
         if moments is not None:
             moments.end()
@@ -181,38 +180,41 @@ class _Collector:
     def _add(self, found: Totals, image: Array, part: Part, pixels: _Pixels, how: Way) -> None:
         """Add all rows of a part, block by block."""
         scratch, sums, moments = self.scratch, found.sums, found.moments
-        runs = how if isinstance(how, Runs) and transposed(image) else None
-        length = self.block
-        if moments is None and not found.extremes and how.narrow:
-            # Short sums leave hardly anything in cache, and those of runs nothing where rows are taken as they lie.
-            length = INPLACE if isinstance(how, Runs) and self.in_place else self.longer
+        wide_sums = sums is not None and not how.narrow
+        length = self.made.rows
+        in_place = image.dtype == self.plain and image.flags.c_contiguous
+        if in_place and isinstance(how, Runs) and moments is None and not found.extremes:
+            # Of rows that are taken as they lie, the sums of runs leave nothing in cache.
+            length *= IN_PLACE
         for block, start in enumerate(range(part.start, part.stop, length)):
             stop, place = min(start + length, part.stop), start - part.start
             slots = pixels.slots[place : stop - part.start]
             rows = image[start:stop]
-            if runs is not None and sums is not None:
-                planes = load_planes(scratch, rows, self.plain)
-                runs.add_planes(sums.totals, self.adders, scratch, place, planes)
-            if found.extremes or (how.narrow and runs is None):
+            if sums is not None and how.narrow:
+                rows = load_rows(scratch, "plain", rows, self.plain)
+                how.add(sums.totals, self.adders, scratch, place, slots, rows)
+            if found.extremes:
                 rows = load_rows(scratch, "plain", rows, self.plain)
             for extremes in found.extremes.values():
                 assert pixels.tournament is not None
                 extremes.add(scratch, pixels.tournament, block, rows, start)
-            wide = rows
-            if moments is not None or (sums is not None and not how.narrow):
-                wide = load_rows(scratch, "wide", rows, self.wide)
-            if sums is not None and runs is None:
-                how.add(sums.totals, self.adders, scratch, place, slots, rows if how.narrow else wide)
-            if moments is not None:
-                moments.add(self.adders.wide, scratch, slots, wide)
+            if moments is None and not wide_sums:
+                continue
+            for begin in range(0, len(rows), self.made.wide_rows):
+                end = begin + self.made.wide_rows
+                wide = load_rows(scratch, "wide", rows[begin:end], self.wide)
+                if sums is not None and wide_sums:
+                    how.add(sums.totals, self.adders, scratch, place + begin, slots[begin:end], wide)
+                if moments is not None:
+                    moments.add(self.adders.wide, scratch, slots[begin:end], wide)
         if sums is not None:
             how.end(sums.totals)
 
     def _pilot(self, moments: Moments, part: Part, slots: Array) -> None:
         """Take the moments relative to the mean of a sixteenth of the part, instead of to first rows alone."""
         stop = part.start + (part.stop - part.start) // 16
-        for start in range(part.start, stop, self.block):
-            rows = self.rows[part.image, start : min(start + self.block, stop), part.channels]
+        for start in range(part.start, stop, self.made.wide_rows):
+            rows = self.rows[part.image, start : min(start + self.made.wide_rows, stop), part.channels]
             these = slots[start - part.start :][: len(rows)]
             moments.add(self.adders.wide, self.scratch, these, load_rows(self.scratch, "wide", rows, self.wide))
         moments.centre(np.bincount(slots[: stop - part.start], minlength=len(moments.counts)))
