@@ -1,0 +1,169 @@
+// Positions of the pixels of each image in the order of their slots, pixels of one slot in the order of memory.
+//
+// Radix passes from the lowest digit of the slots to the highest: each keeps the order of equal digits. A pass counts the
+// digits of each tile (segment_digits), adds up the counts of the tiles before (segment_scan), and moves every pixel to
+// the place that follows from them (segment_scatter). All is integers, and no place depends on the order of blocks.
+
+const int threads = 256;
+const int warps = threads / 32;
+const int each = 16;                    // pixels of a thread
+const int tile = threads * each;
+const int most_digits = 256;
+
+struct segment_pass {
+    unsigned int pixels;                // of an image
+    int tiles;                          // of an image
+    int shift, bits;                    // where the digit lies in a slot
+};
+
+// The sum of the values of this thread and those before it.
+__device__ inline unsigned int sum_until(unsigned int value, unsigned int (&sums)[warps])
+{
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    for (int distance = 1; distance < 32; distance *= 2) {
+        const unsigned int before = __shfl_up_sync(~0u, value, distance);
+        if (lane >= distance) value += before;
+    }
+    if (lane == 31) sums[warp] = value;
+    __syncthreads();
+    for (int other = 0; other < warp; ++other) value += sums[other];
+    __syncthreads();
+    return value;
+}
+
+// Goes through the slots of a tile, each warp through its own, and leaves in `counts` how many of each digit a warp has,
+// in `ranks` how many of the same digit stand before in the warp.
+__device__ inline void rank_tile(
+    const segment_pass& g, const int* slots, unsigned int first, unsigned int (&counts)[warps][most_digits],
+    unsigned int (&found)[each], unsigned int (&ranks)[each])
+{
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const unsigned int mask = (1u << g.bits) - 1;
+    for (int at = threadIdx.x; at < warps * most_digits; at += threads) counts[at / most_digits][at % most_digits] = 0;
+    __syncthreads();
+#pragma unroll
+    for (int e = 0; e < each; ++e) {
+        const unsigned int line = first + e * 32;
+        if (line >= g.pixels) continue;
+        const bool real = line + lane < g.pixels;
+        found[e] = real ? static_cast<unsigned int>(slots[line + lane]) : 0;
+        const unsigned int digit = real ? found[e] >> g.shift & mask : most_digits;
+        const unsigned int peers = __match_any_sync(~0u, digit);
+        const int leader = __ffs(peers) - 1;
+        unsigned int before = 0;
+        if (real && lane == leader) {
+            before = counts[warp][digit];
+            counts[warp][digit] = before + __popc(peers);
+        }
+        ranks[e] = __shfl_sync(~0u, before, leader) + __popc(peers & ((1u << lane) - 1));
+        // The next leader of a digit is another lane.
+        __syncwarp();
+    }
+}
+
+// counts[image, digit, tile]
+extern "C" __global__ void __launch_bounds__(threads, 4) segment_digits(
+    segment_pass g, const int* __restrict__ slots, unsigned int* __restrict__ counts)
+{
+    __shared__ unsigned int in_warp[warps][most_digits];
+    const int image = blockIdx.x / g.tiles, my_tile = blockIdx.x % g.tiles;
+    unsigned int found[each], ranks[each];
+    rank_tile(
+        g, slots + static_cast<long long>(image) * g.pixels,
+        static_cast<unsigned int>(my_tile) * tile + threadIdx.x / 32 * (32 * each), in_warp, found, ranks);
+    __syncthreads();
+    const int digit = threadIdx.x;
+    if (digit >= 1 << g.bits) return;
+    unsigned int sum = 0;
+    for (int warp = 0; warp < warps; ++warp) sum += in_warp[warp][digit];
+    counts[((static_cast<long long>(image) << g.bits) + digit) * g.tiles + my_tile] = sum;
+}
+
+// For one image and digit a block, in place of each count the sum of those before, and behind the last the sum of all:
+// totals[image, digit].
+extern "C" __global__ void __launch_bounds__(threads, 4) segment_scan(
+    int tiles, unsigned int* __restrict__ counts, unsigned int* __restrict__ totals)
+{
+    __shared__ unsigned int sums[warps];
+    __shared__ unsigned int last;
+    unsigned int* const line = counts + static_cast<long long>(blockIdx.x) * tiles;
+    unsigned int passed = 0;
+    for (int first = 0; first < tiles; first += threads) {
+        const int at = first + threadIdx.x;
+        const unsigned int value = at < tiles ? line[at] : 0;
+        const unsigned int sum = sum_until(value, sums);
+        if (at < tiles) line[at] = passed + sum - value;
+        if (threadIdx.x == threads - 1) last = sum;
+        __syncthreads();
+        passed += last;
+        __syncthreads();
+    }
+    if (threadIdx.x == 0) totals[blockIdx.x] = passed;
+}
+
+// Moves slots and positions of a tile to their places. Without `positions` they are 0, 1, 2, ... of each image.
+extern "C" __global__ void __launch_bounds__(threads, 4) segment_scatter(
+    segment_pass g, const int* __restrict__ slots, const int* __restrict__ positions,
+    const unsigned int* __restrict__ counts, const unsigned int* __restrict__ totals, int* __restrict__ moved_slots,
+    int* __restrict__ moved_positions)
+{
+    __shared__ unsigned int places[warps][most_digits];
+    __shared__ unsigned int sums[warps];
+    const int image = blockIdx.x / g.tiles, my_tile = blockIdx.x % g.tiles, warp = threadIdx.x / 32;
+    const long long base = static_cast<long long>(image) * g.pixels;
+    const unsigned int first = static_cast<unsigned int>(my_tile) * tile + warp * (32 * each);
+    unsigned int found[each], ranks[each];
+    rank_tile(g, slots + base, first, places, found, ranks);
+
+    const int digit = threadIdx.x;
+    const bool real = digit < 1 << g.bits;
+    const long long row = (static_cast<long long>(image) << g.bits) + digit;
+    const unsigned int total = real ? totals[row] : 0;
+    // Behind all smaller digits, all earlier tiles, and then all earlier warps.
+    unsigned int place = sum_until(total, sums) - total;
+    if (real) {
+        place += counts[row * g.tiles + my_tile];
+        for (int other = 0; other < warps; ++other) {
+            const unsigned int count = places[other][digit];
+            places[other][digit] = place;
+            place += count;
+        }
+    }
+    __syncthreads();
+#pragma unroll
+    for (int e = 0; e < each; ++e) {
+        const unsigned int at = first + e * 32 + threadIdx.x % 32;
+        if (at >= g.pixels) continue;
+        const long long to = base + places[warp][found[e] >> g.shift & ((1u << g.bits) - 1)] + ranks[e];
+        moved_slots[to] = static_cast<int>(found[e]);
+        moved_positions[to] = positions != nullptr ? positions[base + at] : static_cast<int>(at);
+    }
+}
+
+// starts[image, s], for s from 0 to `segments`: how many pixels have a smaller slot. With `counts`, how many have slot s,
+// for all but the last.
+extern "C" __global__ void __launch_bounds__(threads, 4) segment_starts(
+    const int* __restrict__ sorted, int pixels, int segments, int images, int* __restrict__ starts,
+    long long* __restrict__ counts)
+{
+    const long long places = static_cast<long long>(segments) + 1, count = images * places;
+    for (long long at = static_cast<long long>(blockIdx.x) * threads + threadIdx.x; at < count;
+         at += static_cast<long long>(gridDim.x) * threads) {
+        const long long image = at / places;
+        const int slot = static_cast<int>(at % places);
+        const int* const line = sorted + image * pixels;
+        int found[2];
+#pragma unroll
+        for (int next = 0; next < 2; ++next) {
+            int low = next ? found[0] : 0, high = pixels;
+            while (low < high && (next == 0 || counts != nullptr)) {
+                const int middle = low + (high - low) / 2;
+                if (line[middle] < slot + next) low = middle + 1;
+                else high = middle;
+            }
+            found[next] = low;
+        }
+        starts[at] = found[0];
+        if (counts != nullptr && slot < segments) counts[image * segments + slot] = found[1] - found[0];
+    }
+}
