@@ -8,7 +8,8 @@ const int threads = 256;
 const int warps = threads / 32;
 const int each = 16;                    // pixels of a thread
 const int tile = threads * each;
-const int most_digits = 256;
+const int most_digits = 1024;
+const int digits_each = most_digits / threads;
 
 struct segment_pass {
     unsigned int pixels;                // of an image
@@ -39,7 +40,8 @@ __device__ inline void rank_tile(
 {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const unsigned int mask = (1u << g.bits) - 1;
-    for (int at = threadIdx.x; at < warps * most_digits; at += threads) counts[at / most_digits][at % most_digits] = 0;
+    for (int digit = threadIdx.x; digit < 1 << g.bits; digit += threads)
+        for (int other = 0; other < warps; ++other) counts[other][digit] = 0;
     __syncthreads();
 #pragma unroll
     for (int e = 0; e < each; ++e) {
@@ -72,11 +74,11 @@ extern "C" __global__ void __launch_bounds__(threads, 4) segment_digits(
         g, slots + static_cast<long long>(image) * g.pixels,
         static_cast<unsigned int>(my_tile) * tile + threadIdx.x / 32 * (32 * each), in_warp, found, ranks);
     __syncthreads();
-    const int digit = threadIdx.x;
-    if (digit >= 1 << g.bits) return;
-    unsigned int sum = 0;
-    for (int warp = 0; warp < warps; ++warp) sum += in_warp[warp][digit];
-    counts[((static_cast<long long>(image) << g.bits) + digit) * g.tiles + my_tile] = sum;
+    for (int digit = threadIdx.x; digit < 1 << g.bits; digit += threads) {
+        unsigned int sum = 0;
+        for (int warp = 0; warp < warps; ++warp) sum += in_warp[warp][digit];
+        counts[((static_cast<long long>(image) << g.bits) + digit) * g.tiles + my_tile] = sum;
+    }
 }
 
 // For one image and digit a block, in place of each count the sum of those before, and behind the last the sum of all:
@@ -102,7 +104,7 @@ extern "C" __global__ void __launch_bounds__(threads, 4) segment_scan(
 }
 
 // Moves slots and positions of a tile to their places. Without `positions` they are 0, 1, 2, ... of each image.
-extern "C" __global__ void __launch_bounds__(threads, 4) segment_scatter(
+extern "C" __global__ void __launch_bounds__(threads, 3) segment_scatter(
     segment_pass g, const int* __restrict__ slots, const int* __restrict__ positions,
     const unsigned int* __restrict__ counts, const unsigned int* __restrict__ totals, int* __restrict__ moved_slots,
     int* __restrict__ moved_positions)
@@ -115,19 +117,27 @@ extern "C" __global__ void __launch_bounds__(threads, 4) segment_scatter(
     unsigned int found[each], ranks[each];
     rank_tile(g, slots + base, first, places, found, ranks);
 
-    const int digit = threadIdx.x;
-    const bool real = digit < 1 << g.bits;
-    const long long row = (static_cast<long long>(image) << g.bits) + digit;
-    const unsigned int total = real ? totals[row] : 0;
-    // Behind all smaller digits, all earlier tiles, and then all earlier warps.
-    unsigned int place = sum_until(total, sums) - total;
-    if (real) {
-        place += counts[row * g.tiles + my_tile];
+    // Behind all smaller digits, all earlier tiles, and then all earlier warps. Digits of a thread are neighbours.
+    const long long row = static_cast<long long>(image) << g.bits;
+    const int digits = 1 << g.bits, mine = threadIdx.x * digits_each;
+    unsigned int total[digits_each], sum = 0;
+#pragma unroll
+    for (int d = 0; d < digits_each; ++d) {
+        total[d] = mine + d < digits ? totals[row + mine + d] : 0;
+        sum += total[d];
+    }
+    unsigned int behind = sum_until(sum, sums) - sum;
+#pragma unroll
+    for (int d = 0; d < digits_each; ++d) {
+        const int digit = mine + d;
+        if (digit >= digits) continue;
+        unsigned int place = behind + counts[(row + digit) * g.tiles + my_tile];
         for (int other = 0; other < warps; ++other) {
             const unsigned int count = places[other][digit];
             places[other][digit] = place;
             place += count;
         }
+        behind += total[d];
     }
     __syncthreads();
 #pragma unroll

@@ -258,11 +258,40 @@ extern "C" __global__ void __launch_bounds__(most_threads, blocks_each) segment_
     }
 }
 
+// Writes what segments without pixels get.
+__device__ inline void fill_vacant(const segment_reduction& g, const segment_results& to, const int* starts)
+{
+#if defined(INTEGER)
+    const scalar value = static_cast<scalar>(g.empty_bits);
+    const sum_type total = static_cast<sum_type>(g.empty_bits);
+#else
+    const scalar value = narrow(static_cast<accumulator>(g.empty));
+    const sum_type total = value;
+#endif
+    const bool channels_last = g.result.channel == 1;
+    const long long all = static_cast<long long>(g.images) * g.segments * g.channels;
+    for (long long at = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; at < all;
+         at += static_cast<long long>(gridDim.x) * blockDim.x) {
+        const long long line = channels_last ? at / g.channels : at;
+        const int segment = static_cast<int>(line % g.segments);
+        const long long image = channels_last ? line / g.segments : line / g.segments / g.channels;
+        const int* const start = starts + image * (g.segments + 1LL) + segment;
+        if (start[0] != start[1]) continue;
+        if (to.mean != nullptr) to.mean[at] = value;
+        if (to.sum != nullptr) to.sum[at] = total;
+        if (to.var != nullptr) to.var[at] = value;
+        if (to.best[0] != nullptr) to.best[0][at] = value;
+        if (to.best[1] != nullptr) to.best[1][at] = value;
+    }
+}
+
 // How blocks of segment_join are shared out: channels, and runs of blocks of segment_reduce.
 const int join_channels = 8;
 const int join_lanes = 32;
 
 // Adds up the parts of the segment that begins in a block of segment_reduce and goes on behind it: there is one at most.
+// All blocks share the segments without pixels.
+//
 // Each lane takes as many neighbouring parts, and neighbouring lanes are merged in pairs: their order stays.
 extern "C" __global__ void __launch_bounds__(join_channels * join_lanes, 2) segment_join(
     segment_reduction g, const int* __restrict__ slots, const int* __restrict__ starts, const part* __restrict__ parts,
@@ -272,9 +301,12 @@ extern "C" __global__ void __launch_bounds__(join_channels * join_lanes, 2) segm
     __shared__ part lanes[join_lanes][join_channels];
     __shared__ int counts[join_lanes];
     const segment_results to = {mean, sum, var, centre, {best_0, best_1}, {place_0, place_1}};
+    fill_vacant(g, to, starts);
     const int tiles = (g.channels + join_channels - 1) / join_channels;
     const int block = blockIdx.x % g.blocks, tile = blockIdx.x / g.blocks % tiles;
     const int image = blockIdx.x / g.blocks / tiles;
+    // More blocks than these have been launched if there is much to fill; and without pixels there are no parts.
+    if (image >= g.images || g.pixels == 0) return;
     slots += static_cast<long long>(image) * g.pixels;
     starts += image * (g.segments + 1LL);
     const unsigned int piece = static_cast<unsigned int>(block) * g.piece, behind = piece + g.piece;
@@ -312,33 +344,4 @@ extern "C" __global__ void __launch_bounds__(join_channels * join_lanes, 2) segm
         if (takes && x == 0) counts[lane] = own + more;
     }
     if (lane == 0 && real) write(g, to, image, segment, channel, lanes[0][x], last - first);
-}
-
-// What segments without pixels get.
-extern "C" __global__ void __launch_bounds__(most_threads, 4) segment_vacant(
-    segment_reduction g, const int* __restrict__ starts, scalar* __restrict__ mean, sum_type* __restrict__ sum,
-    scalar* __restrict__ var, scalar* __restrict__ best_0, scalar* __restrict__ best_1)
-{
-    const bool channels_last = g.result.channel == 1;
-    const long long all = static_cast<long long>(g.images) * g.segments * g.channels;
-    for (long long at = static_cast<long long>(blockIdx.x) * most_threads + threadIdx.x; at < all;
-         at += static_cast<long long>(gridDim.x) * most_threads) {
-        const long long line = channels_last ? at / g.channels : at;
-        const int segment = static_cast<int>(line % g.segments);
-        const long long image = channels_last ? line / g.segments : line / g.segments / g.channels;
-        const int* const start = starts + image * (g.segments + 1LL) + segment;
-        if (start[0] != start[1]) continue;
-#if defined(INTEGER)
-        const scalar value = static_cast<scalar>(g.empty_bits);
-        const sum_type total = static_cast<sum_type>(g.empty_bits);
-#else
-        const scalar value = narrow(static_cast<accumulator>(g.empty));
-        const sum_type total = value;
-#endif
-        if (mean != nullptr) mean[at] = value;
-        if (sum != nullptr) sum[at] = total;
-        if (var != nullptr) var[at] = value;
-        if (best_0 != nullptr) best_0[at] = value;
-        if (best_1 != nullptr) best_1[at] = value;
-    }
 }

@@ -14,8 +14,8 @@ FILE = "segment_order.cu"
 TILE = 4096
 """``tile`` of ``segment_order.cu``."""
 
-MOST_BITS = 8
-"""Of a digit."""
+MOST_BITS = 10
+"""Of a digit, of which ``segment_order.cu`` keeps counts in shared memory."""
 
 
 class Order(NamedTuple):

@@ -38,15 +38,12 @@ EXTREMES = ("max", "min")
 OUTPUTS = ("mean", "sum", "var", "centre", "best_0", "best_1", "place_0", "place_1")
 """Results of ``segment_reduce``, in the order of its arguments."""
 
-FOR_VACANT = ("mean", "sum", "var", "best_0", "best_1")
-
 
 class Launches(NamedTuple):
     """Launches of a reduction but for their arrays."""
 
     reduce: Kernel
     join: Kernel
-    vacant: Kernel
     geometry: np.void
     grid: tuple[int, int, int]
     block: tuple[int, int, int]
@@ -105,10 +102,6 @@ def collect(
     launch(made.reduce, made.grid, made.block, (*in_order, *targets))
     joined = made.geometry, order.slots, order.starts, parts
     launch(made.join, made.join_grid, (THREADS, 1, 1), (*joined, *targets))
-    if not outputs.keys().isdisjoint(FOR_VACANT):
-        blocks = device.current().blocks(some.size, THREADS, plan.BLOCKS_EACH)
-        empties = tuple(outputs.get(name) for name in FOR_VACANT)
-        launch(made.vacant, (blocks, 1, 1), (THREADS, 1, 1), (made.geometry, order.starts, *empties))
 
 
 def vector(dtype: "np.dtype[Any]") -> int:
@@ -176,7 +169,8 @@ def _launches(
             row //= 2
     rows = min(ROWS, THREADS // across)
     piece = rows * row
-    blocks, tiles = -(-count // piece), -(-found.channels // (across * each))
+    # One at least: segments without pixels get what is empty.
+    blocks, tiles = max(-(-count // piece), 1), -(-found.channels // (across * each))
     defines = value_defines(features.dtype) + staged + (("CHANNELS_EACH", each),)
     defines += tuple((name, "") for name, is_wanted in (("SUM", "s" in wanted), ("VAR", "v" in wanted)) if is_wanted)
     defines += (("EXTREMES", extremes),) * bool(extremes) + (("PLACES", ""),) * places
@@ -197,15 +191,15 @@ def _launches(
         piece=piece,
         smallest=smallest,
     )
-    join_tiles = -(-found.channels // JOIN_CHANNELS)
+    joining = blocks * -(-found.channels // JOIN_CHANNELS) * found.batch
+    filling = device.current().blocks(found.batch * found.channels * p.num_segments, THREADS, plan.BLOCKS_EACH)
     return Launches(
         reduce=module.kernel(FILE, "segment_reduce", defines),
         join=module.kernel(FILE, "segment_join", defines),
-        vacant=module.kernel(FILE, "segment_vacant", defines),
         geometry=geometry,
         grid=(blocks * tiles * found.batch, 1, 1),
         block=(across, rows, 1),
-        join_grid=(blocks * join_tiles * found.batch if blocks > 1 else 0, 1, 1),
+        join_grid=(max(joining, filling), 1, 1),
         part_bytes=found.batch * blocks * 2 * found.channels * _part(features.dtype, wanted, extremes, places).itemsize,
     )
 
