@@ -31,8 +31,8 @@ SECTOR = 32
 LONGEST, SHORTEST = 64, 16
 """Pixels of a row of threads that reads features where they lie."""
 
-ENOUGH_THREADS = 1 << 16
-"""Rows are shortened until there are so many threads."""
+ENOUGH_THREADS = 1 << 19
+"""Rows are shortened until there are so many threads: several times what a GPU runs at once, which ends evenly."""
 
 EXTREMES = ("max", "min")
 OUTPUTS = ("mean", "sum", "var", "centre", "best_0", "best_1", "place_0", "place_1")
