@@ -17,18 +17,25 @@ struct segment_pass {
     int shift, bits;                    // where the digit lies in a slot
 };
 
-// The sum of the values of this thread and those before it.
-__device__ inline unsigned int sum_until(unsigned int value, unsigned int (&sums)[warps])
+// The sum of the values of this lane and those before it.
+__device__ inline unsigned int sum_in_warp(unsigned int value)
 {
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const int lane = threadIdx.x % 32;
+#pragma unroll
     for (int distance = 1; distance < 32; distance *= 2) {
         const unsigned int before = __shfl_up_sync(~0u, value, distance);
         if (lane >= distance) value += before;
     }
-    if (lane == 31) sums[warp] = value;
+    return value;
+}
+
+// The same of the threads of a block.
+__device__ inline unsigned int sum_until(unsigned int value, unsigned int (&sums)[warps])
+{
+    value = sum_in_warp(value);
+    if (threadIdx.x % 32 == 31) sums[threadIdx.x / 32] = value;
     __syncthreads();
-    for (int other = 0; other < warp; ++other) value += sums[other];
-    __syncthreads();
+    for (int other = 0; other < threadIdx.x / 32; ++other) value += sums[other];
     return value;
 }
 
@@ -81,26 +88,29 @@ extern "C" __global__ void __launch_bounds__(threads, 4) segment_digits(
     }
 }
 
-// For one image and digit a block, in place of each count the sum of those before, and behind the last the sum of all:
+// For each image and digit, a warp: in place of each count the sum of those before, and the sum of all as
 // totals[image, digit].
 extern "C" __global__ void __launch_bounds__(threads, 4) segment_scan(
-    int tiles, unsigned int* __restrict__ counts, unsigned int* __restrict__ totals)
+    long long lines, int tiles, unsigned int* __restrict__ counts, unsigned int* __restrict__ totals)
 {
-    __shared__ unsigned int sums[warps];
-    __shared__ unsigned int last;
-    unsigned int* const line = counts + static_cast<long long>(blockIdx.x) * tiles;
+    const int ahead = 4;                // reads that are under way at once
+    const long long number = static_cast<long long>(blockIdx.x) * warps + threadIdx.x / 32;
+    if (number >= lines) return;
+    unsigned int* const line = counts + number * tiles + threadIdx.x % 32;
+    const int left = tiles - threadIdx.x % 32;
     unsigned int passed = 0;
-    for (int first = 0; first < tiles; first += threads) {
-        const int at = first + threadIdx.x;
-        const unsigned int value = at < tiles ? line[at] : 0;
-        const unsigned int sum = sum_until(value, sums);
-        if (at < tiles) line[at] = passed + sum - value;
-        if (threadIdx.x == threads - 1) last = sum;
-        __syncthreads();
-        passed += last;
-        __syncthreads();
+    for (int first = 0; first < tiles; first += 32 * ahead) {
+        unsigned int value[ahead];
+#pragma unroll
+        for (int a = 0; a < ahead; ++a) value[a] = first + a * 32 < left ? line[first + a * 32] : 0;
+#pragma unroll
+        for (int a = 0; a < ahead; ++a) {
+            const unsigned int sum = sum_in_warp(value[a]);
+            if (first + a * 32 < left) line[first + a * 32] = passed + sum - value[a];
+            passed += __shfl_sync(~0u, sum, 31);
+        }
     }
-    if (threadIdx.x == 0) totals[blockIdx.x] = passed;
+    if (threadIdx.x % 32 == 0) totals[number] = passed;
 }
 
 // Moves slots and positions of a tile to their places. Without `positions` they are 0, 1, 2, ... of each image.

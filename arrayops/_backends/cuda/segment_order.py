@@ -14,6 +14,7 @@ FILE = "segment_order.cu"
 TILE = 4096
 """``tile`` of ``segment_order.cu``."""
 
+WARPS = THREADS // 32
 MOST_BITS = 10
 """Of a digit, of which ``segment_order.cu`` keeps counts in shared memory."""
 
@@ -49,9 +50,9 @@ def ordered(slots: Slots, counted: bool = False) -> Order:
         moved, moved_positions = (memory.empty(now.shape, integers) for _ in range(2))
         block = (THREADS, 1, 1)
         launch(module.kernel(FILE, "segment_digits", ()), (images * tiles, 1, 1), block, (geometry, now, counts))
-        if tiles:
-            scan = module.kernel(FILE, "segment_scan", ())
-            launch(scan, (images << bits, 1, 1), block, (np.int32(tiles), counts, totals))
+        lines = images << bits if tiles else 0
+        scan = module.kernel(FILE, "segment_scan", ())
+        launch(scan, (-(-lines // WARPS), 1, 1), block, (np.int64(lines), np.int32(tiles), counts, totals))
         arguments = (geometry, now, positions, counts, totals, moved, moved_positions)
         launch(module.kernel(FILE, "segment_scatter", ()), (images * tiles, 1, 1), block, arguments)
         now, positions = moved, moved_positions
