@@ -84,10 +84,9 @@ __device__ inline void write(
 }
 
 // Where a block leaves its head (0) or tail (1).
-__device__ inline part* part_of(
-    const segment_reduction& g, part* parts, int image, int block, int which, int channel)
+__device__ inline long long part_at(const segment_reduction& g, int image, int block, int which, int channel)
 {
-    return parts + ((static_cast<long long>(image) * g.blocks + block) * 2 + which) * g.channels + channel;
+    return ((static_cast<long long>(image) * g.blocks + block) * 2 + which) * g.channels + channel;
 }
 
 struct alignas(sizeof(scalar) * CHANNELS_EACH) neighbours {
@@ -243,7 +242,7 @@ extern "C" __global__ void __launch_bounds__(most_threads, blocks_each) segment_
         const bool leaves = take_heads(g, rows, row + 1, mine, pixels) == blockDim.y;
 #pragma unroll
         for (int v = 0; v < CHANNELS_EACH; ++v) {
-            if (real && leaves) *part_of(g, parts, image, block, 1, channel + v) = mine[v];
+            if (real && leaves) parts[part_at(g, image, block, 1, channel + v)] = mine[v];
             else if (real) write(g, to, image, segment, channel + v, mine[v], pixels);
         }
     }
@@ -254,7 +253,7 @@ extern "C" __global__ void __launch_bounds__(most_threads, blocks_each) segment_
         if (rows.passes[0]) take_heads(g, rows, 1, mine, pixels);
 #pragma unroll
         for (int v = 0; v < CHANNELS_EACH; ++v)
-            if (real) *part_of(g, parts, image, block, 0, channel + v) = mine[v];
+            if (real) parts[part_at(g, image, block, 0, channel + v)] = mine[v];
     }
 }
 
@@ -285,14 +284,51 @@ __device__ inline void fill_vacant(const segment_reduction& g, const segment_res
     }
 }
 
-// How blocks of segment_join are shared out: channels, and runs of blocks of segment_reduce.
+// How threads of segment_join are shared out: channels, and blocks of segment_reduce.
 const int join_channels = 8;
 const int join_lanes = 32;
 
-// Adds up the parts of the segment that begins in a block of segment_reduce and goes on behind it: there is one at most.
-// All blocks share the segments without pixels.
+// The segment that begins in a block of segment_reduce and goes on behind it, of which there is one at most.
+struct segment_span {
+    int segment;
+    unsigned int first, last;           // its pixels, in the order
+    int parts;                          // blocks that have some of it; 0 without a segment
+};
+
+__device__ inline segment_span span_of(const segment_reduction& g, const int* slots, const int* starts, int block)
+{
+    segment_span span = {0, 0, 0, 0};
+    const unsigned int piece = static_cast<unsigned int>(block) * g.piece, behind = piece + g.piece;
+    if (block >= g.blocks || behind >= static_cast<unsigned int>(starts[g.segments])) return span;
+    span.segment = slots[behind];
+    span.first = starts[span.segment];
+    span.last = starts[span.segment + 1];
+    if (span.first >= piece && span.first < behind) span.parts = (span.last - 1) / g.piece - block + 1;
+    return span;
+}
+
+// Adds up parts `from` to `until` of a segment that begins in `block`; returns its pixels in them.
+__device__ inline int join_parts(
+    const segment_reduction& g, const segment_span& span, const part* parts, int image, int block, int channel, int from,
+    int until, part& sum)
+{
+    int count = 0;
+#pragma unroll 4
+    for (int at = from; at < until; ++at) {
+        const unsigned int low = (block + at) * static_cast<unsigned int>(g.piece);
+        const int more = min(low + g.piece, span.last) - max(low, span.first);
+        const part next = parts[part_at(g, image, block + at, at == 0, channel)];
+        if (count == 0) sum = next;
+        else merge(sum, count, next, more, g.smallest);
+        count += more;
+    }
+    return count;
+}
+
+// Adds up the parts of segments that lie in several blocks of segment_reduce. All blocks share the segments without pixels.
 //
-// Each lane takes as many neighbouring parts, and neighbouring lanes are merged in pairs: their order stays.
+// A lane takes the segment that begins in its block. One of many parts is left to all lanes: each takes as many neighbouring
+// parts, and neighbouring lanes are merged in pairs. So parts keep their order.
 extern "C" __global__ void __launch_bounds__(join_channels * join_lanes, 2) segment_join(
     segment_reduction g, const int* __restrict__ slots, const int* __restrict__ starts, const part* __restrict__ parts,
     scalar* __restrict__ mean, sum_type* __restrict__ sum, scalar* __restrict__ var, double* __restrict__ centre,
@@ -300,48 +336,50 @@ extern "C" __global__ void __launch_bounds__(join_channels * join_lanes, 2) segm
 {
     __shared__ part lanes[join_lanes][join_channels];
     __shared__ int counts[join_lanes];
+    __shared__ bool is_long[join_lanes];
     const segment_results to = {mean, sum, var, centre, {best_0, best_1}, {place_0, place_1}};
     fill_vacant(g, to, starts);
+    const int groups = (g.blocks + join_lanes - 1) / join_lanes;
     const int tiles = (g.channels + join_channels - 1) / join_channels;
-    const int block = blockIdx.x % g.blocks, tile = blockIdx.x / g.blocks % tiles;
-    const int image = blockIdx.x / g.blocks / tiles;
+    const int group = blockIdx.x % groups, tile = blockIdx.x / groups % tiles;
+    const int image = blockIdx.x / groups / tiles;
     // More blocks than these have been launched if there is much to fill; and without pixels there are no parts.
     if (image >= g.images || g.pixels == 0) return;
     slots += static_cast<long long>(image) * g.pixels;
     starts += image * (g.segments + 1LL);
-    const unsigned int piece = static_cast<unsigned int>(block) * g.piece, behind = piece + g.piece;
-    if (behind >= static_cast<unsigned int>(starts[g.segments])) return;
-    const int segment = slots[behind];
-    const unsigned int first = starts[segment], last = starts[segment + 1];
-    if (first < piece || first >= behind) return;
 
     const int lane = threadIdx.x / join_channels, x = threadIdx.x % join_channels, channel = tile * join_channels + x;
     const bool real = channel < g.channels;
-    const int all = (last - 1) / g.piece - block + 1;
-    const int from = static_cast<int>(static_cast<long long>(all) * lane / join_lanes);
-    const int until = static_cast<int>(static_cast<long long>(all) * (lane + 1) / join_lanes);
     part mine;
-    int count = 0;
-#pragma unroll 4
-    for (int at = from; at < until; ++at) {
-        const unsigned int low = (block + at) * static_cast<unsigned int>(g.piece);
-        const int more = min(low + g.piece, last) - max(low, first);
-        const part next = *part_of(
-            g, const_cast<part*>(parts), image, block + at, at == 0, real ? channel : 0);
-        if (count == 0) mine = next;
-        else merge(mine, count, next, more, g.smallest);
-        count += more;
+    {
+        const int block = group * join_lanes + lane;
+        const segment_span span = span_of(g, slots, starts, block);
+        if (x == 0) is_long[lane] = span.parts > join_lanes;
+        if (real && span.parts > 0 && span.parts <= join_lanes) {
+            const int count = join_parts(g, span, parts, image, block, channel, 0, span.parts, mine);
+            write(g, to, image, span.segment, channel, mine, count);
+        }
     }
-    if (count > 0) lanes[lane][x] = mine;
-    if (x == 0) counts[lane] = count;
-    for (int step = 1; step < join_lanes; step *= 2) {
+    __syncthreads();
+    for (int other = 0; other < join_lanes; ++other) {
+        if (!is_long[other]) continue;
+        const int block = group * join_lanes + other;
+        const segment_span span = span_of(g, slots, starts, block);
+        const int from = static_cast<int>(static_cast<long long>(span.parts) * lane / join_lanes);
+        const int until = static_cast<int>(static_cast<long long>(span.parts) * (lane + 1) / join_lanes);
+        const int count = join_parts(g, span, parts, image, block, real ? channel : 0, from, until, mine);
+        // What lanes had of the last such segment has been taken.
         __syncthreads();
-        const bool takes = lane % (2 * step) == 0;
-        const int own = counts[lane], more = takes ? counts[lane + step] : 0;
-        if (more > 0 && own == 0) lanes[lane][x] = lanes[lane + step][x];
-        else if (more > 0) merge(lanes[lane][x], own, lanes[lane + step][x], more, g.smallest);
-        __syncthreads();
-        if (takes && x == 0) counts[lane] = own + more;
+        lanes[lane][x] = mine;
+        if (x == 0) counts[lane] = count;
+        for (int step = 1; step < join_lanes; step *= 2) {
+            __syncthreads();
+            const bool takes = lane % (2 * step) == 0;
+            const int own = counts[lane], more = takes ? counts[lane + step] : 0;
+            if (takes) merge(lanes[lane][x], own, lanes[lane + step][x], more, g.smallest);
+            __syncthreads();
+            if (takes && x == 0) counts[lane] = own + more;
+        }
+        if (lane == 0 && real) write(g, to, image, span.segment, channel, lanes[0][x], span.last - span.first);
     }
-    if (lane == 0 && real) write(g, to, image, segment, channel, lanes[0][x], last - first);
 }

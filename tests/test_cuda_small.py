@@ -120,6 +120,10 @@ SEGMENTS: dict[str, tuple[segment_cases.Segments, tuple[str, ...]]] = {
     "one by one": (labelled("sorted", "NHWC", dtype=BFLOAT16, channels=17), ("max", "var")),
     "many segments": (labelled("random", "flat", channels=1, segments=300, label_dtype=np.int64), ("min", "var")),
     "one segment over many blocks": (labelled("one", "flat", size=(60, 70), channels=8, segments=1), ("mean", "max")),
+    "one segment over more blocks": (
+        labelled("one", "NCHW", size=(93, 92), channels=5, segments=1, dtype=FLOAT64, batch=1),
+        ("sum", "var"),
+    ),
     "integers": (labelled("random", "NHWC", dtype=np.dtype(np.int8)), ("sum", "min")),
     "wide integers": (labelled("some", "NHWC", dtype=np.dtype(np.uint64), channels=4), ("sum", "max", "min", "count")),
 }

@@ -21,8 +21,8 @@ THREADS = 256
 ROWS = 64
 """``most_threads`` and ``most_rows`` of ``segment_reduce.cu``."""
 
-JOIN_CHANNELS = 8
-"""``join_channels``; its blocks have as many threads as the largest others."""
+JOIN_CHANNELS, JOIN_LANES = 8, 32
+"""``join_channels`` and ``join_lanes``; their product is ``THREADS``."""
 
 STAGED_CHANNELS = 8
 SECTOR = 32
@@ -191,7 +191,7 @@ def _launches(
         piece=piece,
         smallest=smallest,
     )
-    joining = blocks * -(-found.channels // JOIN_CHANNELS) * found.batch
+    joining = -(-blocks // JOIN_LANES) * -(-found.channels // JOIN_CHANNELS) * found.batch
     filling = device.current().blocks(found.batch * found.channels * p.num_segments, THREADS, plan.BLOCKS_EACH)
     return Launches(
         reduce=module.kernel(FILE, "segment_reduce", defines),
