@@ -21,6 +21,16 @@ class Device(NamedTuple):
         return self.label or f"{self.kind}:{self.number}"
 
 
+class _GPUs(dict[int, Device]):
+    """CUDA devices by number; the same object each time, which dispatch tells apart at once."""
+
+    def __missing__(self, number: int) -> Device:
+        return self.setdefault(number, Device("cuda", number))
+
+
+GPUS = _GPUs()
+
+
 class Unreadable(TypeError):
     """An array whose data must not or cannot be read; the message continues "<operator>: <argument> ..."."""
 

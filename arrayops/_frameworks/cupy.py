@@ -3,21 +3,20 @@
 bfloat16 is ``ml_dtypes.bfloat16`` in CuPy; `cupy.from_dlpack` takes and gives it when ml_dtypes is installed.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+import sys
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any, ClassVar
 
 import cupy
 
 from arrayops._core.op import Meta
-from arrayops._frameworks.base import Device, Framework
+from arrayops._frameworks.base import GPUS, Device, Framework
+from arrayops._frameworks.lending import Empty, lent
 from arrayops._frameworks.numpy import NAMES, dtype_name
 
 
-def launching(
-    number: int, stream: int | None = None, allocator: Callable[[int], Any] | None = None
-) -> AbstractContextManager[Any]:
+def launching(number: int, stream: int | None = None, empty: Empty | None = None) -> AbstractContextManager[Any]:
     """Context in which CuPy works on GPU ``number``.
 
     Without more it launches on CuPy's own current stream and takes memory from CuPy's pool, which keeps freed memory
@@ -29,25 +28,40 @@ def launching(
         GPU.
     stream : int, optional
         Handle of a foreign stream (``cudaStream_t``) to launch on.
-    allocator : callable, optional
-        Bytes -> `cupy.cuda.MemoryPointer`, on that stream. It has to keep freed memory apart by stream, too.
+    empty : callable, optional
+        Where the backend's arrays come from, on that stream (see `lending`).
     """
-    device: AbstractContextManager[Any] = cupy.cuda.Device(number)
-    return device if stream is None else _lent(device, foreign_stream(stream), allocator)
+    # Entering the device that is current already would cost as much as the look-up of a plan.
+    device = HERE if cupy.cuda.runtime.getDevice() == number else cupy.cuda.Device(number)
+    return device if stream is None else _Lent(device, foreign_stream(stream), empty)
 
 
-@contextmanager
-def _lent(
-    device: AbstractContextManager[Any],
-    stream: AbstractContextManager[Any],
-    allocator: Callable[[int], Any] | None,
-) -> Iterator[None]:
-    with device, stream:
-        if allocator is None:
-            yield
-        else:
-            with cupy.cuda.using_allocator(allocator):
-                yield
+class _Lent:
+    """A device, a stream and memory, entered together: nested generators would cost several times as much."""
+
+    __slots__ = ("_before", "_device", "_empty", "_stream")
+
+    def __init__(
+        self, device: AbstractContextManager[Any], stream: AbstractContextManager[Any], empty: Empty | None
+    ) -> None:
+        self._device, self._stream, self._empty = device, stream, empty
+
+    def __enter__(self) -> None:
+        self._device.__enter__()
+        try:
+            # CuPy keeps a current stream for each device.
+            self._stream.__enter__()
+        except BaseException:
+            self._device.__exit__(*sys.exc_info())
+            raise
+        self._before, lent.empty = lent.empty, self._empty
+
+    def __exit__(self, *failure: Any) -> None:
+        lent.empty = self._before
+        try:
+            self._stream.__exit__(*failure)
+        finally:
+            self._device.__exit__(*failure)
 
 
 @lru_cache(maxsize=256)
@@ -66,15 +80,7 @@ class _Handle:
         return 0, self._handle
 
 
-class _Devices(dict[int, Device]):
-    """Devices by number; the same object each time, which dispatch tells apart at once."""
-
-    def __missing__(self, number: int) -> Device:
-        return self.setdefault(number, Device("cuda", number))
-
-
-DEVICES = _Devices()
-HERE = nullcontext()
+HERE: AbstractContextManager[Any] = nullcontext()
 
 
 class CuPyFramework(Framework):
@@ -92,7 +98,7 @@ class CuPyFramework(Framework):
         return tuple.__new__(Meta, (array.shape, NAMES.get(dtype) or dtype_name(dtype)))
 
     def device(self, array: Any) -> Device:
-        return DEVICES[array.data.device_id]
+        return GPUS[array.data.device_id]
 
     def to_backend(self, array: Any) -> Any:
         return array
@@ -101,8 +107,7 @@ class CuPyFramework(Framework):
         return result
 
     def launching(self, device: Device) -> Any:
-        # Entering the device that is current already would cost as much as the look-up of a plan.
-        return HERE if cupy.cuda.runtime.getDevice() == device.number else launching(device.number)
+        return launching(device.number)
 
 
 framework = CuPyFramework()

@@ -3,12 +3,12 @@
 Imported with the first CUDA tensor. Tensors and arrays share their memory by pointer: both sides are known here, so
 that DLPack would add nothing but time, and bfloat16 needs no package beside torch.
 
-Results and temporaries are storages of torch's caching allocator. What the allocator gets back, it hands out again to
+Results and temporaries are tensors of torch's caching allocator. What the allocator gets back, it hands out again to
 the same stream alone, and so behind the kernels that still read it; a result is a plain tensor, for which
 ``record_stream``, the private pools of CUDA graphs and torch's memory statistics work as for any other.
 """
 
-from collections.abc import Callable
+import math
 from functools import cache
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 
 from arrayops._core import dtypes
 from arrayops._frameworks import cupy as cupy_framework
+from arrayops._frameworks.lending import Empty
 from arrayops._frameworks.numpy import BFLOAT16
 
 _DTYPES: dict[torch.dtype, "np.dtype[Any]"] = {torch.bfloat16: BFLOAT16} | {
@@ -34,19 +35,27 @@ MemoryPointer = cupy.cuda.MemoryPointer
 
 def launching(number: int) -> Any:
     """Context in which CuPy works on torch's current stream of GPU ``number``, in torch's memory."""
-    return cupy_framework.launching(number, torch._C._cuda_getCurrentRawStream(number), allocator("cuda", number))
+    return cupy_framework.launching(number, torch._C._cuda_getCurrentRawStream(number), lender("cuda", number))
 
 
 @cache
-def allocator(kind: str, number: int) -> Callable[[int], Any]:
-    """An allocator for CuPy whose memory is storages of torch on one device."""
+def lender(kind: str, number: int) -> Empty:
+    """Arrays for the backend whose memory is tensors of one device, from which `from_cupy` gets them back."""
     device = torch.device(kind, number)
 
-    def allocate(size: int) -> Any:
-        storage = torch.UntypedStorage(size, device=device)
-        return MemoryPointer(UnownedMemory(storage.data_ptr(), size, storage, number), 0)
+    def empty(shape: tuple[int, ...], dtype: Any) -> Any:
+        dtype = np.dtype(dtype)
+        own = _TORCH_DTYPES.get(dtype)
+        if own is None:
+            # Of what torch does not know, such as structures, it holds the bytes.
+            tensor = torch.empty(math.prod(shape) * dtype.itemsize, dtype=torch.uint8, device=device)
+        else:
+            tensor = torch.empty(shape, dtype=own, device=device)
+        return cupy.ndarray(
+            shape, dtype, MemoryPointer(UnownedMemory(tensor.data_ptr(), tensor.nbytes, tensor, number), 0)
+        )
 
-    return allocate
+    return empty
 
 
 def to_cupy(tensor: torch.Tensor, number: int) -> Any:
@@ -61,8 +70,10 @@ def to_cupy(tensor: torch.Tensor, number: int) -> Any:
 
 def from_cupy(result: Any, device: torch.device) -> torch.Tensor:
     """A C-contiguous array made within `launching`, as a tensor of the same memory."""
-    pointer = result.data
-    storage = pointer.mem._owner
-    offset = (pointer.ptr - storage.data_ptr()) // result.itemsize
-    # Not a view of a tensor of bytes: autograd refuses to change some views in place.
-    return torch.empty(0, dtype=_TORCH_DTYPES[result.dtype], device=device).set_(storage, offset, result.shape)
+    pointer, dtype = result.data, _TORCH_DTYPES[result.dtype]
+    tensor: torch.Tensor = pointer.mem._owner
+    if tensor.dtype is dtype and tensor.shape == result.shape:
+        return tensor
+    # A part of it, or another view. Not a view of the tensor: autograd refuses to change some views in place.
+    offset = (pointer.ptr - tensor.data_ptr()) // result.itemsize
+    return torch.empty(0, dtype=dtype, device=device).set_(tensor.untyped_storage(), offset, result.shape)

@@ -1,4 +1,4 @@
-"""The way of GPU arrays, as far as it goes without a GPU: a stand-in for CuPy records devices, streams and allocators.
+"""The way of GPU arrays, as far as it goes without a GPU: a stand-in for CuPy records devices, streams and lent memory.
 
 Where memory itself is at stake, CuPy is the real one, over torch's memory of the host.
 """
@@ -8,6 +8,7 @@ import gc
 import sys
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType, SimpleNamespace
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 
 from arrayops import _frameworks
+from arrayops._frameworks import lending
 from arrayops._frameworks.base import Device
 
 ADAPTERS = ("cupy", "torch_cuda")
@@ -40,7 +42,6 @@ class FakeCuPy(ModuleType):
             Device=lambda number: self.entered(f"device {number}"),
             Stream=SimpleNamespace(from_external=self.from_external),
             get_current_stream=lambda: SimpleNamespace(synchronize=lambda: self.log.append("wait")),
-            using_allocator=lambda allocator: self.entered("allocator"),
             UnownedMemory=None,
             MemoryPointer=None,
         )
@@ -52,8 +53,10 @@ class FakeCuPy(ModuleType):
     @contextmanager
     def entered(self, name: str) -> Iterator[None]:
         self.log.append(f"enter {name}")
-        yield
-        self.log.append(f"leave {name}")
+        try:
+            yield
+        finally:
+            self.log.append(f"leave {name}")
 
 
 class Repeatable:
@@ -106,38 +109,76 @@ def test_the_current_device_is_not_entered_again(cupy: FakeCuPy) -> None:
 def test_torch_lends_its_stream_and_memory(cupy: FakeCuPy, torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch._C, "_cuda_getCurrentRawStream", lambda number: 500 + number, raising=False)
     framework = _frameworks.find(torch.ones(1))
+    lenders: list[Any] = []
     for _ in range(2):
         with framework.launching(Device("cuda", 1)):
             cupy.log.append("work")
-    once = ["enter device 1", "enter stream (0, 501)", "enter allocator", "work"]
-    once += ["leave allocator", "leave stream (0, 501)", "leave device 1"]
-    assert cupy.log == once * 2
+            lenders.append(lending.lent.empty)
+        assert lending.lent.empty is None
+    assert (
+        cupy.log == ["enter device 1", "enter stream (0, 501)", "work", "leave stream (0, 501)", "leave device 1"] * 2
+    )
     assert cupy.streams == 1
+    torch_cuda = import_module("arrayops._frameworks.torch_cuda")
+    assert lenders == [torch_cuda.lender("cuda", 1)] * 2
+
+
+def test_what_is_lent_goes_back_after_failures(cupy: FakeCuPy) -> None:
+    launching = import_module("arrayops._frameworks.cupy").launching
+    with launching(1, 7, "outer"):
+        assert lending.lent.empty == "outer"
+        with pytest.raises(ZeroDivisionError), launching(2, 8, "inner"):
+            raise ZeroDivisionError
+        assert lending.lent.empty == "outer"
+    assert lending.lent.empty is None
+    assert cupy.log[2:6] == ["enter device 2", "enter stream (0, 8)", "leave stream (0, 8)", "leave device 2"]
+
+
+def test_a_stream_that_cannot_be_entered_leaves_the_device(cupy: FakeCuPy) -> None:
+    class Broken:
+        def __enter__(self) -> None:
+            raise ZeroDivisionError
+
+    adapter = import_module("arrayops._frameworks.cupy")
+    cupy.cuda.Stream.from_external = lambda foreign: Broken()
+    with pytest.raises(ZeroDivisionError), adapter.launching(1, 7):
+        pass
+    assert cupy.log == ["enter device 1", "leave device 1"]
+    assert lending.lent.empty is None
+
+
+def test_memory_is_lent_to_one_thread() -> None:
+    lending.lent.empty = len
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(lambda: lending.lent.empty).result() is None
+    finally:
+        lending.lent.empty = None
 
 
 def test_foreign_streams_are_made_once_each(cupy: FakeCuPy) -> None:
     adapter = import_module("arrayops._frameworks.cupy")
     for handle in (7, 8, 7):
-        with adapter.launching(0, handle):
+        with adapter.launching(1, handle):
             pass
     assert cupy.streams == 2
-    assert cupy.log[:3] == ["enter device 0", "enter stream (0, 7)", "leave stream (0, 7)"]
+    assert cupy.log[:3] == ["enter device 1", "enter stream (0, 7)", "leave stream (0, 7)"]
 
 
 def test_jax_arrays_outlive_the_work_on_them(cupy: FakeCuPy, jax: Any) -> None:
     framework = _frameworks.find(jax.numpy.ones(1))
-    with framework.launching(Device("cuda", 0)):
+    with framework.launching(Device("cuda", 1)):
         cupy.log.append("work")
-    with pytest.raises(ZeroDivisionError), framework.launching(Device("cuda", 0)):
+    with pytest.raises(ZeroDivisionError), framework.launching(Device("cuda", 1)):
         raise ZeroDivisionError
-    assert cupy.log[:4] == ["enter device 0", "work", "wait", "leave device 0"]
-    assert cupy.log[4:6] == ["enter device 0", "wait"]
+    assert cupy.log[:4] == ["enter device 1", "work", "wait", "leave device 1"]
+    assert cupy.log[4:6] == ["enter device 1", "wait"]
 
 
 def test_tensorflow_uses_the_current_stream(cupy: FakeCuPy, tf: Any) -> None:
-    with _frameworks.find(tf.ones(1)).launching(Device("cuda", 0)):
+    with _frameworks.find(tf.ones(1)).launching(Device("cuda", 1)):
         cupy.log.append("work")
-    assert cupy.log == ["enter device 0", "work", "leave device 0"]
+    assert cupy.log == ["enter device 1", "work", "leave device 1"]
 
 
 @pytest.fixture
@@ -147,12 +188,9 @@ def torch_cuda(torch: Any) -> Any:
 
 
 @pytest.fixture
-def real_cupy(torch_cuda: Any) -> Iterator[Any]:
-    """CuPy on torch's memory of the host."""
-    import cupy
-
-    with cupy.cuda.using_allocator(torch_cuda.allocator("cpu", 0)):
-        yield cupy
+def empty(torch_cuda: Any) -> Any:
+    """Real CuPy arrays on torch's memory of the host."""
+    return torch_cuda.lender("cpu", 0)
 
 
 def on_host(array: Any) -> Any:
@@ -162,9 +200,9 @@ def on_host(array: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16", "float32", "float64", "int64", "uint8", "bool"])
-def test_torch_results_are_torch_memory(torch: Any, torch_cuda: Any, real_cupy: Any, name: str) -> None:
+def test_torch_results_are_torch_memory(torch: Any, torch_cuda: Any, empty: Any, name: str) -> None:
     dtype = torch_cuda._DTYPES[getattr(torch, name)]
-    result = real_cupy.ndarray((2, 3, 4), dtype)
+    result = empty((2, 3, 4), dtype)
     on_host(result).view(np.uint8)[...] = np.arange(result.nbytes).reshape(2, 3, -1) % 2
     content = on_host(result).tobytes()
     tensor = torch_cuda.from_cupy(result, torch.device("cpu"))
@@ -173,28 +211,46 @@ def test_torch_results_are_torch_memory(torch: Any, torch_cuda: Any, real_cupy: 
     assert tensor.is_contiguous()
     assert tensor.data_ptr() == result.data.ptr
     assert not tensor._is_view()
+    assert tensor.untyped_storage().nbytes() == result.nbytes
     del result
     assert tensor.view(torch.uint8).numpy().tobytes() == content
 
 
-def test_torch_results_may_be_parts_of_one_piece(torch: Any, torch_cuda: Any, real_cupy: Any) -> None:
-    both = real_cupy.ndarray((2, 3), np.float32)
+def test_torch_results_may_be_parts_of_one_piece(torch: Any, torch_cuda: Any, empty: Any) -> None:
+    both = empty((2, 3), np.float32)
     on_host(both)[...] = [[1, 2, 3], [4, 5, 6]]
-    assert torch_cuda.from_cupy(both[1], torch.device("cpu")).tolist() == [4, 5, 6]
+    part = torch_cuda.from_cupy(both[1], torch.device("cpu"))
+    assert part.tolist() == [4, 5, 6]
+    assert not part._is_view()
 
 
-def test_empty_torch_results(torch: Any, torch_cuda: Any, real_cupy: Any) -> None:
-    tensor = torch_cuda.from_cupy(real_cupy.ndarray((0, 3), np.float32), torch.device("cpu"))
+def test_torch_results_may_be_seen_in_other_shapes(torch: Any, torch_cuda: Any, empty: Any) -> None:
+    whole = empty((2, 3), np.float32)
+    on_host(whole)[...] = [[1, 2, 3], [4, 5, 6]]
+    assert torch_cuda.from_cupy(whole.reshape(3, 2), torch.device("cpu")).tolist() == [[1, 2], [3, 4], [5, 6]]
+    bits = torch_cuda.from_cupy(whole.view(np.int32), torch.device("cpu"))
+    assert bits.dtype is torch.int32
+    assert bits.view(torch.float32).tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
+def test_dtypes_unknown_to_torch_are_lent_as_bytes(empty: Any) -> None:
+    dtype = np.dtype([("count", np.int64), ("mean", np.float64)])
+    array = empty((2, 3), dtype)
+    assert (array.shape, array.dtype, array.data.mem.size) == ((2, 3), dtype, 96)
+
+
+def test_empty_torch_results(torch: Any, torch_cuda: Any, empty: Any) -> None:
+    tensor = torch_cuda.from_cupy(empty((0, 3), np.float32), torch.device("cpu"))
     assert tensor.shape == (0, 3)
 
 
-def test_torch_results_may_be_changed_in_place(torch: Any, torch_cuda: Any, real_cupy: Any) -> None:
+def test_torch_results_may_be_changed_in_place(torch: Any, torch_cuda: Any, empty: Any) -> None:
     factor = torch.ones(3, requires_grad=True)
 
     class Function(torch.autograd.Function):  # type: ignore[misc]
         @staticmethod
         def forward(context: Any, given: Any) -> Any:
-            result = real_cupy.ndarray((3,), np.float32)
+            result = empty((3,), np.float32)
             on_host(result)[...] = 2
             return torch_cuda.from_cupy(result, given.device)
 
@@ -209,8 +265,8 @@ def test_torch_results_may_be_changed_in_place(torch: Any, torch_cuda: Any, real
     assert factor.grad.tolist() == [3, 3, 3]
 
 
-def test_temporaries_return_to_torch_at_once(torch_cuda: Any, real_cupy: Any) -> None:
-    temporary = real_cupy.ndarray((5,), np.float32)
+def test_temporaries_return_to_torch_at_once(torch_cuda: Any, empty: Any) -> None:
+    temporary = empty((5,), np.float32)
     storage = weakref.ref(temporary.data.mem._owner)
     del temporary
     gc.collect()

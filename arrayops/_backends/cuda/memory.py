@@ -1,8 +1,8 @@
 """Device memory: fresh arrays, contiguous copies, and the macro of a dtype.
 
 Nothing here waits for the GPU, so that all of it may be recorded into a CUDA graph. Memory comes from CuPy's current
-allocator, which hands a freed piece out again only to work behind it on the same stream: a temporary may be dropped
-while kernels that use it are still under way.
+allocator or is lent by the caller's framework. Both hand a freed piece out again only to work behind it on the same
+stream: a temporary may be dropped while kernels that use it are still under way.
 """
 
 import math
@@ -13,6 +13,7 @@ import cupy
 import numpy as np
 
 from arrayops._backends.cuda import device, launch, module
+from arrayops._frameworks.lending import lent
 
 AXES = 6
 NARROW = 2**31
@@ -35,7 +36,8 @@ _DEFINES = {
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Any:
     """A C-contiguous array of any content on the current device."""
-    return cupy.ndarray(shape, dtype)
+    borrowed = lent.empty
+    return cupy.ndarray(shape, dtype) if borrowed is None else borrowed(shape, dtype)
 
 
 @lru_cache(maxsize=64)

@@ -1,12 +1,15 @@
 """Sums in a fixed order: parts that blocks leave, and sums over pixels."""
 
+import math
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
+import cupy
 import numpy as np
 
 from arrayops._backends.cuda import device, memory, module, structures
 from arrayops._backends.cuda.launch import launch, struct
+from arrayops._backends.cuda.module import Kernel
 from arrayops._backends.cuda.plan import BLOCKS_EACH, THREADS
 from arrayops._backends.cuda.structures import view
 
@@ -21,17 +24,32 @@ def sum_parts(
 
     ``count`` 0 makes zeros; ``count`` 1 rounds accumulators into a result.
     """
-    entries = int(np.prod(sizes, dtype=np.int64))
-    function = module.kernel("sums.cu", "sum_parts", (*memory.dtype_defines(result.dtype), ("THREADS", THREADS)))
-    where = _result(sizes, strides, first)
-    arguments = (parts, np.int32(count), np.int64(entries), where, result)
-    blocks = device.current().blocks(entries, THREADS, BLOCKS_EACH)
-    launch(function, (blocks, 1, 1), (THREADS, 1, 1), arguments)
+    how = _sums(cupy.cuda.runtime.getDevice(), result.dtype, count, sizes, strides, first)
+    launch(how.function, how.grid, (THREADS, 1, 1), (parts, how.parts, how.entries, how.where, result))
+
+
+class _Sums(NamedTuple):
+    """How parts are added up."""
+
+    function: Kernel
+    grid: tuple[int, int, int]
+    parts: np.int32
+    entries: np.int64
+    where: np.void
 
 
 @lru_cache(maxsize=256)
-def _result(sizes: tuple[int, ...], strides: tuple[int, ...], first: int) -> np.void:
-    return structures.sums_result(sizes, strides, first)
+def _sums(
+    number: int, dtype: "np.dtype[Any]", count: int, sizes: tuple[int, ...], strides: tuple[int, ...], first: int
+) -> _Sums:
+    entries = math.prod(sizes)
+    return _Sums(
+        function=module.kernel("sums.cu", "sum_parts", (*memory.dtype_defines(dtype), ("THREADS", THREADS))),
+        grid=(device.properties(number).blocks(entries, THREADS, BLOCKS_EACH), 1, 1),
+        parts=np.int32(count),
+        entries=np.int64(entries),
+        where=structures.sums_result(sizes, strides, first),
+    )
 
 
 def channel_sums(array: Any, layout: str, accumulator: Any) -> Any:

@@ -276,10 +276,15 @@ class Grouped:
                             target = grad_planes[plane, some, :, at : at + length]
                             program(np.add, target, columns[:, row, column], out=target)
                 if grad_weight is not None:
-                    matrix = self._columns(source, scale, program)
-                    # This way round: the long dimension in front is half as fast again in OpenBLAS.
                     summand = program.buffer("summand", factors.shape, weight.dtype)
-                    program(np.matmul, matrix, part.transpose(0, 2, 1), out=summand)
+                    if scale is None and channels == outputs == 1:
+                        # Of the samples where they lie: copies would take as long again as the sums.
+                        of_taps = summand.reshape(source.shape[:3])
+                        program(np.einsum, "grtn,gn->grt", source[:, :, :, 0], part[:, 0], out=of_taps)
+                    else:
+                        matrix = self._columns(source, scale, program)
+                        # This way round: the long dimension in front is half as fast again in OpenBLAS.
+                        program(np.matmul, matrix, part.transpose(0, 2, 1), out=summand)
                     sums = grad_weight[some, first : first + grid.taps].reshape(factors.shape)
                     program(np.add, sums, summand, out=sums)
         if into.weight is not None and grad_weight is not None and not self._has_all(phase):

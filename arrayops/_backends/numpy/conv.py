@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from arrayops._backends.numpy import depthwise
 from arrayops._backends.numpy.backward import as_result, backward
 from arrayops._backends.numpy.blocks import Compute, Scratch, run_blocks
 from arrayops._backends.numpy.call import prepare, widened
@@ -78,6 +79,12 @@ def _axes(op: str, samples: Array, weight: Array, p: ConvParameters) -> Axes:
 
 def _correlate(samples: Array, weight: Array, axes: Axes, layout: str, bias: Array | None = None) -> Array:
     """Correlate images with a weight (groups, kh, kw, inputs, outputs), over samples or over stuffed zeros."""
+    if _depthwise(samples, weight, axes, layout):
+        dtype = compute_dtype(samples)
+        filters = np.ascontiguousarray(widened(weight[..., 0, 0].transpose(1, 2, 0), dtype))
+        result = empty((len(samples), axes[0].output, axes[1].output, len(weight)), samples.dtype)
+        depthwise.correlate(samples, filters, axes, None if bias is None else widened(bias, dtype), result)
+        return result
     contraction = Grouped(np.ascontiguousarray(widened(weight, compute_dtype(samples))))
     call = prepare(layout, axes, (axes[0].size, axes[1].size), samples=samples, contraction=contraction, bias=bias)
     output, _ = forward(call, samples.dtype)
@@ -87,12 +94,23 @@ def _correlate(samples: Array, weight: Array, axes: Axes, layout: str, bias: Arr
 
 def _weight_gradient(samples: Array, grad: Array, target: Array, axes: Axes, layout: str) -> None:
     """Store the gradient of a convolution's weight in ``target`` (groups, kh, kw, inputs, outputs)."""
+    if _depthwise(samples, target, axes, layout):
+        found = depthwise.weight_gradient(samples, grad, axes, target.shape[1:3])
+        store(target[..., 0, 0].transpose(1, 2, 0), found)
+        return
     contraction = Grouped(empty(target.shape, compute_dtype(samples)))
     guide_size = axes[0].size, axes[1].size
     call = prepare(layout, axes, guide_size, samples=samples, contraction=contraction, backward=True)
-    found = backward(call, channels_first(grad, layout), frozenset(("weight",)))
-    assert found.weight is not None
-    store(target, found.weight)
+    gradients = backward(call, channels_first(grad, layout), frozenset(("weight",)))
+    assert gradients.weight is not None
+    store(target, gradients.weight)
+
+
+def _depthwise(samples: Array, weight: Array, axes: Axes, layout: str) -> bool:
+    """Whether every channel has a filter of its own, and channels lie side by side."""
+    if layout != "NHWC" or weight.shape[3:] != (1, 1):
+        return False
+    return samples.size > 0 and depthwise.serves(samples.shape[3], axes)
 
 
 def _channel_sums(images: Array) -> Array:

@@ -1,0 +1,122 @@
+"""Depthwise convolutions of channels-last images, which have a way of their own, in tiles of a few outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+
+import arrayops as ao
+from arrayops._backends.numpy import depthwise
+from conv_cases import build
+from fixed_cases import grad_output
+from oracles import conv
+from strategies import CONVOLUTIONS, DTYPES, FLOAT32, Case
+from tolerances import assert_close
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "3x3": {"padding": 1},
+    "1x1": {"kernel_size": (1, 1)},
+    "no padding, even": {"kernel_size": (2, 4)},
+    "one side": {"padding": ((0, 2), (3, 0))},
+    "beyond the filter": {"padding": 4, "kernel_size": (2, 3)},
+    "dilation": {"padding": (2, 3), "dilation": (2, 3)},
+    "stride down": {"stride": (2, 1), "padding": 1},
+    "stride": {"stride": (3, 2), "padding": 1, "dilation": (1, 2)},
+}
+"""The gradient of an input is the other operator's forward: strides are stuffed zeros there."""
+
+
+@pytest.fixture(params=["whole", "small tiles"])
+def tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    if request.param == "small tiles":
+        monkeypatch.setattr(depthwise, "RUN", 20)
+        monkeypatch.setattr(depthwise, "TILE", 40)
+        monkeypatch.setattr(depthwise, "GAPS", 2)
+    depthwise._tiles.cache_clear()
+    yield request.param
+    depthwise._tiles.cache_clear()
+
+
+def case(operator: str, name: str, dtype: np.dtype, channels: int = 5) -> Case:
+    return build(operator, dtype, "NHWC", (9, 10), channels, channels, groups=channels, **OPTIONS[name])
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("operator", CONVOLUTIONS)
+def test_values(operator: str, name: str, dtype: np.dtype, tiles: str) -> None:
+    call = case(operator, name, dtype)
+    output = call.call(ao)
+    assert_close(output, call.call(conv), dtype)
+    grad = grad_output(call, output.shape)
+    got = call.backward(ao, grad)
+    want = conv.backward(operator, call.arrays, call.options, grad)
+    terms = conv.backward(operator, call.arrays, call.options, grad, size=True)
+    for array in ("input", "weight", "bias"):
+        gradient = getattr(got, array)
+        assert gradient.dtype == dtype
+        assert_close(gradient, want[array], dtype, terms[array], array)
+
+
+@pytest.mark.parametrize("operator", CONVOLUTIONS)
+def test_the_same_bits_with_any_number_of_threads(operator: str, tiles: str) -> None:
+    call = case(operator, "3x3", FLOAT32)
+    grad = grad_output(call, call.call(ao).shape)
+    found = set()
+    for threads in (1, 2, 3):
+        ao.set_num_threads(threads)
+        gradients = call.backward(ao, grad)
+        found.add((call.call(ao).tobytes(), *(gradient.tobytes() for gradient in gradients)))
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("memory", ["NCHW", "every other channel", "reversed rows"])
+def test_the_same_bits_in_any_memory(memory: str) -> None:
+    call = case("conv2d", "3x3", FLOAT32)
+    samples, grad = call.arrays["input"], grad_output(call, call.call(ao).shape)
+    forms = {
+        "NCHW": lambda array: np.ascontiguousarray(array.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1),
+        "every other channel": lambda array: np.repeat(array, 2, axis=3)[..., ::2],
+        "reversed rows": lambda array: array[:, ::-1].copy()[:, ::-1],
+    }
+    form = forms[memory]
+    other = call.replace(input=form(samples))
+    assert other.call(ao).tobytes() == call.call(ao).tobytes()
+    for got, want in zip(other.backward(ao, form(grad)), call.backward(ao, grad), strict=True):
+        assert got.tobytes() == want.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("channels", "outputs", "layout", "name", "taken"),
+    [
+        (5, 5, "NHWC", "3x3", True),
+        (5, 5, "NHWC", "stride", False),
+        (depthwise.GAPS, depthwise.GAPS, "NHWC", "stride", True),
+        (5, 10, "NHWC", "3x3", False),
+        (1, 1, "NHWC", "3x3", False),
+        (5, 5, "NCHW", "3x3", False),
+    ],
+)
+def test_where_it_serves(channels: int, outputs: int, layout: str, name: str, taken: bool) -> None:
+    call = build("conv2d", FLOAT32, layout, (9, 10), channels, outputs, groups=channels, **OPTIONS[name])
+    with (
+        mock.patch.object(depthwise, "correlate", wraps=depthwise.correlate) as forward,
+        mock.patch.object(depthwise, "weight_gradient", wraps=depthwise.weight_gradient) as backward,
+    ):
+        grad = grad_output(call, call.call(ao).shape)
+        assert forward.called == taken
+        call.backward(ao, grad, needs=("weight",))
+        assert backward.called == taken
+
+
+def test_a_gradient_of_many_images_is_summed_in_float64() -> None:
+    """A float32 sum of 2^24 ones and more stops growing."""
+    samples = np.ones((520, 181, 181, 2), np.float32)
+    gradients = ao.conv2d_backward(
+        samples, samples, np.ones((1, 1, 1, 2), np.float32), groups=2, layout="NHWC", needs=("weight",)
+    )
+    assert gradients.weight.ravel().tolist() == [np.float32(520 * 181 * 181)] * 2
