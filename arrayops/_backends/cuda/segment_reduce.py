@@ -119,7 +119,8 @@ def value_defines(dtype: "np.dtype[Any]") -> Pairs:
 
 def read_where_it_lies(features: Any, layout: str) -> Any:
     """Features whose pixels lie in steps of one width: themselves, or a copy."""
-    return features if strides(view(features), layout) is not None else memory.contiguous(features)
+    in_steps = features.flags.c_contiguous or strides(view(features), layout) is not None
+    return features if in_steps else memory.contiguous(features)
 
 
 def strides(features: View, layout: str) -> tuple[int, int, int] | None:
