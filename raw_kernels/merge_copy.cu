@@ -4,7 +4,7 @@
 //   #define ITEM_BYTES 2 | 4 | 8 | 16
 //   #define EACH                         channels of a thread
 
-#include "merge.cuh"
+#include "images.cuh"
 
 #if ITEM_BYTES == 2
 typedef unsigned short item;

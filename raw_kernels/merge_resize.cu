@@ -16,7 +16,7 @@
 // alone, tap by tap in their order. More maps than MAPS take several launches, which hand sums on in `carry`.
 
 #include "scalars.cuh"
-#include "merge.cuh"
+#include "images.cuh"
 #include "vectors.cuh"
 
 #if defined(MANY)

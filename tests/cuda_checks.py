@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 import merge_cases
+import segment_cases
 from cuda_device import Device
 from fixed_cases import grad_output
-from oracles import conv, merge, pac_torch
+from oracles import conv, merge, pac_torch, segment
 from strategies import CONVOLUTIONS, FLOAT32, GRADIENTS, Case, in_memory
 from tolerances import assert_close
 
@@ -100,3 +101,64 @@ def check_merge(device: Device, case: merge_cases.Case, memory: str = "contiguou
         assert got.dtype == case.dtype
         assert_close(got, want, case.dtype, terms, f"map {number} of {case!r}")
     return [output, *gradients]
+
+
+def check_segments(
+    device: Device, case: segment_cases.Segments, names: tuple[str, ...], memory: str = "contiguous", empty: Any = 3
+) -> list[np.ndarray]:
+    """Results of reductions and the gradient of all of them, after a comparison with the loops.
+
+    One name is an operator's, several are `segment_reduce`. `memory` is the form of the gradients that come in.
+    """
+    dtype, options = case.features.dtype, case.options
+    keywords = {"ignore_label": case.ignore_label, "layout": case.layout}
+    floating = dtype.kind not in "iu"
+    if len(names) > 1:
+        results = list(
+            device.segment_reduce(case.features, case.labels, names, case.segments, empty=empty, **case.options)
+        )
+    else:
+        operator = getattr(device, segment_cases.OPERATORS[names[0]])
+        results = [operator(case.features, case.labels, case.segments, empty=empty, **options)]
+    wide = np.abs(case.features.astype(np.float64)) if floating else None
+    for name, got in zip(names, results, strict=True):
+        what = f"{name} of {case!r}"
+        want = segment.reduce(name, case.features, case.labels, case.segments, empty=empty, **keywords)
+        if name == "count" or not floating:
+            assert got.tolist() == want.tolist(), what
+            wanted_dtype = {"count": np.int64, "sum": np.uint64 if dtype.kind == "u" else np.int64}.get(name, dtype)
+            assert got.dtype == wanted_dtype, what
+            continue
+        assert got.dtype == dtype
+        if name in ("max", "min"):
+            np.testing.assert_array_equal(got.astype(np.float64), want, err_msg=what)
+            continue
+        terms = wide**2 if name == "var" else wide
+        sums = "mean" if name == "var" else name
+        magnitude = segment.reduce(sums, terms, case.labels, case.segments, empty=empty, **keywords)
+        assert_close(got, want, dtype, magnitude, what)
+    if not floating or names == ("count",):
+        return results
+
+    rng = np.random.default_rng(len(names))
+    shape = case.pooled_shape()
+    grads = tuple(None if name == "count" else rng.standard_normal(shape).astype(dtype) for name in names)
+    placed = tuple(None if grad is None else in_memory(grad, memory) for grad in grads)
+    if len(names) > 1:
+        found = device.segment_reduce_backward(placed, case.features, case.labels, names, case.segments, **options)
+    else:
+        backward_of = getattr(device, segment_cases.OPERATORS[names[0]] + "_backward")
+        found = backward_of(placed[0], case.features, case.labels, case.segments, **options)
+    assert found._fields == ("features",)
+    got = found.features
+    assert (got.dtype, got.shape) == (dtype, case.features.shape)
+    given = {name: grad for name, grad in zip(names, grads, strict=True) if grad is not None}
+    want = segment.backward(given, case.features, case.labels, **keywords)
+    scale = sum(
+        np.abs(segment.backward({name: g}, case.features, case.labels, **keywords)) for name, g in given.items()
+    )
+    if "var" in given:
+        # The mean is subtracted from what may be as far from 0.
+        scale = scale + np.abs(given["var"].astype(np.float64)).max(initial=0) * wide
+    assert_close(got, want, dtype, scale, f"gradient of {names} of {case!r}")
+    return [*results, got]

@@ -70,12 +70,12 @@ class Device:
             def bring(value: Any) -> Any:
                 if value is None:
                     return None
-                if isinstance(value, list):
-                    return [bring(each) for each in value]
+                if type(value) in (list, tuple):
+                    return type(value)(map(bring, value))
                 self.check_result(name, value, taken)
                 return self.fetch(value)
 
-            return type(result)(*map(bring, result)) if isinstance(result, tuple) else bring(result)
+            return type(result)(*map(bring, result)) if hasattr(result, "_fields") else bring(result)
 
         return on_device
 

@@ -19,7 +19,10 @@ import numpy as np
 import conv_cases
 import cuda_device
 import merge_cases
+import segment_cases
 from arrayops._backends.cuda import module
+from arrayops._backends.cuda.segment_labels import num_segments
+from arrayops._ops.segment import LabelParameters
 from cuda_checks import oracle
 from emulator import nvrtc
 from fixed_cases import build, named
@@ -90,9 +93,31 @@ def recorded() -> list[Unit]:
 
 def run(device: cuda_device.Device, case: Any, *needs: str) -> None:
     """Forward and backward; with `needs`, backward for those alone."""
+    if isinstance(case, segment_cases.Segments):
+        run_segments(device, case)
+        return
     output = case.call(device)
     shape = output.shape if isinstance(case, merge_cases.Case) else oracle(case).forward().shape
     case.backward(device, np.zeros(shape, case.dtype), **({"needs": needs} if needs else {}))
+
+
+def run_segments(device: cuda_device.Device, case: segment_cases.Segments) -> None:
+    """All reductions that there are for a dtype, alone and together, and the way back to pixels."""
+    options = {key: value for key, value in case.options.items() if key != "layout"}
+    arguments = case.features, case.labels
+    device.segment_count(case.labels, case.segments, **options, check=True)
+    num_segments((device.place(case.labels).array,), LabelParameters(None))
+    if case.features.dtype.kind in "iu":
+        device.segment_reduce(*arguments, ("sum", "max", "min", "count"), case.segments, **case.options)
+        return
+    grad = np.zeros(case.pooled_shape(), case.features.dtype)
+    for name in ("mean", "max", "var"):
+        getattr(device, f"segment_{name}")(*arguments, case.segments, **case.options)
+        getattr(device, f"segment_{name}_backward")(grad, *arguments, case.segments, **case.options)
+    names = segment_cases.REDUCTIONS
+    device.segment_reduce(*arguments, names, case.segments, **case.options)
+    device.segment_reduce_backward((grad,) * len(names), *arguments, names, case.segments, **case.options)
+    device.segment_unpool(grad, case.labels, **case.options)
 
 
 def _convolution(channels: int, filter_size: int, **options: Any) -> Case:
@@ -156,6 +181,12 @@ def merges(dtype: Any) -> list[merge_cases.Case]:
     ]
 
 
+def segments(dtype: Any) -> list[segment_cases.Segments]:
+    """Features whose channels are read where they lie, and those that are staged."""
+    same: dict[str, Any] = {"dtype": np.dtype(dtype), "channels": 64, "segments": 9, "size": (5, 6), "batch": 1}
+    return [segment_cases.labelled("random", form, **same) for form in ("NHWC", "NCHW")]
+
+
 def _strided_bias(dtype: Any) -> Case:
     case = _convolution(16, 3, dtype=dtype)
     return case.replace(bias=np.ones(32, dtype)[::2])
@@ -172,7 +203,10 @@ def representative(architecture: int) -> list[Any]:
     if architecture == 80:
         calls += [*contractions(FLOAT64), *options(FLOAT64)[::3], *convolutions(FLOAT64)]
         calls += merges(FLOAT64)
+        calls += [*segments(np.int64), *segments(np.uint8)]
     calls += [*merges(FLOAT32), *merges(FLOAT16)]
+    # One dtype on each: a family of many small units.
+    calls += segments({75: FLOAT32, 80: FLOAT64, 90: FLOAT16, 100: FLOAT32}[architecture])
     return [*calls, *options(FLOAT16 if architecture == 90 else FLOAT32), _strided_bias(FLOAT32)]
 
 

@@ -116,3 +116,46 @@ def segment_calls(
         features = in_memory(features, draw(st.sampled_from(MEMORY)))
         labels = in_memory(labels, draw(st.sampled_from(MEMORY)))
     return Segments(features, labels, segments, options)
+
+
+KINDS = ("random", "sorted", "patches", "one", "some")
+
+
+def labelled(
+    kind: str,
+    form: str,
+    *,
+    dtype: np.dtype,
+    channels: int,
+    segments: int,
+    size: tuple[int, int] = (31, 40),
+    batch: int = 2,
+    label_dtype: Any = np.int32,
+    seed: int = 0,
+    **options: Any,
+) -> Segments:
+    """A call of a certain size. Labels are random, sorted, coherent in space, of one segment, or of a few and none."""
+    rng = np.random.default_rng(seed)
+    height, width = size
+    batch = 1 if form == "flat" else batch
+    shape = {
+        "NCHW": (batch, channels, height, width),
+        "NHWC": (batch, height, width, channels),
+        "flat": (height * width, channels),
+    }[form]
+    labels = rng.integers(0, segments, (batch, height, width))
+    if kind == "sorted":
+        labels = np.sort(labels.reshape(batch, -1), axis=1).reshape(labels.shape)
+    elif kind == "patches":
+        rows, columns = np.indices(size)
+        labels = np.stack([(rows // 7 * 5 + columns // 9 + image) % segments for image in range(batch)])
+    elif kind in ("one", "some"):
+        labels[rng.random(labels.shape) < (1 if kind == "one" else 0.9)] = segments // 2
+    labels = labels.astype(label_dtype)
+    if kind == "some":
+        options.setdefault("ignore_label", segments // 3)
+    if form == "flat":
+        labels = labels[0].ravel()
+    else:
+        options["layout"] = form
+    return Segments(values(rng, shape, dtype), labels, segments, options)

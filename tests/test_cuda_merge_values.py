@@ -16,7 +16,7 @@ from strategies import BFLOAT16, DTYPES, FLOAT16, FLOAT32, FLOAT64, in_memory
 pytest.importorskip("cupy", reason="CuPy is not installed")
 
 import cuda_device
-from arrayops._backends.cuda import merge_launch
+from arrayops._backends.cuda import image_threads
 from cuda_checks import check_merge
 from tolerances import assert_close
 
@@ -310,7 +310,7 @@ def test_copies_take_what_fits_at_once(device: Any, layout: str, channels: int, 
 def test_more_blocks_of_channels_than_an_axis_of_the_grid_has(
     device: Any, layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(merge_launch, "MOST_BLOCKS_YZ", 3)
+    monkeypatch.setattr(image_threads, "MOST_BLOCKS_YZ", 3)
     case = build("merge_feature_maps", [(3, 4), (2, 2)], channels=[230, 331], layout=layout, dtype=FLOAT32, batch=1)
     check_merge(device, case)
 

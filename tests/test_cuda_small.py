@@ -22,10 +22,21 @@ import conv_cases
 import cuda_device
 import cuda_units
 import merge_cases
+import segment_cases
 from arrayops._backends.cuda import source
-from cuda_checks import check_backward, check_forward, check_merge, in_form
+from cuda_checks import check_backward, check_forward, check_merge, check_segments, in_form
 
-FILES = ("copy.cu", "pac_*.cu", "conv_*.cu", "contract*.cu", "pack.cu", "weight.cu", "sums.cu", "merge_*.cu")
+FILES = (
+    "copy.cu",
+    "pac_*.cu",
+    "conv_*.cu",
+    "contract*.cu",
+    "pack.cu",
+    "weight.cu",
+    "sums.cu",
+    "merge_*.cu",
+    "segment_*.cu",
+)
 
 
 def small(operator: str, name: str, **options: Any) -> Case:
@@ -95,6 +106,29 @@ MERGES: dict[str, merge_cases.Case] = {
 }
 
 
+def labelled(kind: str, form: str, **options: Any) -> segment_cases.Segments:
+    options = {"dtype": FLOAT32, "channels": 3, "segments": 9, "size": (5, 6), **options}
+    return segment_cases.labelled(kind, form, **options)
+
+
+REDUCED = segment_cases.REDUCTIONS
+SEGMENTS: dict[str, tuple[segment_cases.Segments, tuple[str, ...]]] = {
+    "pixels in memory": (labelled("random", "NCHW"), ("mean",)),
+    "pixels in memory, all reductions": (labelled("some", "NCHW", dtype=FLOAT64), (*REDUCED, "count")),
+    "channels in memory": (labelled("patches", "NHWC", channels=8, label_dtype=np.uint8), ("sum",)),
+    "channels in memory, all reductions": (labelled("random", "flat", dtype=FLOAT16, channels=20), REDUCED),
+    "one by one": (labelled("sorted", "NHWC", dtype=BFLOAT16, channels=17), ("max", "var")),
+    "many segments": (labelled("random", "flat", channels=1, segments=300, label_dtype=np.int64), ("min", "var")),
+    "one segment over many blocks": (labelled("one", "flat", size=(60, 70), channels=8, segments=1), ("mean", "max")),
+    "one segment over more blocks": (
+        labelled("one", "NCHW", size=(93, 92), channels=5, segments=1, dtype=FLOAT64, batch=1),
+        ("sum", "var"),
+    ),
+    "integers": (labelled("random", "NHWC", dtype=np.dtype(np.int8)), ("sum", "min")),
+    "wide integers": (labelled("some", "NHWC", dtype=np.dtype(np.uint64), channels=4), ("sum", "max", "min", "count")),
+}
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_case(device: Any, name: str) -> None:
     case = CASES[name]
@@ -107,6 +141,37 @@ def test_case(device: Any, name: str) -> None:
 def test_merge(device: Any, name: str) -> None:
     with device.order("random"):
         check_merge(device, MERGES[name])
+
+
+@pytest.mark.parametrize("name", SEGMENTS)
+def test_segments(device: Any, name: str) -> None:
+    case, names = SEGMENTS[name]
+    with device.order("random"):
+        check_segments(device, case, names)
+
+
+@pytest.mark.parametrize("check", [None, False, True])
+@pytest.mark.parametrize("dtype", segment_cases.INTEGERS, ids=str)
+def test_labels_beyond_all_segments(device: Any, dtype: np.dtype, check: bool | None) -> None:
+    """No label leads out of an array: neither those of features, nor of results and tables."""
+    limits = np.iinfo(dtype)
+    labels = np.tile(np.array([0, limits.min, 1, limits.max, 2, 3], dtype), (1, 5, 1))
+    features, pooled = np.ones((1, 5, 6, 3), np.float32), np.ones((1, 3, 3), np.float32)
+    options: dict[str, Any] = {"layout": "NHWC", "check": check}
+    assert device.segment_count(labels % 4).shape == (1, 4)
+    calls = [
+        lambda: device.segment_reduce(features, labels, (*REDUCED, "count"), 3, **options),
+        lambda: device.segment_reduce_backward((pooled,) * 5, features, labels, REDUCED, 3, **options),
+        lambda: device.segment_mean_backward(pooled, features, labels, 3, **options),
+        lambda: device.segment_unpool(pooled, labels, **options),
+        lambda: device.segment_count(labels, 3, check=check),
+    ]
+    for call in calls:
+        if check:
+            with pytest.raises(ValueError, match=r"labels\[0, 0, [13]\] is"):
+                call()
+        else:
+            call()
 
 
 def test_tf32(device: Any) -> None:
@@ -124,7 +189,8 @@ def test_every_kernel_is_among_them() -> None:
     """A new kernel needs a new case."""
     with cuda_units.nothing_launched():
         device = cuda_device.Device()
-        for case in (*CASES.values(), *MERGES.values()):
+        segments = [case for case, _ in SEGMENTS.values()]
+        for case in (*CASES.values(), *MERGES.values(), *segments):
             cuda_units.run(device, case)
         launched = {kernel.identity.name for kernel in cuda_device.kernels()}
     directory = source.kernel_directory()

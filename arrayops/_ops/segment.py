@@ -165,6 +165,16 @@ def check_labels(op: str, labels: Meta | None, expected: tuple[int, ...], whose:
     checks.shape(op, "labels", labels, expected, f"as the pixels of the {whose}")
 
 
+def bad_label(
+    op: str, shape: tuple[int, ...], at: int, value: int, segments: int, ignore_label: int | None
+) -> ValueError:
+    """The error of label number ``at`` of labels of ``shape``, which names no segment."""
+    position = ", ".join(str(int(i)) for i in np.unravel_index(at, shape))
+    expected = f"0 to {segments - 1}" if segments else "no label, for 0 segments"
+    ignored = "" if ignore_label is None else f" or the ignore_label {ignore_label}"
+    return ValueError(f"{op}: labels[{position}] is {value}, expected {expected}{ignored}")
+
+
 def infer_reductions(op: str, metas: Metas, p: SegmentParameters) -> dict[str, Meta]:
     """Shape rules of every reduction of features."""
     features, labels = metas

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from conv_cpu import recipe
-from gpu_harness import DTYPES, Case, main
+from gpu_harness import DTYPES, Case, captured, main
 from torch.nn import functional
 
 import arrayops as ao
@@ -93,19 +93,6 @@ def with_recipe(leaves: list[torch.Tensor], groups: int, grad: torch.Tensor | No
     """Depthwise convolution, reshape and sum."""
     y = recipe(*leaves, groups)
     return y if grad is None else torch.autograd.grad(y, leaves, grad)
-
-
-def captured(call: Callable[[], Any]) -> Callable[[], Any]:
-    """The call recorded into a CUDA graph; it costs no Python when it is replayed."""
-    stream = torch.cuda.Stream()
-    with torch.cuda.stream(stream):
-        call()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        call()
-    replay: Callable[[], Any] = graph.replay
-    return replay
 
 
 def cases(device: str) -> Iterator[Case]:

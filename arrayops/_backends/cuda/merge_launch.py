@@ -8,34 +8,18 @@ import cupy
 import numpy as np
 
 from arrayops._backends.cuda import memory, module, plan, structures
-from arrayops._backends.cuda.launch import MOST_BLOCKS_YZ, launch, struct
+from arrayops._backends.cuda.image_threads import EACH, VECTOR_BYTES, Way, all_aligned, in_steps, shared_out, widened
+from arrayops._backends.cuda.launch import launch, struct
 from arrayops._backends.cuda.merge_tables import Table, table
 from arrayops._backends.cuda.module import Kernel
 from arrayops._backends.cuda.structures import View, view
 from arrayops._core.resampling import Sampling
 from arrayops._ops.images import image
 
-THREADS = 256
-EACH = 4
-"""Channels of a thread, where there are enough: their loads are under way at once, and share the weights."""
-
-VECTOR_BYTES = 16
-"""The most that a thread reads at once."""
-
 MOST_MAPS = 4
 """Maps that one launch sums in registers."""
 
 Samplings = tuple[Sampling, Sampling]
-
-
-class Way(NamedTuple):
-    """How images are shared out among threads."""
-
-    grid: tuple[int, int, int]
-    block: tuple[int, int, int]
-    each: int
-    threads: tuple[int, ...]
-    """``image_threads`` of ``merge.cuh``."""
 
 
 class Launch(NamedTuple):
@@ -85,7 +69,7 @@ def resize(
     carry = memory.empty(result.shape, accumulator) if len(sources) > MOST_MAPS else None
     seen = None if winners is None else view(winners)
     # Numbers of winners are read and written one by one.
-    four = layout == "NHWC" and how != "winners" and seen is None and _aligned(EACH, *sources, result)
+    four = layout == "NHWC" and how != "winners" and seen is None and all_aligned(EACH, *sources, result)
     for first in range(0, len(sources), MOST_MAPS):
         some = sources[first : first + MOST_MAPS]
         how_launched = _launch(
@@ -124,8 +108,8 @@ def _launch(
 ) -> Launch:
     dtype = sources[0].dtype
     found = image(result.shape, layout)
-    neighbours = aligned and all(_in_steps(each, EACH) for each in (*sources, result))
-    way = _way(result, layout, neighbours)
+    neighbours = aligned and all(in_steps(each, EACH) for each in (*sources, result))
+    way = shared_out(result, layout, neighbours)
     tables = [
         tuple(table(device_number, sampling, back, plan.accumulator(dtype)) for sampling in pair) for pair in samplings
     ]
@@ -177,7 +161,7 @@ def copy(source: Any, target: Any, layout: str) -> None:
         return
     arrays = (target,) if source is None else (target, source)
     most = VECTOR_BYTES // target.itemsize
-    while not _aligned(most, *arrays):
+    while not all_aligned(most, *arrays):
         most //= 2
     function, way, geometry = _copy(cupy.cuda.runtime.getDevice(), tuple(map(view, arrays)), layout, most)
     launch(function, way.grid, way.block, (geometry, source, target))
@@ -187,10 +171,10 @@ def copy(source: Any, target: Any, layout: str) -> None:
 def _copy(device_number: int, views: tuple[View, ...], layout: str, most: int) -> tuple[Kernel, Way, np.void]:
     """The launch of a copy, which takes up to ``most`` neighbours of the innermost axis as one item."""
     del device_number
-    while not all(_in_steps(each, most) for each in views) and most > 1:
+    while not all(in_steps(each, most) for each in views) and most > 1:
         most //= 2
-    target, *sources = (_widened(each, most) for each in views)
-    way = _way(target, layout)
+    target, *sources = (widened(each, most) for each in views)
+    way = shared_out(target, layout)
     defines = (("ITEM_BYTES", target.dtype.itemsize), ("EACH", way.each))
     geometry = struct(
         structures.MERGE_COPIED,
@@ -199,46 +183,3 @@ def _copy(device_number: int, views: tuple[View, ...], layout: str, most: int) -
         threads=way.threads,
     )
     return module.kernel("merge_copy.cu", "merge_copy", defines), way, geometry
-
-
-def _widened(images: View, count: int) -> View:
-    """Images whose items are ``count`` neighbours each."""
-    *shape, inner = images.shape
-    *strides, step = images.byte_strides
-    item = np.dtype((np.void, images.dtype.itemsize * count))
-    return View((*shape, inner // count), (*strides, step * count), item)
-
-
-def _aligned(count: int, *arrays: Any) -> bool:
-    """Whether all arrays begin where a thread may read ``count`` elements at once."""
-    step = min(count * arrays[0].itemsize, VECTOR_BYTES)
-    return all(array.data.ptr % step == 0 for array in arrays)
-
-
-def _in_steps(images: View, count: int) -> bool:
-    """Whether the innermost axis of images lies in steps of ``count`` neighbours."""
-    *outer, inner = images.strides
-    return inner == 1 and images.shape[-1] % count == 0 and all(stride % count == 0 for stride in outer)
-
-
-def _way(target: View, layout: str, neighbours: bool = False) -> Way:
-    """How the elements of ``target`` are shared out; with ``neighbours``, four channels that lie side by side a thread.
-
-    Few channels leave no threads idle.
-    """
-    batch, channels, (height, width) = image(target.shape, layout)
-    pixels = height * width
-    channels_last = layout == "NHWC"
-    # Threads along the channels: a power of two, and no more than there is work for.
-    work = -(-channels // EACH) if neighbours else channels
-    deep = min(32 if channels_last else 4, 1 << max(work - 1, 0).bit_length())
-    across = THREADS // deep
-    each = EACH if neighbours or channels >= (EACH - 1) * deep else 1
-    pixel_blocks, channel_blocks = -(-pixels // across), -(-channels // (deep * each))
-    along = min(channel_blocks, MOST_BLOCKS_YZ)
-    return Way(
-        grid=(batch * pixel_blocks, along, -(-channel_blocks // along)),
-        block=(deep, across, 1) if channels_last else (across, deep, 1),
-        each=each,
-        threads=(channels, width, pixels, pixel_blocks, channels_last),
-    )

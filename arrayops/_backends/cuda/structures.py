@@ -96,6 +96,26 @@ IMAGE_BATCH = _aligned(
 IMAGE_THREADS = _aligned(**dict.fromkeys(("channels", "columns", "pixels", "pixel_blocks", "channels_last"), np.int32))
 MERGE_COPIED = _aligned(source=IMAGE_STRIDES, target=IMAGE_STRIDES, threads=IMAGE_THREADS)
 MERGE_SOURCE = _aligned(strides=IMAGE_STRIDES, row_taps=np.int32, column_taps=np.int32)
+SEGMENT_LABELS = _aligned(
+    count=np.int64, ignored=np.uint64, **dict.fromkeys(("segments", "bytes", "is_signed", "ignores"), np.int32)
+)
+SEGMENT_PASS = _aligned(pixels=np.uint32, **dict.fromkeys(("tiles", "shift", "bits"), np.int32))
+SEGMENT_STRIDES = _aligned(**dict.fromkeys(("image", "place", "channel"), np.int64))
+SEGMENT_REDUCTION = _aligned(
+    features=SEGMENT_STRIDES,
+    result=SEGMENT_STRIDES,
+    empty=np.float64,
+    empty_bits=np.uint64,
+    **dict.fromkeys(
+        ("images", "pixels", "channels", "segments", "blocks", "tiles", "row", "piece", "smallest"), np.int32
+    ),
+)
+SEGMENT_UNPOOLING = _aligned(
+    table=SEGMENT_STRIDES, result=SEGMENT_STRIDES, threads=IMAGE_THREADS, segments=np.int32, fill=(np.uint64, 2)
+)
+SEGMENT_GRADIENTS = _aligned(
+    features=SEGMENT_STRIDES, result=SEGMENT_STRIDES, table=SEGMENT_STRIDES, threads=IMAGE_THREADS, segments=np.int32
+)
 RESULT_AXES = 6
 STRIDED_RESULT = _aligned(first=np.int64, size=(np.int32, RESULT_AXES), stride=(np.int64, RESULT_AXES))
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from arrayops._backends.numpy.blocks import Compute, Scratch, run_blocks
 from arrayops._backends.numpy.memory import Array, empty
-from arrayops._ops.segment import LabelParameters
+from arrayops._ops.segment import LabelParameters, bad_label
 
 PIECE = 1 << 16
 """Labels looked at in one go."""
@@ -98,11 +98,8 @@ class Labels:
                     bad &= piece != self.ignore_label
                 if bad.any():
                     at = passed + int(bad.argmax())
-                    position = ", ".join(str(int(i)) for i in np.unravel_index(at, labels.shape))
-                    expected = f"0 to {self.segments - 1}" if self.segments else "no label, for 0 segments"
-                    ignored = "" if self.ignore_label is None else f" or the ignore_label {self.ignore_label}"
                     value = int(piece[at - passed])
-                    raise ValueError(f"{op}: labels[{position}] is {value}, expected {expected}{ignored}")
+                    raise bad_label(op, labels.shape, at, value, self.segments, self.ignore_label)
             passed += len(piece)
 
 

@@ -1,0 +1,94 @@
+"""Gradients of reductions over segments on NVIDIA GPUs: every pixel looks up what its segment gives it."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import cupy
+import numpy as np
+
+from arrayops._backends.cuda import device, memory, module, plan, structures
+from arrayops._backends.cuda.image_threads import Way
+from arrayops._backends.cuda.launch import launch, struct
+from arrayops._backends.cuda.module import Kernel
+from arrayops._backends.cuda.segment_labels import Slots
+from arrayops._backends.cuda.segment_order import ordered
+from arrayops._backends.cuda.segment_reduce import EXTREMES, collect, read_where_it_lies, strides, table_strides
+from arrayops._backends.cuda.segment_spread import as_lines, spread, way_of
+from arrayops._backends.cuda.structures import View, view
+from arrayops._ops.segment import SegmentParameters, pixels
+
+FILE = "segment_gradient.cu"
+THREADS = 256
+
+
+def gradient(op: str, grads: Mapping[str, Any], features: Any, labels: Any, p: SegmentParameters) -> Any:
+    """Gradient of the features from those of some reductions, by name."""
+    slots = Slots(op, labels, p.num_segments, p.ignore_label, p.check, counted=bool({"mean", "var"} & set(grads)))
+    result = memory.empty(features.shape, features.dtype)
+    if not result.size:
+        return result
+    pooled = {name: memory.contiguous(grad) for name, grad in grads.items()}
+    extremes = [name for name in EXTREMES if name in pooled]
+    accumulator = plan.accumulator(features.dtype)
+    if "var" not in pooled and not extremes:
+        level = _shares(pooled, slots, features, p, plain=features.dtype)["plain"] if pooled else None
+        spread(level, slots, result, p.layout, bytes(features.itemsize))
+        return result
+
+    features = read_where_it_lies(features, p.layout)
+    shape = next(iter(pooled.values())).shape
+    wanted = {f"place_{number}": memory.empty(shape, np.dtype(np.int32)) for number, _ in enumerate(extremes)}
+    tables: dict[str, Any] = {}
+    if "var" in pooled:
+        wanted["centre"] = memory.empty(shape, np.dtype(np.float64))
+        tables["slope"] = np.dtype(np.float64)
+    if {"mean", "sum"} & set(pooled):
+        tables["level"] = accumulator
+    collect(features, ordered(slots), wanted, p, smallest=extremes == ["min"])
+    tables = _shares(pooled, slots, features, p, **tables) if tables else {}
+    function, way, geometry = _gradient(cupy.cuda.runtime.getDevice(), view(features), view(result), p)
+    upstream = [pooled[name] for name in extremes] + [None] * (2 - len(extremes))
+    places = wanted.get("place_0"), wanted.get("place_1")
+    looked_up = tables.get("level"), tables.get("slope"), wanted.get("centre"), *upstream, *places
+    launch(function, way.grid, way.block, (geometry, slots.slots, features, *looked_up, result))
+    return result
+
+
+def _shares(
+    grads: Mapping[str, Any], slots: Slots, features: Any, p: SegmentParameters, **dtypes: Any
+) -> dict[str, Any]:
+    """Tables that `segment_shares` makes, by name: those that have a dtype."""
+    some = next(iter(grads.values()))
+    made = {name: memory.empty(some.shape, dtype) for name, dtype in dtypes.items()}
+    found = pixels(features.shape, p.layout)
+    channels_last = found.flat or p.layout == "NHWC"
+    inner, places = (found.channels, 1) if channels_last else (1, found.channels)
+    blocks = device.current().blocks(some.size, THREADS, plan.BLOCKS_EACH)
+    sizes = np.int64(some.size), np.int32(inner), np.int32(p.num_segments), np.int32(places)
+    upstream = (grads.get(name) for name in ("mean", "sum", "var"))
+    targets = (made.get(name) for name in ("plain", "level", "slope"))
+    launch(
+        module.kernel(FILE, "segment_shares", (*memory.dtype_defines(features.dtype), ("EACH", 1))),
+        (blocks, 1, 1),
+        (THREADS, 1, 1),
+        (*sizes, slots.counts, *upstream, *targets),
+    )
+    return made
+
+
+@lru_cache(maxsize=256)
+def _gradient(device_number: int, features: View, result: View, p: SegmentParameters) -> tuple[Kernel, Way, np.void]:
+    del device_number
+    images, channels, lines = as_lines(result, p.layout)
+    way = way_of(images, lines, channels)
+    geometry = struct(
+        structures.SEGMENT_GRADIENTS,
+        features=strides(features, p.layout),
+        result=strides(result, p.layout),
+        table=table_strides(channels, p.num_segments, len(result.shape) == 2, p.layout),
+        threads=way.threads,
+        segments=p.num_segments,
+    )
+    defines = (*memory.dtype_defines(features.dtype), ("EACH", way.each))
+    return module.kernel(FILE, "segment_gradient", defines), way, geometry

@@ -1,0 +1,142 @@
+// Values of features, of floating types (scalars.cuh) or integers, and what reductions keep of one channel's.
+//
+//   #define INTEGER <type>               in place of a SCALAR_ macro: features are integers
+//   #define SUM                          the sum
+//   #define VAR                          mean and squared deviations from it
+//   #define EXTREMES 1 | 2               one extreme, the largest or with `smallest` the smallest; or 2: both, largest first
+//   #define PLACES                       with EXTREMES: the first pixel that attains each
+
+#pragma once
+
+#if defined(INTEGER)
+typedef INTEGER scalar;
+// Sums wrap around as 64 bits do; those of signed values have the same bits.
+typedef unsigned long long wide;
+template <bool is_signed> struct sums_of {
+    typedef unsigned long long type;
+};
+template <> struct sums_of<true> {
+    typedef long long type;
+};
+typedef sums_of<(static_cast<scalar>(-1) < static_cast<scalar>(1))>::type sum_type;
+typedef scalar compared;
+__device__ inline wide widest(scalar value) { return static_cast<wide>(value); }
+__device__ inline compared comparable(scalar value) { return value; }
+__device__ inline scalar as_scalar(compared value) { return value; }
+__device__ inline sum_type as_sum(wide value) { return static_cast<sum_type>(value); }
+__device__ inline bool is_nan(compared) { return false; }
+#else
+#include "scalars.cuh"
+typedef double wide;
+typedef scalar sum_type;
+typedef accumulator compared;
+__device__ inline wide widest(scalar value) { return widen(value); }
+__device__ inline compared comparable(scalar value) { return widen(value); }
+__device__ inline scalar as_scalar(compared value) { return narrow(value); }
+__device__ inline sum_type as_sum(wide value) { return narrow(static_cast<accumulator>(value)); }
+__device__ inline bool is_nan(compared value) { return value != value; }
+#endif
+
+// Of some pixels of one segment, in one channel.
+struct part {
+#if defined(SUM)
+    wide sum;
+#endif
+#if defined(VAR)
+    double mean, squares;
+#endif
+#if defined(EXTREMES)
+    compared best[EXTREMES];
+#endif
+#if defined(PLACES)
+    int place[EXTREMES];
+#endif
+};
+
+// While pixels are added, `mean` and `squares` are sums of their differences from the first, and of squares of these. Its
+// deviation is at most that of all together, so that what is subtracted at the end is no more than `count` times what is
+// left.
+__device__ inline void begin(part& p, wide& first, scalar value, int place)
+{
+#if defined(SUM)
+    p.sum = widest(value);
+#endif
+#if defined(VAR)
+    first = widest(value);
+    // NaN where the first is infinite, as the variance is.
+    p.mean = p.squares = first - first;
+#endif
+#if defined(EXTREMES)
+#pragma unroll
+    for (int e = 0; e < EXTREMES; ++e) {
+        p.best[e] = comparable(value);
+#if defined(PLACES)
+        p.place[e] = place;
+#endif
+    }
+#endif
+}
+
+#if defined(EXTREMES)
+// Takes what comes later in memory: where it is better, and not for being as good.
+__device__ inline void challenge(part& p, int e, compared value, int place, bool smallest)
+{
+    const bool lower = EXTREMES == 2 ? e == 1 : smallest;
+    const bool beaten = lower ? value < p.best[e] : value > p.best[e];
+    if (!beaten && !(is_nan(value) && !is_nan(p.best[e]))) return;
+    p.best[e] = value;
+#if defined(PLACES)
+    p.place[e] = place;
+#endif
+}
+#endif
+
+__device__ inline void add(part& p, wide first, scalar value, int place, bool smallest)
+{
+#if defined(SUM)
+    p.sum += widest(value);
+#endif
+#if defined(VAR)
+    const double apart = widest(value) - first;
+    p.mean += apart;
+    p.squares += apart * apart;
+#endif
+#if defined(EXTREMES)
+#pragma unroll
+    for (int e = 0; e < EXTREMES; ++e) challenge(p, e, comparable(value), place, smallest);
+#endif
+}
+
+__device__ inline void end(part& p, wide first, int count)
+{
+#if defined(VAR)
+    const double mean = p.mean / count, squares = p.squares - p.mean * mean;
+    // Not below 0 for rounding, but NaN stays.
+    p.squares = squares < 0 ? 0 : squares;
+    p.mean = first + mean;
+#endif
+}
+
+// Adds `next`, whose pixels come later in memory. Means and squares by T. F. Chan, G. H. Golub and R. J. LeVeque,
+// "Updating formulae and a pairwise algorithm for computing sample variances", 1979.
+__device__ inline void merge(part& p, int count, const part& next, int more, bool smallest)
+{
+#if defined(SUM)
+    p.sum += next.sum;
+#endif
+#if defined(VAR)
+    const double weight = more / (static_cast<double>(count) + more), apart = next.mean - p.mean;
+    p.squares += next.squares + apart * apart * (count * weight);
+    p.mean += apart * weight;
+#endif
+#if defined(EXTREMES)
+#pragma unroll
+    for (int e = 0; e < EXTREMES; ++e) {
+#if defined(PLACES)
+        challenge(p, e, next.best[e], next.place[e], smallest);
+#else
+        challenge(p, e, next.best[e], 0, smallest);
+#endif
+    }
+#endif
+}
