@@ -281,6 +281,8 @@ __device__ inline void fill_vacant(const segment_reduction& g, const segment_res
         if (to.var != nullptr) to.var[at] = value;
         if (to.best[0] != nullptr) to.best[0][at] = value;
         if (to.best[1] != nullptr) to.best[1][at] = value;
+        if (to.place[0] != nullptr) to.place[0][at] = -1;
+        if (to.place[1] != nullptr) to.place[1][at] = -1;
     }
 }
 

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 
 import arrayops as ao
+from arrayops._core.dispatch import dispatch_backward, dispatch_saving
+from arrayops._ops.segment import SEGMENT_MAX, SEGMENT_MIN, SEGMENT_REDUCE, SegmentParameters
 from oracles import segment
 from pairwise import pairwise
 from segment_cases import FORMS, INTEGERS, KINDS, OPERATORS, REDUCTIONS, Segments, labelled, segment_calls
@@ -371,6 +373,47 @@ def test_gradient_goes_to_the_first_pixel_that_attains_it(device: Any, channels:
     np.testing.assert_array_equal(
         getattr(device, OPERATORS[reduction])(features, labels, 3), segment.reduce(reduction, features, labels, 3)
     )
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("names", [("max",), ("min",), ("mean", "max", "min", "var")], ids="-".join)
+def test_saved_positions_replace_the_features(device: Any, names: tuple[str, ...], form: str) -> None:
+    """They are those of the CPU, -1 where there is no pixel, and the backward has the same bits with some or all."""
+    case = labelled("random", form, dtype=FLOAT32, channels=3, segments=9)
+    case.labels[case.labels == 4] = 5
+    layout = case.layout
+    p = SegmentParameters(names, case.segments, case.ignore_label, 0, None, layout)
+    op = {"max": SEGMENT_MAX, "min": SEGMENT_MIN}.get(names[0], SEGMENT_REDUCE)
+    want = dispatch_saving(op, (case.features, case.labels), p)[1]
+    arrays = tuple(device.place(array).array for array in (case.features, case.labels))
+    with device.order("random"):
+        pooled, saved = dispatch_saving(op, arrays, p)
+    assert any((places == -1).any() for places in want)
+    for found, expected in zip(saved, want, strict=True):
+        assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+        np.testing.assert_array_equal(device.fetch(found), expected)
+    grads = pooled[: len(op.differentiable_outputs)]
+    recomputed = device.fetch(dispatch_backward(op, grads, arrays, p, None)[0])
+    for some in {saved, (saved[0], *(None,) * (len(saved) - 1)), (*(None,) * (len(saved) - 1), saved[-1])}:
+        given = arrays
+        if len(names) == 1:
+            given = device.place(np.full_like(case.features, np.nan)).array, arrays[1]
+        (got,) = dispatch_backward(op, grads, given, p, None, some)
+        assert device.fetch(got).tobytes() == recomputed.tobytes()
+
+
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
+def test_equal_bits_wherever_features_begin(device: Any, dtype: np.dtype) -> None:
+    """Sums of many pixels, of channels that are read at once where memory allows."""
+    case = labelled("one", "NHWC", dtype=dtype, channels=16, segments=2, size=(60, 61), batch=1)
+    shifted = np.empty(case.features.size + 1, dtype)[1:].reshape(case.features.shape)
+    shifted[...] = case.features
+    names = ("mean", "var")
+    found = [
+        device.segment_reduce(features, case.labels, names, 2, layout="NHWC") for features in (case.features, shifted)
+    ]
+    for got, want in zip(*found, strict=True):
+        assert got.tobytes() == want.tobytes()
 
 
 @pytest.mark.parametrize("dtype", [FLOAT16, BFLOAT16], ids=str)

@@ -19,6 +19,7 @@ from arrayops._core.op import BackwardParameters
 from arrayops._frameworks.numpy import BFLOAT16
 from arrayops._ops.segment import (
     DIFFERENTIABLE,
+    POSITIONS,
     REDUCTIONS,
     SegmentParameters,
     UnpoolParameters,
@@ -91,14 +92,17 @@ def segment_count(arrays: tuple[Any, ...], parameters: SegmentParameters) -> Res
 def segment_reduce(arrays: tuple[Any, ...], parameters: SegmentParameters) -> Results:
     """Several reductions from one pass over the features."""
     found = reduced("segment_reduce", arrays, parameters)
-    return tuple(found.get(name) for name in REDUCTIONS)
+    names = REDUCTIONS + (tuple(POSITIONS.values()) if parameters.save else ())
+    return tuple(found.get(name) for name in names)
 
 
 def segment_reduce_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
     """Gradient of `segment_reduce`."""
-    *grads, features, labels = arrays
-    given = {name: grad for name, grad in zip(DIFFERENTIABLE, grads, strict=True) if grad is not None}
-    return _gradient("segment_reduce_backward", given, features, labels, parameters)
+    count = len(DIFFERENTIABLE)
+    given = {name: grad for name, grad in zip(DIFFERENTIABLE, arrays[:count], strict=True) if grad is not None}
+    features, labels, *saved = arrays[count:]
+    places = {name: found for name, found in zip(POSITIONS, saved, strict=False) if found is not None}
+    return _gradient("segment_reduce_backward", given, features, labels, parameters, places)
 
 
 def segment_unpool(arrays: tuple[Any, ...], parameters: UnpoolParameters) -> Results:
@@ -128,15 +132,22 @@ def _one(op: str, arrays: tuple[Any, ...], p: SegmentParameters) -> Results:
 
 
 def _one_backward(op: str, arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
-    grad, features, labels = arrays
+    grad, features, labels, *saved = arrays
     (reduction,) = parameters.forward.reductions
-    return _gradient(op, {reduction: grad}, features, labels, parameters)
+    return _gradient(op, {reduction: grad}, features, labels, parameters, dict(zip((reduction,), saved, strict=False)))
 
 
-def _gradient(op: str, grads: dict[str, Any], features: Any, labels: Any, parameters: BackwardParameters) -> Results:
+def _gradient(
+    op: str,
+    grads: dict[str, Any],
+    features: Any,
+    labels: Any,
+    parameters: BackwardParameters,
+    places: dict[str, Any],
+) -> Results:
     if "features" not in parameters.needs:
         return (None,)
-    return (gradient(op, grads, features, labels, parameters.forward),)
+    return (gradient(op, grads, features, labels, parameters.forward, places),)
 
 
 def _item(value: float, dtype: "np.dtype[Any]") -> bytes:

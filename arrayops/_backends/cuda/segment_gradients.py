@@ -13,23 +13,25 @@ from arrayops._backends.cuda.launch import launch, struct
 from arrayops._backends.cuda.module import Kernel
 from arrayops._backends.cuda.segment_labels import Slots
 from arrayops._backends.cuda.segment_order import ordered
-from arrayops._backends.cuda.segment_reduce import EXTREMES, collect, read_where_it_lies, strides, table_strides
+from arrayops._backends.cuda.segment_reduce import collect, read_where_it_lies, strides, table_strides
 from arrayops._backends.cuda.segment_spread import as_lines, spread, way_of
 from arrayops._backends.cuda.structures import View, view
-from arrayops._ops.segment import SegmentParameters, pixels
+from arrayops._ops.segment import POSITIONS, SegmentParameters, pixels
 
 FILE = "segment_gradient.cu"
 THREADS = 256
 
 
-def gradient(op: str, grads: Mapping[str, Any], features: Any, labels: Any, p: SegmentParameters) -> Any:
-    """Gradient of the features from those of some reductions, by name."""
+def gradient(
+    op: str, grads: Mapping[str, Any], features: Any, labels: Any, p: SegmentParameters, saved: Mapping[str, Any]
+) -> Any:
+    """Gradient of the features from those of some reductions, by name; positions of extremes that are ``saved``."""
     slots = Slots(op, labels, p.num_segments, p.ignore_label, p.check, counted=bool({"mean", "var"} & set(grads)))
     result = memory.empty(features.shape, features.dtype)
     if not result.size:
         return result
     pooled = {name: memory.contiguous(grad) for name, grad in grads.items()}
-    extremes = [name for name in EXTREMES if name in pooled]
+    extremes = [name for name in POSITIONS if name in pooled]
     accumulator = plan.accumulator(features.dtype)
     if "var" not in pooled and not extremes:
         level = _shares(pooled, slots, features, p, plain=features.dtype)["plain"] if pooled else None
@@ -38,19 +40,23 @@ def gradient(op: str, grads: Mapping[str, Any], features: Any, labels: Any, p: S
 
     features = read_where_it_lies(features, p.layout)
     shape = next(iter(pooled.values())).shape
-    wanted = {f"place_{number}": memory.empty(shape, np.dtype(np.int32)) for number, _ in enumerate(extremes)}
+    places = {name: memory.contiguous(saved[name]) for name in extremes if name in saved}
+    sought = [name for name in extremes if name not in saved]
+    places |= {name: memory.empty(shape, np.dtype(np.int32)) for name in sought}
+    wanted = {f"place_{number}": places[name] for number, name in enumerate(sought)}
     tables: dict[str, Any] = {}
     if "var" in pooled:
         wanted["centre"] = memory.empty(shape, np.dtype(np.float64))
         tables["slope"] = np.dtype(np.float64)
     if {"mean", "sum"} & set(pooled):
         tables["level"] = accumulator
-    collect(features, ordered(slots), wanted, p, smallest=extremes == ["min"])
+    if wanted:
+        collect(features, ordered(slots), wanted, p, smallest=sought == ["min"])
     tables = _shares(pooled, slots, features, p, **tables) if tables else {}
     function, way, geometry = _gradient(cupy.cuda.runtime.getDevice(), view(features), view(result), p)
-    upstream = [pooled[name] for name in extremes] + [None] * (2 - len(extremes))
-    places = wanted.get("place_0"), wanted.get("place_1")
-    looked_up = tables.get("level"), tables.get("slope"), wanted.get("centre"), *upstream, *places
+    absent = [None] * (2 - len(extremes))
+    attained = *(pooled[name] for name in extremes), *absent, *(places[name] for name in extremes), *absent
+    looked_up = tables.get("level"), tables.get("slope"), wanted.get("centre"), *attained
     launch(function, way.grid, way.block, (geometry, slots.slots, features, *looked_up, result))
     return result
 

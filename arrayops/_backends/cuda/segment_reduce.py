@@ -14,7 +14,7 @@ from arrayops._backends.cuda.module import Kernel, Pairs
 from arrayops._backends.cuda.segment_labels import Slots
 from arrayops._backends.cuda.segment_order import Order, ordered
 from arrayops._backends.cuda.structures import View, view
-from arrayops._ops.segment import SegmentParameters, pixels, pooled_shape, result_dtype
+from arrayops._ops.segment import POSITIONS, SegmentParameters, pixels, pooled_shape, result_dtype
 
 FILE = "segment_reduce.cu"
 THREADS = 256
@@ -34,7 +34,6 @@ LONGEST, SHORTEST = 64, 16
 ENOUGH_THREADS = 1 << 19
 """Rows are shortened until there are so many threads: several times what a GPU runs at once, which ends evenly."""
 
-EXTREMES = ("max", "min")
 OUTPUTS = ("mean", "sum", "var", "centre", "best_0", "best_1", "place_0", "place_1")
 """Results of ``segment_reduce``, in the order of its arguments."""
 
@@ -53,7 +52,7 @@ class Launches(NamedTuple):
 
 
 def reduced(op: str, arrays: tuple[Any, ...], p: SegmentParameters) -> dict[str, Any]:
-    """The results of all reductions of a call on features and labels, by name."""
+    """The results of all reductions of a call on features and labels, by name, and what it saves."""
     features, labels = arrays
     slots = Slots(op, labels, p.num_segments, p.ignore_label, p.check)
     shape = pooled_shape(pixels(features.shape, p.layout), p.num_segments, p.layout)
@@ -65,8 +64,12 @@ def reduced(op: str, arrays: tuple[Any, ...], p: SegmentParameters) -> dict[str,
         else:
             made[name] = memory.empty(shape, _result(name, features.dtype))
     outputs: dict[str, Any] = {name: made[name] for name in ("mean", "sum", "var") if name in made}
-    best = [name for name in EXTREMES if name in made]
+    best = [name for name in POSITIONS if name in made]
     outputs |= {f"best_{number}": made[name] for number, name in enumerate(best)}
+    if p.save:
+        saved = {POSITIONS[name]: memory.empty(shape, np.dtype(np.int32)) for name in best}
+        outputs |= {f"place_{number}": places for number, places in enumerate(saved.values())}
+        made |= saved
     if outputs:
         collect(features, order, outputs, p, smallest=best == ["min"])
     return made
