@@ -64,6 +64,7 @@ def main() -> int:
             return cupy.ndarray(shape, np.float32)
 
         x, weight, bias, mask = array(2, 16, 32, 32), array(16, 16, 3, 3), array(16), cupy.ndarray((2, 1, 32, 32), bool)
+        labels, pooled = cupy.ndarray((2, 32, 32), np.int32), array(2, 16, 300)
         calls: dict[str, Callable[[], Any]] = {
             PROFILED: lambda: ao.pac_conv2d(x, x, weight, bias, padding=1),
             "pac_conv2d, mask": lambda: ao.pac_conv2d(x, x, weight, bias, padding=1, mask=mask),
@@ -72,6 +73,9 @@ def main() -> int:
             "pac_kernel2d": lambda: ao.pac_kernel2d(x, 3, padding=1),
             "pac_conv2d_backward": lambda: ao.pac_conv2d_backward(x, x, x, weight, bias, padding=1),
             "pac_pool2d_backward": lambda: ao.pac_pool2d_backward(x, x, x, 3, padding=1),
+            "segment_mean": lambda: ao.segment_mean(x, labels, 300),
+            "segment_mean_backward": lambda: ao.segment_mean_backward(pooled, x, labels, 300),
+            "segment_unpool": lambda: ao.segment_unpool(pooled, labels),
         }
         calls |= torch_calls()
         counts = {name: launches(call) for name, call in calls.items()}
