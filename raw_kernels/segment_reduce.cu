@@ -12,6 +12,7 @@
 // same way. So who adds what to what follows from labels and shapes alone.
 //
 //   #define CHANNELS_EACH 1 | 2 | 4      of a thread, neighbours that are read at once
+//   #define UNALIGNED                    they are read one by one
 //   #define STAGED                       features go through shared memory, where neighbours in memory are pixels, not
 //                                        channels: threads that follow each other read pixels that do
 //   and those of segment_values.cuh
@@ -89,7 +90,11 @@ __device__ inline long long part_at(const segment_reduction& g, int image, int b
     return ((static_cast<long long>(image) * g.blocks + block) * 2 + which) * g.channels + channel;
 }
 
+#if defined(UNALIGNED)
+struct neighbours {
+#else
 struct alignas(sizeof(scalar) * CHANNELS_EACH) neighbours {
+#endif
     scalar value[CHANNELS_EACH];
 };
 

@@ -203,7 +203,9 @@ def representative(architecture: int) -> list[Any]:
     if architecture == 80:
         calls += [*contractions(FLOAT64), *options(FLOAT64)[::3], *convolutions(FLOAT64)]
         calls += merges(FLOAT64)
-        calls += [*segments(np.int64), *segments(np.uint8)]
+        whole = segment_cases.labelled("random", "NHWC", dtype=FLOAT32, channels=65, segments=9, size=(5, 6))
+        unaligned = segment_cases.Segments(whole.features[..., :64], whole.labels, whole.segments, whole.options)
+        calls += [*segments(np.int64), *segments(np.uint8), unaligned]
     calls += [*merges(FLOAT32), *merges(FLOAT16)]
     # One dtype on each: a family of many small units.
     calls += segments({75: FLOAT32, 80: FLOAT64, 90: FLOAT16, 100: FLOAT32}[architecture])

@@ -94,11 +94,10 @@ def collect(
     wanted = "".join(("s" * bool({"mean", "sum"} & set(outputs)), "v" * bool({"var", "centre"} & set(outputs))))
     extremes = sum(name in outputs or f"place_{number}" in outputs for number, name in enumerate(("best_0", "best_1")))
     places = "place_0" in outputs
-    most = vector(features.dtype)
-    while features.data.ptr % (most * features.itemsize):
-        most //= 2
+    together = vector(features.dtype, pixels(features.shape, p.layout).channels)
+    aligned = features.data.ptr % (together * features.itemsize) == 0
     gpu = cupy.cuda.runtime.getDevice()
-    made = _launches(gpu, values, order.starts.shape, p, wanted, extremes, places, smallest, most)
+    made = _launches(gpu, values, order.starts.shape, p, wanted, extremes, places, smallest, aligned)
     parts = memory.empty((made.part_bytes,), np.dtype(np.uint8))
     targets = tuple(outputs.get(name) for name in OUTPUTS)
     in_order = made.geometry, features, order.slots, order.positions, order.starts, parts
@@ -107,9 +106,12 @@ def collect(
     launch(made.join, made.join_grid, (THREADS, 1, 1), (*joined, *targets))
 
 
-def vector(dtype: "np.dtype[Any]") -> int:
-    """Channels that a thread takes at most: 16 bytes, and 4."""
-    return min(16 // dtype.itemsize, 4)
+def vector(dtype: "np.dtype[Any]", channels: int) -> int:
+    """Channels that a thread takes where they lie side by side: up to 16 bytes, up to 4, and a part of all of them.
+
+    Where memory does not begin or step so, it reads them one by one, and sums are the same.
+    """
+    return math.gcd(min(16 // dtype.itemsize, 4), channels) if channels else 1
 
 
 def value_defines(dtype: "np.dtype[Any]") -> Pairs:
@@ -154,7 +156,7 @@ def _launches(
     extremes: int,
     places: bool,
     smallest: bool,
-    most: int,
+    aligned: bool,
 ) -> Launches:
     del gpu
     of = strides(features, p.layout)
@@ -163,19 +165,19 @@ def _launches(
     count, itemsize = math.prod(found.size), features.dtype.itemsize
     if of[2] != 1 or found.channels * itemsize < SECTOR:
         each, across, row = 1, _power(min(found.channels, STAGED_CHANNELS)), 8 if itemsize == 8 else 32
-        staged: Pairs = (("STAGED", ""),)
+        reading: Pairs = (("STAGED", ""),)
     else:
-        each = most
-        while found.channels % each or of[0] % each or of[1] % each:
-            each //= 2
-        across, row, staged = _power(min(found.channels // each, 32)), LONGEST, ()
+        each = vector(features.dtype, found.channels)
+        across, row, reading = _power(min(found.channels // each, 32)), LONGEST, ()
+        if each > 1 and (not aligned or of[0] % each or of[1] % each):
+            reading = (("UNALIGNED", ""),)
         while row > SHORTEST and found.batch * count * across < ENOUGH_THREADS * row:
             row //= 2
     rows = min(ROWS, THREADS // across)
     piece = rows * row
     # One at least: segments without pixels get what is empty.
     blocks, tiles = max(-(-count // piece), 1), -(-found.channels // (across * each))
-    defines = value_defines(features.dtype) + staged + (("CHANNELS_EACH", each),)
+    defines = value_defines(features.dtype) + reading + (("CHANNELS_EACH", each),)
     defines += tuple((name, "") for name, is_wanted in (("SUM", "s" in wanted), ("VAR", "v" in wanted)) if is_wanted)
     defines += (("EXTREMES", extremes),) * bool(extremes) + (("PLACES", ""),) * places
     integers = features.dtype.kind in "iu"
