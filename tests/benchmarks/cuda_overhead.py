@@ -12,6 +12,8 @@ import cProfile
 import pstats
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
+from importlib.util import find_spec
 from typing import Any
 from unittest import mock
 
@@ -21,6 +23,7 @@ from harness import least_microseconds
 
 import arrayops as ao
 from cuda_units import Function, nothing_launched
+from torch_on_host import as_on_gpus
 
 LIMITS_US = {"pac_conv2d": 30, "pac_conv2d, torch": 80}
 PROFILED = "pac_conv2d"
@@ -50,7 +53,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--profile", action="store_true", help=f"also print where {PROFILED} spends its time")
     arguments = parser.parse_args()
-    with nothing_launched():
+    with nothing_launched(), as_on_gpus() if find_spec("torch") else nullcontext():
         piece = cupy.cuda.alloc(PIECE)
         cupy.cuda.set_allocator(lambda _: piece)
         # A C function each in CuPy, and Python in the emulator.
@@ -101,33 +104,10 @@ def main() -> int:
 
 def torch_calls() -> dict[str, Callable[[], Any]]:
     """The limited call on tensors, where torch is installed."""
-    try:
-        import torch
-    except ModuleNotFoundError:
+    if find_spec("torch") is None:
         return {}
-    from arrayops import _frameworks
-    from arrayops._frameworks import cupy as cupy_framework
-    from arrayops._frameworks import torch_cuda
-    from arrayops._frameworks.base import GPUS, Device
-    from arrayops._frameworks.torch import TorchFramework
+    import torch
 
-    class OnHost(TorchFramework):
-        """Does for tensors of the host what is done for those of a GPU."""
-
-        def device(self, array: Any) -> Device:
-            return GPUS[array.get_device() + 1]
-
-        def to_backend(self, array: Any) -> Any:
-            array.is_neg(), array.is_conj(), array.is_cpu
-            return torch_cuda.to_cupy(array, 0)
-
-        def from_backend(self, result: Any, like: Any) -> Any:
-            return torch_cuda.from_cupy(result, like.device)
-
-        def launching(self, device: Device) -> Any:
-            return cupy_framework.launching(device.number, 1, torch_cuda.lender("cpu", 0))
-
-    _frameworks._found[torch.Tensor] = OnHost()
     # Small enough for malloc to keep what is freed, as the allocator of a GPU does.
     x, weight, bias = torch.empty(2, 16, 8, 8), torch.empty(16, 16, 3, 3), torch.empty(16)
     return {"pac_conv2d, torch": lambda: ao.pac_conv2d(x, x, weight, bias, padding=1)}
