@@ -1,6 +1,8 @@
 """Records of resizing and of merging maps of different sizes: parameters, checks and shapes."""
 
 import math
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -165,6 +167,38 @@ def merged_size(p: MergeParameters, sizes: list[Pair]) -> Pair:
         extreme = EXTREMES[p.size]
         return extreme(height for height, _ in sizes), extreme(width for _, width in sizes)
     return p.size
+
+
+def concatenated(maps: Sequence[tuple[int, ...]], layout: str) -> list[tuple[slice, ...]]:
+    """Where maps of these shapes lie in their concatenation: an index each."""
+    axis = layout.index("C")
+    ends = list(accumulate((shape[axis] for shape in maps), initial=0))
+    return [(slice(None),) * axis + (slice(*edges),) for edges in pairwise(ends)]
+
+
+class Flat(NamedTuple):
+    """How maps lie one behind the other in a flat result: its shape then, and the index and shape of each map.
+
+    Last comes what no map takes, as images of one row.
+    """
+
+    shape: tuple[int, ...]
+    parts: list[tuple[tuple[slice, ...], tuple[int, ...]]]
+
+
+def flattened(result: tuple[int, ...], maps: Sequence[tuple[int, ...]], layout: str) -> Flat:
+    """How maps of these shapes lie in a result of shape ``result``."""
+    batch, channels, (height, width) = image(result, layout)
+    places = height * width
+    sizes = [image(shape, layout).size for shape in maps]
+    ends = [*accumulate((math.prod(size) for size in sizes), initial=0), places]
+    sizes.append((1, ends[-1] - ends[-2]))
+    parts = []
+    for edges, size in zip(pairwise(ends), sizes, strict=True):
+        positions = slice(*edges)
+        index = (slice(None), slice(None), positions) if layout == "NCHW" else (slice(None), positions)
+        parts.append((index, image_shape(batch, channels, size, layout)))
+    return Flat((batch, channels, places) if layout == "NCHW" else (batch, places, channels), parts)
 
 
 RESIZE2D = Op("resize2d", "merge", (ArraySpec("input"),), infer_resize2d)

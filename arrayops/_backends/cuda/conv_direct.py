@@ -12,7 +12,7 @@ from arrayops._backends.cuda.launch import MOST_BLOCKS_YZ, launch, struct
 from arrayops._backends.cuda.module import Kernel, Pairs
 from arrayops._backends.cuda.plan import Call, Plan, correlation_strides, weight_strides
 from arrayops._backends.cuda.structures import View, view
-from arrayops._backends.cuda.sums import sum_parts
+from arrayops._backends.cuda.sums import fixed_shares, sum_parts
 from arrayops._ops import images
 
 NARROW = 4
@@ -129,7 +129,7 @@ def _weight_launch(made: Plan, samples: View, grad: View, result: View) -> _Weig
         axes, (inputs, outputs) = (axes[0].reversed(), axes[1].reversed()), (outputs, inputs)
     pixels, channels, defines = _block(p.layout)
     every = made.batch * axes[0].output * axes[1].output
-    shares = max(1, min(MOST_SHARES, -(-every // SHARE)))
+    shares, share = fixed_shares(every, SHARE, MOST_SHARES)
     first, group, result_step, source_step, row, column = weight_strides(result, p, exchanged=p.transposed)
     assert first == 0
     return _WeightLaunch(
@@ -146,7 +146,7 @@ def _weight_launch(made: Plan, samples: View, grad: View, result: View) -> _Weig
             groups=p.groups,
             inputs=inputs,
             outputs=outputs,
-            share=-(-every // shares),
+            share=share,
         ),
         shares=shares,
         sizes=(p.groups, *made.kernel_size, inputs, outputs),

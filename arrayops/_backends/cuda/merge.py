@@ -3,7 +3,7 @@
 Every map goes straight to its place in the result, and gradients are gathered: each element is made by one thread.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,16 @@ from arrayops._backends.cuda.merge_launch import Samplings, copy, resize
 from arrayops._backends.cuda.merge_tables import is_identity
 from arrayops._core.op import BackwardParameters
 from arrayops._ops.images import image, image_shape
-from arrayops._ops.merge import MergeParameters, Parameters, ResizeParameters, merged_size, resized, samplings
+from arrayops._ops.merge import (
+    MergeParameters,
+    Parameters,
+    ResizeParameters,
+    concatenated,
+    flattened,
+    merged_size,
+    resized,
+    samplings,
+)
 
 Results = tuple[Any, ...]
 
@@ -110,30 +119,13 @@ def _samplings(maps: Sequence[Any], merged: Any, p: Parameters) -> tuple[Samplin
     return tuple(samplings(p, image(source.shape, p.layout).size, size) for source in maps)
 
 
-def _slots(merged: Any, maps: Sequence[Any], layout: str) -> Iterator[Any]:
+def _slots(merged: Any, maps: Sequence[Any], layout: str) -> list[Any]:
     """The channels of each map in the concatenated result."""
-    axis = layout.index("C")
-    start = 0
-    for source in maps:
-        stop = start + source.shape[axis]
-        yield merged[(slice(None),) * axis + (slice(start, stop),)]
-        start = stop
+    return [merged[index] for index in concatenated([source.shape for source in maps], layout)]
 
 
 def _places(folded: Any, maps: Sequence[Any], layout: str) -> list[Any]:
     """The positions of each map in a contiguous flat result, of the map's shape, and last those that none takes."""
-    batch, channels, (height, width) = image(folded.shape, layout)
-    places = height * width
-    flat = folded.reshape((batch, channels, places) if layout == "NCHW" else (batch, places, channels))
-
-    def part(start: int, size: tuple[int, int]) -> Any:
-        positions = slice(start, start + size[0] * size[1])
-        piece = flat[:, :, positions] if layout == "NCHW" else flat[:, positions]
-        return piece.reshape(image_shape(batch, channels, size, layout))
-
-    found, start = [], 0
-    for source in maps:
-        size = image(source.shape, layout).size
-        found.append(part(start, size))
-        start += size[0] * size[1]
-    return [*found, part(start, (1, places - start))]
+    how = flattened(folded.shape, [source.shape for source in maps], layout)
+    flat = folded.reshape(how.shape)
+    return [flat[index].reshape(shape) for index, shape in how.parts]

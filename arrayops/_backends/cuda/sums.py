@@ -17,6 +17,12 @@ PIXEL_BLOCKS = 64
 """Blocks that share the pixels of one channel: a fixed number, so that sums do not depend on the GPU."""
 
 
+def fixed_shares(count: int, share: int, most: int) -> tuple[int, int]:
+    """Number of shares of ``share`` out of ``count``, up to ``most``, and what one then has: fixed by sizes alone."""
+    shares = max(1, min(most, -(-count // share)))
+    return shares, -(-count // shares)
+
+
 def sum_parts(
     parts: Any, count: int, sizes: tuple[int, ...], strides: tuple[int, ...], result: Any, first: int = 0
 ) -> None:

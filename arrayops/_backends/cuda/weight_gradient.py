@@ -12,7 +12,7 @@ from arrayops._backends.cuda.launch import launch, struct
 from arrayops._backends.cuda.module import Kernel, Pairs
 from arrayops._backends.cuda.plan import Call, Plan, correlation_strides
 from arrayops._backends.cuda.structures import View, view
-from arrayops._backends.cuda.sums import sum_parts
+from arrayops._backends.cuda.sums import fixed_shares, sum_parts
 from arrayops._ops import images
 
 SHARE = 2048
@@ -59,7 +59,7 @@ def _launch(made: Plan, samples: View, grad: View, result: View) -> _Launch:
     stuffed = p.transposed and p.stride != (1, 1)
     pair_rows, pair_columns = made.input_size if stuffed else made.output_size
     pairs = made.batch * pair_rows * pair_columns
-    shares = max(1, min(MOST_SHARES, -(-pairs // SHARE)))
+    shares, share = fixed_shares(pairs, SHARE, MOST_SHARES)
     first, group, result_step, source_step, row, column = correlation_strides(made, result)
     sizes: tuple[int, ...] = made.kernel_size
     steps: tuple[int, ...] = row, column
@@ -96,7 +96,7 @@ def _launch(made: Plan, samples: View, grad: View, result: View) -> _Launch:
             pair_rows=pair_rows,
             pair_columns=pair_columns,
             shares=shares,
-            share=-(-pairs // shares),
+            share=share,
         ),
         shares=shares,
         sizes=sizes,

@@ -12,7 +12,16 @@ from arrayops._backends.numpy.merge_bands import LONGEST, Axis
 from arrayops._backends.numpy.merge_tiles import TILE, Cut, Resizing, Source, Sum, Tile, cut, tiles
 from arrayops._core.op import BackwardParameters
 from arrayops._ops.images import image, image_shape
-from arrayops._ops.merge import MergeParameters, Parameters, ResizeParameters, merged_size, resized, samplings
+from arrayops._ops.merge import (
+    MergeParameters,
+    Parameters,
+    ResizeParameters,
+    concatenated,
+    flattened,
+    merged_size,
+    resized,
+    samplings,
+)
 
 SMALL = 1 << 15
 """Elements of all arrays of a call for which waking a thread takes longer than it saves."""
@@ -110,9 +119,7 @@ def _planes(array: Array, layout: str) -> Array:
 
 def _slots(merged: Array, maps: Sequence[Array], layout: str) -> list[Array]:
     """The channels of each map in the concatenated result."""
-    axis = layout.index("C")
-    ends = np.cumsum([source.shape[axis] for source in maps])[:-1]
-    return np.split(merged, ends, axis)
+    return [merged[index] for index in concatenated([source.shape for source in maps], layout)]
 
 
 def _axes(source: Array, target: Array, p: Parameters, back: bool) -> tuple[Axis, Axis]:
@@ -245,13 +252,9 @@ def _copy(destination: Array, source: Array) -> None:
 
 def _places(folded: Array, maps: Sequence[Array], layout: str) -> list[Array]:
     """The positions of each map in a contiguous flat result, of the map's shape, and last those that none takes."""
-    batch, channels, (height, width) = image(folded.shape, layout)
-    rows = height * width
-    flat = folded.reshape((batch, channels, rows) if layout == "NCHW" else (batch, rows, channels))
-    axis = layout.index("H")
-    taken = np.cumsum([source.shape[axis] * source.shape[axis + 1] for source in maps])
-    *places, rest = np.split(flat, taken, min(axis, 2))
-    return [place.reshape(source.shape) for place, source in zip(places, maps, strict=True)] + [rest]
+    how = flattened(folded.shape, [source.shape for source in maps], layout)
+    flat = folded.reshape(how.shape)
+    return [flat[index].reshape(shape) for index, shape in how.parts]
 
 
 def _copy_tasks(source: Array, target: Array, layout: str) -> list[Task]:
