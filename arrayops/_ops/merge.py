@@ -193,7 +193,7 @@ def flattened(result: tuple[int, ...], maps: Sequence[tuple[int, ...]], layout: 
     sizes = [image(shape, layout).size for shape in maps]
     ends = [*accumulate((math.prod(size) for size in sizes), initial=0), places]
     sizes.append((1, ends[-1] - ends[-2]))
-    parts = []
+    parts: list[tuple[tuple[slice, ...], tuple[int, ...]]] = []
     for edges, size in zip(pairwise(ends), sizes, strict=True):
         positions = slice(*edges)
         index = (slice(None), slice(None), positions) if layout == "NCHW" else (slice(None), positions)
