@@ -79,7 +79,8 @@ def correlate(samples: Array, weight: Array, axes: tuple[Axis, Axis], bias: Arra
     """
     dtype, channels = weight.dtype, weight.shape[2]
     tiles = _tiles(axes, channels)
-    widest = max(tile.columns.length for tile in tiles)
+    # Runs with gaps take one pixel's weights for all of them.
+    widest = max(tile.columns.length if tile.columns.stride == 1 else 1 for tile in tiles)
     repeated = np.repeat(weight[:, :, None], widest, axis=2)
 
     def begin(scratch: Scratch) -> Compute:
@@ -188,7 +189,10 @@ def _pixels(block: Array, tile: Tile) -> Array:
 
 
 def _steps(block: Array) -> tuple[int, int, int]:
-    """Strides of a block from `_padded`; those of an axis of one entry may be any number."""
+    """Strides of a block from `_padded`; those of an axis of one entry may be any number.
+
+    The views made with them need `as_strided`: a part of an image is no contiguous buffer, which `views` is made for.
+    """
     return block.strides[0], block.shape[2] * block.itemsize, block.itemsize
 
 
