@@ -3,15 +3,9 @@
 //   #define ITEM_BYTES 1 | 2 | 4 | 8
 //   #define WIDE                         for arrays of 2^31 elements or more: 64-bit arithmetic on element numbers
 
-#if ITEM_BYTES == 1
-typedef unsigned char item;
-#elif ITEM_BYTES == 2
-typedef unsigned short item;
-#elif ITEM_BYTES == 4
-typedef unsigned int item;
-#elif ITEM_BYTES == 8
-typedef unsigned long long item;
-#else
+#include "items.cuh"
+
+#if ITEM_BYTES > 8
 #error "define ITEM_BYTES as 1, 2, 4 or 8"
 #endif
 

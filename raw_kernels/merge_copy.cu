@@ -5,16 +5,9 @@
 //   #define EACH                         channels of a thread
 
 #include "images.cuh"
+#include "items.cuh"
 
-#if ITEM_BYTES == 2
-typedef unsigned short item;
-#elif ITEM_BYTES == 4
-typedef unsigned int item;
-#elif ITEM_BYTES == 8
-typedef unsigned long long item;
-#elif ITEM_BYTES == 16
-typedef uint4 item;
-#else
+#if ITEM_BYTES < 2
 #error "define ITEM_BYTES as 2, 4, 8 or 16"
 #endif
 
