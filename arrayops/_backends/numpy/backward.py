@@ -11,7 +11,7 @@ from arrayops._backends.numpy.blocks import Compute, Scratch, run_blocks
 from arrayops._backends.numpy.call import Call, TilePlanes, flat_or_none, flat_run, flattened
 from arrayops._backends.numpy.contraction import Gradients
 from arrayops._backends.numpy.layouts import channels_first, kernel_channels_first
-from arrayops._backends.numpy.memory import Array, empty, load, store, zeros
+from arrayops._backends.numpy.memory import Array, add_widened, as_result, empty, load, store, zeros
 from arrayops._backends.numpy.program import Program
 from arrayops._backends.numpy.tiles import Cut, Tile
 from arrayops._ops.images import image_shape
@@ -19,9 +19,6 @@ from arrayops._ops.pac import kernel_shape
 
 OPTIONS = ("inv_alpha", "inv_lambda", "smooth_kernel")
 """The last three arrays of every operator, which shape its adaptive kernel."""
-
-WIDENED = 1 << 14
-"""Values that are widened at a time, to stay in cache."""
 
 
 @dataclass
@@ -45,13 +42,6 @@ class Found:
             for total, like in zip(_each(self.options), arrays, strict=True)
         )
         return alpha, lambda_, smooth
-
-
-def as_result(total: Array, like: Array) -> Array:
-    """A small gradient, summed in float64, in the shape and dtype of its array."""
-    result = empty(like.shape, like.dtype)
-    store(result, total.reshape(like.shape))
-    return result
 
 
 def backward(call: Call, grad: Array, needs: frozenset[str]) -> Found:
@@ -146,7 +136,7 @@ class _Totals:
         sums = (self.weight, self.bias, *_each(self.options)), (found.weight, found.bias, *_each(found.options))
         for total, part in zip(*sums, strict=True):
             if total is not None and part is not None:
-                _add_widened(total, part)
+                add_widened(total, part)
 
     def found(self, needs: frozenset[str]) -> Found:
         """The gradients as results."""
@@ -263,17 +253,6 @@ def _zero_planes(
     planes = program.buffer(name, (cut.planes, wanted.view.shape[1], cut.rows, cut.pitch), dtype)
     program(planes.fill, 0)
     return planes
-
-
-def _add_widened(total: Array, part: Array) -> None:
-    """Add float32 values to float64 sums, a piece at a time: a ufunc that widens goes through its small buffer."""
-    if total.dtype == part.dtype or total.size < WIDENED:
-        np.add(total, part, out=total)
-        return
-    sums, values = total.reshape(-1), part.reshape(-1)
-    for start in range(0, sums.size, WIDENED):
-        piece = sums[start : start + WIDENED]
-        np.add(piece, values[start : start + WIDENED].astype(np.float64), out=piece)
 
 
 def _add_places(total: Array, run: Array) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from arrayops._backends.numpy.adaptive import AdaptiveKernel, TileGuide, TileKernel, tile_kernel
 from arrayops._backends.numpy.contraction import Contraction
 from arrayops._backends.numpy.layouts import channels_first, kernel_channels_first
-from arrayops._backends.numpy.memory import Array, compute_dtype, empty, load
+from arrayops._backends.numpy.memory import Array, compute_dtype, load, widened
 from arrayops._backends.numpy.program import Program
 from arrayops._backends.numpy.tiles import Cut, FlatPhase, Outputs, Tile, cut_tiles, tile_bytes, tile_shape, window
 from arrayops._core.shapes import Axis, Pair
@@ -209,12 +209,3 @@ def prepare(
         workspace=workspace
         + (contraction.workspace(tiles[0].run, backward) if contraction is not None and tiles else 0),
     )
-
-
-def widened(array: Array, dtype: "np.dtype[Any]") -> Array:
-    """``array`` itself where it is of the compute dtype, else a widened copy."""
-    if array.dtype == dtype:
-        return array
-    copy = empty(array.shape, dtype)
-    load(copy, array)
-    return copy

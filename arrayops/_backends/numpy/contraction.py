@@ -27,6 +27,9 @@ Places are therefore multiplied in blocks: with 64 channels a product of (24 pla
 GFLOP/s where one of 528 places runs at 103. That holds with places in front, the weights behind.
 """
 
+LEAST_BLOCK = 128
+"""Places of such a block where outputs lie place by place: shorter rows take longer than what blocks gain."""
+
 LEAST_DEPTH, MOST_OUTPUTS = 256, 64
 """Terms of a sum from which, and outputs of a group up to which, that is worth the transposition of the results."""
 
@@ -119,24 +122,34 @@ def _add_taps(total: Array, phase: FlatPhase, part: Array) -> None:
     total[:, [tap.row for tap in phase.taps], [tap.column for tap in phase.taps]] += part
 
 
-def _multiply(factors: Array, matrix: Array, target: Array, program: Program) -> None:
-    """Write the products of ``factors`` (groups, n, outputs) and ``matrix`` (groups, n, places) to ``target``.
+def multiply(factors: Array, matrix: Array, target: Array, program: Program) -> None:
+    """Write the products of ``factors`` (..., n, outputs) and ``matrix`` (..., n, places) to ``target``.
 
-    ``target`` is (groups, outputs, places). Where its outputs lie side by side, in blocks of places.
+    ``target`` is (..., outputs, places). Where its outputs lie side by side, products are made with places in front.
     """
-    groups, depth, outputs = factors.shape
-    places = matrix.shape[2]
-    if target.strides[1] != target.itemsize:
-        program(np.matmul, factors.transpose(0, 2, 1), matrix, out=target)
+    depth, outputs = factors.shape[-2:]
+    places = matrix.shape[-1]
+    side_by_side = target.strides[-2] == target.itemsize
+    block = SMALL_PRODUCT // max(1, depth * outputs)
+    if not side_by_side and (block >= places or block < LEAST_BLOCK):
+        program(np.matmul, factors.swapaxes(-1, -2), matrix, out=target)
         return
-    block = max(8, min(SMALL_PRODUCT // max(1, depth * outputs), places) // 8 * 8)
+    block = max(8, min(block, places) // 8 * 8)
     whole = places // block * block
-    by_place, result = matrix.transpose(0, 2, 1), target.transpose(0, 2, 1)
+
+    def record(factors: Array, matrix: Array, target: Array) -> None:
+        if side_by_side:
+            program(np.matmul, matrix.swapaxes(-1, -2), factors, out=target.swapaxes(-1, -2))
+        else:
+            program(np.matmul, factors.swapaxes(-1, -2), matrix, out=target)
+
+    def blocks(array: Array) -> Array:
+        return array.reshape(*array.shape[:-1], array.shape[-1] // block, block).swapaxes(-2, -3)
+
     if whole:
-        blocks = by_place[:, :whole].reshape(groups, whole // block, block, depth)
-        program(np.matmul, blocks, factors[:, None], out=result[:, :whole].reshape(*blocks.shape[:3], outputs))
+        record(factors[..., None, :, :], blocks(matrix[..., :whole]), blocks(target[..., :whole]))
     if whole < places:
-        program(np.matmul, by_place[:, whole:], factors, out=result[:, whole:])
+        record(factors, matrix[..., whole:], target[..., whole:])
 
 
 @dataclass(frozen=True)
@@ -227,13 +240,13 @@ class Grouped:
                 matrix = self._columns(source, self._scale(kernel, first, grid, start, length), program)
                 factors = weight[some, first : first + grid.taps].reshape(len(target), grid.taps * channels, outputs)
                 if number == 0:
-                    _multiply(factors, matrix, target, program)
+                    multiply(factors, matrix, target, program)
                     continue
                 # Of the same order in memory.
                 order = (0, 2, 1) if self.places_first else (0, 1, 2)
                 shape = tuple(target.shape[axis] for axis in order)
                 product = program.buffer("product", shape, weight.dtype).transpose(order)
-                _multiply(factors, matrix, product, program)
+                multiply(factors, matrix, product, program)
                 program(np.add, target, product, out=target)
 
     def backward(

@@ -9,14 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from arrayops._backends.numpy import depthwise
-from arrayops._backends.numpy.backward import as_result, backward
+from arrayops._backends.numpy import correlation, depthwise
 from arrayops._backends.numpy.blocks import Compute, Scratch, run_blocks
-from arrayops._backends.numpy.call import prepare, widened
-from arrayops._backends.numpy.contraction import Grouped
-from arrayops._backends.numpy.forward import Results, forward
 from arrayops._backends.numpy.layouts import channels_first, exchanged, grouped_weight
-from arrayops._backends.numpy.memory import Array, compute_dtype, empty, load, store
+from arrayops._backends.numpy.memory import Array, as_result, compute_dtype, empty, load, store, widened
 from arrayops._core.op import BackwardParameters
 from arrayops._core.shapes import Axis
 from arrayops._ops import images
@@ -25,33 +21,33 @@ from arrayops._ops.conv import ConvParameters
 Axes = tuple[Axis, Axis]
 
 
-def conv2d(arrays: tuple[Any, ...], parameters: ConvParameters) -> Results:
+def conv2d(arrays: tuple[Any, ...], parameters: ConvParameters) -> tuple[Array | None, ...]:
     """Convolution."""
     return _forward("conv2d", arrays, parameters)
 
 
-def conv2d_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
+def conv2d_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -> tuple[Array | None, ...]:
     """Gradients of `conv2d`."""
     return _backward("conv2d", arrays, parameters)
 
 
-def conv_transpose2d(arrays: tuple[Any, ...], parameters: ConvParameters) -> Results:
+def conv_transpose2d(arrays: tuple[Any, ...], parameters: ConvParameters) -> tuple[Array | None, ...]:
     """Transposed convolution."""
     return _forward("conv_transpose2d", arrays, parameters)
 
 
-def conv_transpose2d_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
+def conv_transpose2d_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -> tuple[Array | None, ...]:
     """Gradients of `conv_transpose2d`."""
     return _backward("conv_transpose2d", arrays, parameters)
 
 
-def _forward(op: str, arrays: tuple[Any, ...], p: ConvParameters) -> Results:
+def _forward(op: str, arrays: tuple[Any, ...], p: ConvParameters) -> tuple[Array | None, ...]:
     samples, weight, bias = arrays
     ordered = grouped_weight(weight, p.layout, p.transposed, p.groups)
     return (_correlate(samples, ordered, _axes(op, samples, weight, p), p.layout, bias),)
 
 
-def _backward(op: str, arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
+def _backward(op: str, arrays: tuple[Any, ...], parameters: BackwardParameters) -> tuple[Array | None, ...]:
     grad, samples, weight, bias = arrays
     p, needs = parameters.forward, parameters.needs
     axes = _axes(op, samples, weight, p)
@@ -79,17 +75,17 @@ def _axes(op: str, samples: Array, weight: Array, p: ConvParameters) -> Axes:
 
 def _correlate(samples: Array, weight: Array, axes: Axes, layout: str, bias: Array | None = None) -> Array:
     """Correlate images with a weight (groups, kh, kw, inputs, outputs), over samples or over stuffed zeros."""
+    groups, _, _, _, outputs = weight.shape
+    size = axes[0].output, axes[1].output
+    result = empty(images.image_shape(len(samples), groups * outputs, size, layout), samples.dtype)
     if _depthwise(samples, weight, axes, layout):
         dtype = compute_dtype(samples)
         filters = np.ascontiguousarray(widened(weight[..., 0, 0].transpose(1, 2, 0), dtype))
-        result = empty((len(samples), axes[0].output, axes[1].output, len(weight)), samples.dtype)
         depthwise.correlate(samples, filters, axes, None if bias is None else widened(bias, dtype), result)
-        return result
-    contraction = Grouped(np.ascontiguousarray(widened(weight, compute_dtype(samples))))
-    call = prepare(layout, axes, (axes[0].size, axes[1].size), samples=samples, contraction=contraction, bias=bias)
-    output, _ = forward(call, samples.dtype)
-    assert output is not None
-    return output
+    else:
+        views = channels_first(samples, layout), channels_first(result, layout)
+        correlation.correlate(views[0], weight, axes, bias, views[1])
+    return result
 
 
 def _weight_gradient(samples: Array, grad: Array, target: Array, axes: Axes, layout: str) -> None:
@@ -97,13 +93,8 @@ def _weight_gradient(samples: Array, grad: Array, target: Array, axes: Axes, lay
     if _depthwise(samples, target, axes, layout):
         found = depthwise.weight_gradient(samples, grad, axes, target.shape[1:3])
         store(target[..., 0, 0].transpose(1, 2, 0), found)
-        return
-    contraction = Grouped(empty(target.shape, compute_dtype(samples)))
-    guide_size = axes[0].size, axes[1].size
-    call = prepare(layout, axes, guide_size, samples=samples, contraction=contraction, backward=True)
-    gradients = backward(call, channels_first(grad, layout), frozenset(("weight",)))
-    assert gradients.weight is not None
-    store(target, gradients.weight)
+    else:
+        correlation.weight_gradient(channels_first(samples, layout), channels_first(grad, layout), target, axes)
 
 
 def _depthwise(samples: Array, weight: Array, axes: Axes, layout: str) -> bool:

@@ -18,6 +18,10 @@ ALIGNMENT = 64
 """Bytes: a cache line and an AVX-512 vector; TensorFlow and JAX take arrays so aligned without a copy."""
 
 
+WIDENED = 1 << 14
+"""Values that are widened at a time, to stay in cache."""
+
+
 def compute_dtype(array: Array) -> np.dtype[Any]:
     """float64 for float64 arrays, float32 for all others."""
     return array.dtype if array.dtype == np.float64 else np.dtype(np.float32)
@@ -60,3 +64,30 @@ def store(destination: Array, source: Array) -> None:
     else:
         with np.errstate(over="ignore"):
             np.copyto(destination, source, casting="same_kind")
+
+
+def widened(array: Array, dtype: "np.dtype[Any]") -> Array:
+    """``array`` itself where it is of the compute dtype, else a widened copy."""
+    if array.dtype == dtype:
+        return array
+    copy = empty(array.shape, dtype)
+    load(copy, array)
+    return copy
+
+
+def add_widened(total: Array, part: Array) -> None:
+    """Add float32 values to float64 sums, a piece at a time: a ufunc that widens goes through its small buffer."""
+    if total.dtype == part.dtype or total.size < WIDENED:
+        np.add(total, part, out=total)
+        return
+    sums, values = total.reshape(-1), part.reshape(-1)
+    for start in range(0, sums.size, WIDENED):
+        piece = sums[start : start + WIDENED]
+        np.add(piece, values[start : start + WIDENED].astype(np.float64), out=piece)
+
+
+def as_result(total: Array, like: Array) -> Array:
+    """A small gradient, summed in float64, in the shape and dtype of its array."""
+    result = empty(like.shape, like.dtype)
+    store(result, total.reshape(like.shape))
+    return result

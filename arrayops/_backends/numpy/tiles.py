@@ -99,9 +99,9 @@ class Cut(NamedTuple):
 
     def load(self, planes: Array, image: Array) -> None:
         """Fill ``planes`` (planes, channels, rows, pitch) from ``image`` (channels, height, width), else with zeros."""
-        for plane, (rows, columns), source in self.parts:
+        self.load_samples(planes, image)
+        for plane, (rows, columns), _ in self.parts:
             target = planes[plane]
-            load(target[:, rows, columns], image[:, source[0], source[1]])
             if rows.start > 0:
                 target[:, : rows.start] = 0
             if rows.stop < self.rows:
@@ -110,6 +110,11 @@ class Cut(NamedTuple):
                 target[:, rows, : columns.start] = 0
             if columns.stop < self.pitch:
                 target[:, rows, columns.stop :] = 0
+
+    def load_samples(self, planes: Array, image: Array) -> None:
+        """Fill those places of ``planes`` (planes, ..., rows, pitch) that hold samples of ``image`` (..., height, width)."""
+        for plane, inside, source in self.parts:
+            load(planes[plane][..., inside[0], inside[1]], image[..., source[0], source[1]])
 
     def add(self, image: Array, planes: Array) -> None:
         """Add ``planes`` to ``image``: the transpose of `load`."""
@@ -187,7 +192,7 @@ def cut_tiles(
     """Tiles of ``shape`` (rows, columns) that cover the outputs of a window, in raster order.
 
     Their phases list the taps on real samples, and those on ``stuffed`` zeros if wanted. Rows of
-    ``wrapped`` tiles, of which samples alone are read, share the zeros around them: see `_shared_pitch`.
+    ``wrapped`` tiles, of which samples alone are read, share the zeros around them: see `shared_pitch`.
     """
     whole = window(axes, smooth)
     (row_taps, column_taps), (rows, columns) = whole.taps, whole.places
@@ -199,7 +204,7 @@ def cut_tiles(
             height, width = min(shape[0], rows - top), min(shape[1], columns - left)
             pitch = width + whole.reach[1]
             if wrapped and width == columns:
-                pitch = _shared_pitch(column_taps.input, sizes[1], columns, pitch)
+                pitch = shared_pitch(column_taps.input, sizes[1], columns, pitch)
             if pitch not in phases:
                 phases[pitch] = _flat_phases(row_taps, column_taps, pitch, stuffed)
             tiles.append(
@@ -220,8 +225,10 @@ def cut_tiles(
     return tuple(tiles)
 
 
-def _shared_pitch(source: Source, size: int, columns: int, pitch: int) -> int:
+def shared_pitch(source: Source, size: int, columns: int, pitch: int) -> int:
     """Pitch of rows whose last taps read the zeros in front of the next row, in place of zeros of their own.
+
+    ``pitch`` is what rows with zeros of their own take, which is the answer where there is nothing to share.
 
     . x x x x x x x     zeros in front (.) of 7 samples (x), read by taps 0, 1, 2 for 7 outputs: a pitch of 8, not 9
     . x x x x x x x
