@@ -1,5 +1,7 @@
 """Runs plain convolutions: the correlation of images with a weight, and the gradient of that weight."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +11,6 @@ from arrayops._backends.numpy.memory import Array, add_widened, compute_dtype, l
 from arrayops._backends.numpy.program import Program
 from arrayops._backends.numpy.stacks import LEAST_BLOCKS, Division, Stack, balanced_share, divide
 from arrayops._backends.numpy.tap_products import Block, add_up, add_weight_gradient, filter_blocks, workspace
-from arrayops._backends.numpy.tiles import Outputs
 from arrayops._core.shapes import Axis
 
 Axes = tuple[Axis, Axis]
@@ -34,10 +35,8 @@ class _Samples(NamedTuple):
     @classmethod
     def make(cls, scratch: Scratch, groups: int, channels: int, stack: Stack, dtype: "np.dtype[Any]") -> "_Samples":
         """Uninitialised planes for a stack."""
-        cut = stack.tile.input
-        planes = scratch("samples", (cut.planes, groups, channels, stack.rows, cut.pitch), dtype)
-        flat = planes.reshape(cut.planes, groups, channels, stack.rows * cut.pitch)
-        return cls(flat, stack.places(planes))
+        planes = scratch("samples", (stack.tile.input.planes, groups, channels, stack.places), dtype)
+        return cls(planes, stack.by_image(planes, stack.tile.lead))
 
     def load(self, stack: Stack, images: Array) -> None:
         """Load images (N, groups, channels, H, W); what lies around them is left as it is."""
@@ -45,30 +44,14 @@ class _Samples(NamedTuple):
         stack.tile.input.load_samples(self.places[..., : given.shape[2], :, :], given)
 
 
-class _Outputs(NamedTuple):
-    """Outputs of some groups, as (groups, outputs, run) and as (groups, outputs, images, step, pitch)."""
-
-    run: Array
-    places: Array
-
-    @classmethod
-    def make(
-        cls, scratch: Scratch, groups: int, outputs: int, stack: Stack, dtype: "np.dtype[Any]", side_by_side: bool
-    ) -> "_Outputs":
-        """Uninitialised outputs for a stack, those of a place or the places of an output side by side."""
-        places = stack.images, stack.step, stack.tile.pitch
-        count = stack.images * stack.step * stack.tile.pitch
-        if side_by_side:
-            made = scratch("outputs", (groups, count, outputs), dtype)
-            shaped = made.reshape(groups, *places, outputs).transpose(0, 4, 1, 2, 3)
-            return cls(made[:, : stack.run].transpose(0, 2, 1), shaped)
-        made = scratch("outputs", (groups, outputs, count), dtype)
-        return cls(made[:, :, : stack.run], made.reshape(groups, outputs, *places))
-
-    def of(self, outputs: Outputs, images: int) -> Array:
-        """The places of a phase's outputs, (groups, outputs, N, Ho, Wo)."""
-        height, width = outputs.extent
-        return self.places[:, :, :images, :height, :width]
+def _outputs(
+    scratch: Scratch, groups: int, outputs: int, stack: Stack, dtype: "np.dtype[Any]", side_by_side: bool
+) -> Array:
+    """Uninitialised (groups, outputs, places): the outputs of a place, or the places of an output, side by side."""
+    places = stack.images * stack.step * stack.tile.pitch
+    if side_by_side:
+        return scratch("outputs", (groups, places, outputs), dtype).swapaxes(1, 2)
+    return scratch("outputs", (groups, outputs, places), dtype)
 
 
 class _Surroundings:
@@ -119,7 +102,8 @@ class _Filters:
         weight = self._weight[some]
         for phase, blocks in enumerate(self._phases):
             for block, ordered in zip(blocks, self.weights(len(weight), phase), strict=True):
-                source = block.of(weight)
+                # Read once as they lie, not in the order in which they are written: that misses every cache.
+                source = np.copy(block.of(weight), order="K")
                 load(ordered.reshape(source.shape), source)
         bias = self.bias(len(weight))
         if bias is not None and self._bias is not None:
@@ -128,11 +112,10 @@ class _Filters:
 
 
 class _Plan(NamedTuple):
-    """Buffers for a kind of stack and a number of groups, and a program for each phase."""
+    """Buffers for a kind of stack and a number of groups, and what makes the outputs of each phase."""
 
     samples: _Samples
-    outputs: _Outputs
-    programs: list[Program]
+    phases: list[tuple[Program, Callable[[Array], None]]]
 
 
 def correlate(samples: Array, weight: Array, axes: Axes, bias: Array | None, result: Array) -> None:
@@ -148,41 +131,70 @@ def correlate(samples: Array, weight: Array, axes: Axes, bias: Array | None, res
 
     def begin(scratch: Scratch) -> Compute:
         # The taps of a phase are the same in every tile.
-        phases = [filter_blocks(phase) for phase in division.stacks[0].tile.phases]
-        filters = _Filters(scratch, weight, bias, phases)
+        tile = division.stacks[0].tile
+        filters = _Filters(scratch, weight, bias, [filter_blocks(tile, phase) for phase in tile.phases])
         plans: dict[Any, _Plan] = {}
         surroundings = _Surroundings()
 
         def plan(stack: Stack, count: int) -> _Plan:
             planes = _Samples.make(scratch, count, channels, stack, dtype)
-            made = _Outputs.make(scratch, count, outputs, stack, dtype, side_by_side)
-            programs = [Program(scratch) for _ in phases]
-            for number, (program, phase) in enumerate(zip(programs, stack.tile.phases, strict=True)):
-                add_up(planes.planes, filter_blocks(phase), filters.weights(count, number), made.run, program)
-                added = filters.bias(count)
+            made = _outputs(scratch, count, outputs, stack, dtype, side_by_side)
+            phases = []
+            for number, phase in enumerate(stack.tile.phases):
+                program = Program(scratch)
+                blocks, weights, added = (
+                    filter_blocks(stack.tile, phase),
+                    filters.weights(count, number),
+                    filters.bias(count),
+                )
+                terms = add_up(planes.planes, blocks, weights, made, stack.run, program)
+                if terms is not None and result.dtype == dtype:
+                    terms = stack.by_image(terms)
+                    phases.append((program, partial(_store_sum, terms, added)))
+                    continue
+                if terms is not None:
+                    program(np.add.reduce, terms, axis=1, out=made)
                 if added is not None:
-                    program(np.add, made.run, added, out=made.run)
-            return _Plan(planes, made, programs)
+                    program(np.add, made, added, out=made)
+                phases.append((program, partial(_store, stack.by_image(made))))
+            return _Plan(planes, phases)
 
         def compute(index: int) -> None:
             part, job = divmod(index, division.jobs)
             some, (batch, stack) = division.part(part), division.job(job)
-            count, given = some.stop - some.start, batch.stop - batch.start
+            count = some.stop - some.start
             kind = stack.tile.kind, count
             if kind not in plans:
                 plans[kind] = plan(stack, count)
-            planes, made, programs = plans[kind]
+            planes, phases = plans[kind]
             filters.hold(some)
-            surroundings.clear(stack, count, given, planes.planes)
+            surroundings.clear(stack, count, batch.stop - batch.start, planes.planes)
             planes.load(stack, images[batch, some])
-            for program, outputs_of in zip(programs, stack.tile.outputs, strict=True):
+            for (program, finish), outputs_of in zip(phases, stack.tile.outputs, strict=True):
                 program.run()
                 target = results[batch, some, :, outputs_of.rows, outputs_of.columns]
-                store(target.transpose(1, 2, 0, 3, 4), made.of(outputs_of, given))
+                finish(target.transpose(1, 2, 0, 3, 4))
 
         return compute
 
     run_blocks(division.blocks if result.size else 0, begin, workspace=_workspace(division, weight, dtype))
+
+
+def _of(places: Array, target: Array) -> Array:
+    """The part of places (..., images, step, pitch) that is stored in ``target`` (..., N, Ho, Wo)."""
+    images, height, width = target.shape[-3:]
+    return places[..., :images, :height, :width]
+
+
+def _store(places: Array, target: Array) -> None:
+    store(target, _of(places, target))
+
+
+def _store_sum(terms: Array, added: Array | None, target: Array) -> None:
+    """Store the sum of terms (groups, n, outputs, images, step, pitch), and a bias for each group and output."""
+    np.add.reduce(_of(terms, target), axis=1, out=target)
+    if added is not None:
+        np.add(target, added[..., None, None], out=target)
 
 
 def weight_gradient(samples: Array, grad: Array, target: Array, axes: Axes) -> None:
@@ -204,16 +216,17 @@ def weight_gradient(samples: Array, grad: Array, target: Array, axes: Axes) -> N
     total = None if shares == 1 else np.zeros(target.shape)
 
     def begin(scratch: Scratch) -> Compute:
-        plans: dict[Any, tuple[_Samples, _Outputs, Program]] = {}
+        plans: dict[Any, tuple[_Samples, Array, Program]] = {}
         surroundings = _Surroundings()
 
-        def plan(stack: Stack, found: Array) -> tuple[_Samples, _Outputs, Program]:
+        def plan(stack: Stack, found: Array) -> tuple[_Samples, Array, Program]:
             planes = _Samples.make(scratch, len(found), channels, stack, dtype)
-            made = _Outputs.make(scratch, len(found), outputs, stack, dtype, side_by_side=False)
+            given = _outputs(scratch, len(found), outputs, stack, dtype, side_by_side=False)
             program = Program(scratch)
             (phase,) = stack.tile.phases
-            add_weight_gradient(planes.planes, filter_blocks(phase), made.run, found, program)
-            return planes, made, program
+            blocks = filter_blocks(stack.tile, phase)
+            add_weight_gradient(planes.planes, blocks, given[..., : stack.run], found, program)
+            return planes, given, program
 
         def compute(index: int) -> tuple[slice, Array]:
             part, share = divmod(index, shares)
@@ -223,16 +236,15 @@ def weight_gradient(samples: Array, grad: Array, target: Array, axes: Axes) -> N
             found.fill(0)
             for job in range(share * jobs, min((share + 1) * jobs, division.jobs)):
                 batch, stack = division.job(job)
-                given = batch.stop - batch.start
                 kind = stack.tile.kind, count
                 if kind not in plans:
                     plans[kind] = plan(stack, found)
-                planes, made, program = plans[kind]
-                surroundings.clear(stack, count, given, planes.planes, made.run)
+                planes, given, program = plans[kind]
+                surroundings.clear(stack, count, batch.stop - batch.start, planes.planes, given)
                 planes.load(stack, images[batch, some])
                 (outputs_of,) = stack.tile.outputs
-                source = grads[batch, some, :, outputs_of.rows, outputs_of.columns]
-                load(made.of(outputs_of, given), source.transpose(1, 2, 0, 3, 4))
+                source = grads[batch, some, :, outputs_of.rows, outputs_of.columns].transpose(1, 2, 0, 3, 4)
+                load(_of(stack.by_image(given), source), source)
                 program.run()
             if total is None:
                 store(target[some], found)
@@ -245,7 +257,7 @@ def weight_gradient(samples: Array, grad: Array, target: Array, axes: Axes) -> N
             some, sums = found
             add_widened(total[some], sums)
 
-    run_blocks(division.parts * shares, begin, commit, _workspace(division, target, dtype) + target.nbytes)
+    run_blocks(division.parts * shares, begin, commit, _workspace(division, target, dtype))
     if total is not None:
         store(target, total)
 
@@ -267,7 +279,6 @@ def _workspace(division: Division, weight: Array, dtype: "np.dtype[Any]") -> int
     some = division.groups_at_once
     most = 0
     for stack in division.stacks:
-        places = stack.rows * stack.tile.pitch
-        kept = some * (stack.tile.input.planes * channels + outputs) * places * dtype.itemsize
+        kept = some * (stack.tile.input.planes * channels + outputs) * stack.places * dtype.itemsize
         most = max(most, kept + workspace(width * channels, outputs, height, dtype.itemsize))
     return most + 2 * some * height * width * channels * outputs * dtype.itemsize

@@ -12,6 +12,7 @@ Groups have nothing in common. Taken a few at a time, what is kept of their samp
 do their weights, which a block can therefore put in order itself.
 """
 
+import math
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -40,19 +41,19 @@ class Stack(NamedTuple):
     step: int
 
     @property
-    def rows(self) -> int:
-        """Rows of the planes."""
-        return (self.images - 1) * self.step + self.tile.input.rows
+    def places(self) -> int:
+        """Places of a plane."""
+        return self.tile.lead + ((self.images - 1) * self.step + self.tile.input.rows) * self.tile.pitch
 
     @property
     def run(self) -> int:
         """Places of a flat run, from the first image's first output to the last image's last row."""
         return ((self.images - 1) * self.step + self.tile.rows) * self.tile.pitch
 
-    def places(self, planes: Array) -> Array:
-        """The places of each image in ``planes`` (..., rows, pitch) as (..., images, step, pitch)."""
-        each = planes[..., : self.images * self.step, :]
-        return each.reshape(*each.shape[:-2], self.images, self.step, each.shape[-1])
+    def by_image(self, places: Array, lead: int = 0) -> Array:
+        """Places (..., n) of planes or of a run, the first ``lead`` of them left out, as (..., images, step, pitch)."""
+        shape = self.images, self.step, self.tile.pitch
+        return places[..., lead : lead + math.prod(shape)].reshape(*places.shape[:-1], *shape)
 
 
 class Division(NamedTuple):
@@ -111,10 +112,17 @@ def divide(axes: tuple[Axis, Axis], batch: int, groups: int, channels: Pair, ite
         if most > 1:
             images = balanced_share(batch, most)
             stacks = (Stack(tile, images, step),)
-    run = max((stack.rows * stack.tile.pitch for stack in stacks), default=1)
+    run = max((stack.places for stack in stacks), default=1)
     jobs = max(1, -(-batch // images) * len(stacks))
-    most = min(BLOCK_BYTES // max(1, sum(kept) * itemsize * run), groups * jobs // LEAST_BLOCKS)
-    return Division(groups, balanced_share(groups, max(narrowest, most)), batch, images, stacks)
+    most = max(narrowest, min(BLOCK_BYTES // max(1, sum(kept) * itemsize * run), groups * jobs // LEAST_BLOCKS))
+    return Division(groups, _equal_share(groups, most), batch, images, stacks)
+
+
+def _equal_share(count: int, most: int) -> int:
+    """The size of equal shares of ``count`` that hold at most ``most``, if not much less; else of about equal ones."""
+    return next((share for share in range(min(most, count), most // 2, -1) if count % share == 0), 0) or balanced_share(
+        count, most
+    )
 
 
 def balanced_share(count: int, most: int) -> int:

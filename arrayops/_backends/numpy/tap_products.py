@@ -17,7 +17,7 @@ from arrayops._backends.numpy.contraction import balanced, multiply
 from arrayops._backends.numpy.memory import Array
 from arrayops._backends.numpy.program import Program
 from arrayops._backends.numpy.stacks import balanced_share
-from arrayops._backends.numpy.tiles import FlatPhase, TapBlock
+from arrayops._backends.numpy.tiles import FlatPhase, TapBlock, Tile
 from arrayops._backends.numpy.views import Grid, shifted
 
 COLUMN_BYTES = 3 << 19
@@ -31,18 +31,35 @@ WIDE = 64
 
 
 class Block(NamedTuple):
-    """Taps of one plane, which lie on ``rows`` and ``columns`` of the filter."""
+    """Taps of one plane, which lie on ``rows`` and ``columns`` of the filter.
+
+    At the ``masked`` columns of a tile the taps of each column read zeros, whatever the plane holds: see `Tile.masked`.
+    """
 
     taps: TapBlock
     rows: slice
     columns: slice
+    masked: tuple[slice, ...]
+    pitch: int
+
+    @property
+    def hidden(self) -> bool:
+        """Whether any column is masked."""
+        return any(columns.start < columns.stop for columns in self.masked)
+
+    def clear(self, column: int, values: Array, program: Program) -> None:
+        """Record that ``values`` (..., places), from the first of a row on, are zero where that column is masked."""
+        columns = self.masked[column]
+        if columns.start < columns.stop:
+            rows = values.reshape(*values.shape[:-1], values.shape[-1] // self.pitch, self.pitch)
+            program(rows[..., columns].fill, 0)
 
     def of(self, weight: Array) -> Array:
         """Their part of a weight (groups, kh, kw, ...), as a view."""
         return weight[:, self.rows, self.columns]
 
 
-def filter_blocks(phase: FlatPhase) -> list[Block]:
+def filter_blocks(tile: Tile, phase: FlatPhase) -> list[Block]:
     """The blocks of a phase; the taps of each are a constant number of rows and of columns apart."""
     found = []
     for block in phase.blocks:
@@ -50,7 +67,9 @@ def filter_blocks(phase: FlatPhase) -> list[Block]:
         first = phase.taps[block.first]
         below = phase.taps[block.first + columns].row - first.row if rows > 1 else 1
         beside = phase.taps[block.first + 1].column - first.column if columns > 1 else 1
-        found.append(Block(block, _every(first.row, rows, below), _every(first.column, columns, beside)))
+        masked = tuple(tile.masked(tap) for tap in phase.taps[block.first : block.first + columns])
+        lines = _every(first.row, rows, below), _every(first.column, columns, beside)
+        found.append(Block(block, *lines, masked, tile.pitch))
     return found
 
 
@@ -66,21 +85,47 @@ def workspace(channels: int, outputs: int, rows: int, itemsize: int) -> int:
     return 2 * max(COLUMN_BYTES, LEAST_PLACES * (channels + (rows + 1) * outputs) * itemsize)
 
 
-def add_up(planes: Array, blocks: Sequence[Block], weights: Sequence[Array], output: Array, program: Program) -> None:
+def add_up(
+    planes: Array, blocks: Sequence[Block], weights: Sequence[Array], output: Array, run: int, program: Program
+) -> Array | None:
     """Record the correlation of ``planes`` with a weight (groups, rows, columns x channels, outputs) for each block.
 
-    ``output`` is (groups, outputs, run), with the places or the outputs side by side in memory.
+    Parameters
+    ----------
+    planes : array
+        What the blocks read.
+    blocks, weights : sequence
+        The taps of a phase.
+    output : array (groups, outputs, places)
+        Its first ``run`` places are made; the places or the outputs lie side by side in memory.
+    run : int
+        Length of the run.
+    program : Program
+        Where to record.
+
+    Returns
+    -------
+    array (groups, rows, outputs, places), or None
+        If not None, what is left to be added up over the rows, of which nothing has been written to ``output``: the
+        caller can do so as it stores the sums.
     """
     if not blocks:
         program(output.fill, 0)
     _, groups, channels, _ = planes.shape
-    outputs, run = output.shape[1:]
+    outputs = output.shape[1]
     rows = max((block.taps.grid.rows for block in blocks), default=1)
     columns = max((block.taps.grid.columns for block in blocks), default=1)
-    for some, start, length in _steps(groups, columns * channels + rows * outputs, run, output.itemsize):
+    steps = list(_steps(groups, columns * channels + rows * outputs, run, blocks, output.itemsize))
+    if len(steps) == len(blocks) == 1 and rows > 1:
+        (block,), (weight,) = blocks, weights
+        matrices = _matrices(planes[block.taps.plane], block, 0, run, program)
+        products = _like(output, rows, program)
+        multiply(weight, matrices, products[..., :run], program)
+        return products
+    for some, start, length in steps:
         target = output[some, :, start : start + length]
         for number, (block, weight) in enumerate(zip(blocks, weights, strict=True)):
-            matrices = _matrices(planes[block.taps.plane, some], block.taps, start, length, program)
+            matrices = _matrices(planes[block.taps.plane, some], block, start, length, program)
             if number == 0 and block.taps.grid.rows == 1:
                 multiply(weight[some, 0], matrices[:, 0], target, program)
                 continue
@@ -91,6 +136,7 @@ def add_up(planes: Array, blocks: Sequence[Block], weights: Sequence[Array], out
                 continue
             for row in range(block.taps.grid.rows):
                 program(np.add, target, products[:, row], out=target)
+    return None
 
 
 def _like(target: Array, rows: int, program: Program) -> Array:
@@ -116,43 +162,67 @@ def add_weight_gradient(planes: Array, blocks: Sequence[Block], grad: Array, tot
         if min(channels, outputs) < WIDE:
             # Copies of the samples would take longer than their products.
             source = shifted(planes[plane], offset, grid, run)
+            given = _for_columns(block, grad, program)
             if channels == outputs == 1:
-                program(np.einsum, "grtn,gn->grt", source[:, :, :, 0], grad[:, 0], out=summand[..., 0, 0])
+                program(np.einsum, "grtn,gtn->grt", source[:, :, :, 0], given[:, :, 0], out=summand[..., 0, 0])
             else:
-                program(np.matmul, source, grad.transpose(0, 2, 1)[:, None, None], out=summand)
+                program(np.matmul, source, given.swapaxes(2, 3)[:, None], out=summand)
             program(np.add, sums, summand, out=sums)
             continue
-        for some, start, length in _steps(groups, grid.columns * channels + outputs, run, grad.itemsize):
+        for some, start, length in _steps(groups, grid.columns * channels + outputs, run, [block], grad.itemsize):
             part = grad[some, None, :, start : start + length].swapaxes(2, 3)
-            matrices = _matrices(planes[plane, some], block.taps, start, length, program)
+            matrices = _matrices(planes[plane, some], block, start, length, program)
             # This way round: the long dimension in front is half as fast again in OpenBLAS.
             found = summand[some].reshape(*matrices.shape[:3], outputs)
             program(np.matmul, matrices, part, out=found)
             program(np.add, sums[some], summand[some], out=sums[some])
 
 
-def _steps(groups: int, values: int, run: int, itemsize: int) -> Iterator[tuple[slice, int, int]]:
-    """Slice of the groups, first place and number of places, so that ``values`` of each place fit into the columns."""
+def _for_columns(block: Block, grad: Array, program: Program) -> Array:
+    """What taps of each column meet of ``grad``, (groups, columns, outputs, run): zeros where the column is masked."""
+    groups, outputs, run = grad.shape
+    columns = block.taps.grid.columns
+    if not block.hidden:
+        return np.broadcast_to(grad[:, None], (groups, columns, outputs, run))
+    given = program.buffer("given", (groups, columns, outputs, run), grad.dtype)
+    program(np.copyto, given, grad[:, None])
+    for column in range(columns):
+        block.clear(column, given[:, column], program)
+    return given
+
+
+def _steps(
+    groups: int, values: int, run: int, blocks: Sequence[Block], itemsize: int
+) -> Iterator[tuple[slice, int, int]]:
+    """Slice of the groups, first place and number of places, so that ``values`` of each place fit into the columns.
+
+    Where columns of the tile are masked, whole rows of it.
+    """
     place = max(1, values * itemsize)
     chunk = balanced(run, min(max(COLUMN_BYTES // place, LEAST_PLACES), MOST_PLACES))
+    if any(block.hidden for block in blocks):
+        pitch = blocks[0].pitch
+        chunk = -(-chunk // pitch) * pitch
     at_once = balanced_share(groups, max(1, COLUMN_BYTES // (place * chunk)))
     for group in range(0, groups, max(1, at_once)):
         for start in range(0, run, chunk):
             yield slice(group, min(group + at_once, groups)), start, min(chunk, run - start)
 
 
-def _matrices(plane: Array, taps: TapBlock, start: int, length: int, program: Program) -> Array:
+def _matrices(plane: Array, block: Block, start: int, length: int, program: Program) -> Array:
     """What each row of taps reads, as a view (groups, rows, columns of taps x channels, ``length``)."""
-    _, _, offset, (rows, columns, row_step, column_step) = taps
+    _, _, offset, (rows, columns, row_step, column_step) = block.taps
     groups, channels, _ = plane.shape
     first, depth = offset + start, columns * channels
-    if columns == 1:
+    if columns == 1 and not block.hidden:
         return shifted(plane, first, Grid(rows, 1, row_step, 0), length)[:, :, 0]
     reach = (rows - 1) * row_step
-    if reach > length:
-        made = program.buffer("columns", (groups, rows, columns, channels, length), plane.dtype)
-        program(np.copyto, made, shifted(plane, first, taps.grid, length))
+    shared = reach <= length
+    grid, long = (Grid(1, columns, 0, column_step), length + reach) if shared else (block.taps.grid, length)
+    made = program.buffer("columns", (groups, grid.rows, columns, channels, long), plane.dtype)
+    program(np.copyto, made, shifted(plane, first, grid, long))
+    for column in range(columns):
+        block.clear(column, made[:, :, column], program)
+    if not shared:
         return made.reshape(groups, rows, depth, length)
-    made = program.buffer("columns", (groups, 1, columns, channels, length + reach), plane.dtype)
-    program(np.copyto, made, shifted(plane, first, Grid(1, columns, 0, column_step), length + reach))
-    return shifted(made.reshape(groups, depth, length + reach), 0, Grid(rows, 1, row_step, 0), length)[:, :, 0]
+    return shifted(made.reshape(groups, depth, long), 0, Grid(rows, 1, row_step, 0), length)[:, :, 0]
