@@ -5,7 +5,7 @@ of them would not. ``samples`` are the input's planes as (planes, channels, plac
 or None for a plain convolution.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, NamedTuple, Protocol
@@ -122,7 +122,7 @@ def _add_taps(total: Array, phase: FlatPhase, part: Array) -> None:
     total[:, [tap.row for tap in phase.taps], [tap.column for tap in phase.taps]] += part
 
 
-def multiply(factors: Array, matrix: Array, target: Array, program: Program) -> None:
+def multiply(factors: Array, matrix: Array, target: Array, program: Callable[..., None]) -> None:
     """Write the products of ``factors`` (..., n, outputs) and ``matrix`` (..., n, places) to ``target``.
 
     ``target`` is (..., outputs, places). Where its outputs lie side by side, products are made with places in front.

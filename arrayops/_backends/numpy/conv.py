@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from arrayops._backends.numpy import correlation, depthwise
+from arrayops._backends.numpy import correlation, depthwise, direct
 from arrayops._backends.numpy.blocks import Compute, Scratch, run_blocks
 from arrayops._backends.numpy.layouts import channels_first, exchanged, grouped_weight
 from arrayops._backends.numpy.memory import Array, as_result, compute_dtype, empty, load, store, widened
@@ -84,7 +84,9 @@ def _correlate(samples: Array, weight: Array, axes: Axes, layout: str, bias: Arr
         depthwise.correlate(samples, filters, axes, None if bias is None else widened(bias, dtype), result)
     else:
         views = channels_first(samples, layout), channels_first(result, layout)
-        correlation.correlate(views[0], weight, axes, bias, views[1])
+        plain = layout == "NCHW" and samples.dtype == compute_dtype(samples)
+        way = direct if plain and direct.serves(samples, axes, (weight.shape[3], outputs)) else correlation
+        way.correlate(views[0], weight, axes, bias, views[1])
     return result
 
 

@@ -1,6 +1,6 @@
 """Runs plain convolutions: the correlation of images with a weight, and the gradient of that weight."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -115,7 +115,7 @@ class _Plan(NamedTuple):
     """Buffers for a kind of stack and a number of groups, and what makes the outputs of each phase."""
 
     samples: _Samples
-    phases: list[tuple[Program, Callable[[Array], None]]]
+    phases: Sequence[tuple[Program, Callable[[Array], None]]]
 
 
 def correlate(samples: Array, weight: Array, axes: Axes, bias: Array | None, result: Array) -> None:

@@ -115,10 +115,10 @@ def divide(axes: tuple[Axis, Axis], batch: int, groups: int, channels: Pair, ite
     run = max((stack.places for stack in stacks), default=1)
     jobs = max(1, -(-batch // images) * len(stacks))
     most = max(narrowest, min(BLOCK_BYTES // max(1, sum(kept) * itemsize * run), groups * jobs // LEAST_BLOCKS))
-    return Division(groups, _equal_share(groups, most), batch, images, stacks)
+    return Division(groups, equal_share(groups, most), batch, images, stacks)
 
 
-def _equal_share(count: int, most: int) -> int:
+def equal_share(count: int, most: int) -> int:
     """The size of equal shares of ``count`` that hold at most ``most``, if not much less; else of about equal ones."""
     return next((share for share in range(min(most, count), most // 2, -1) if count % share == 0), 0) or balanced_share(
         count, most
