@@ -21,7 +21,7 @@ import numpy as np
 
 from arrayops._backends.numpy.blocks import Compute, Scratch, run_blocks
 from arrayops._backends.numpy.contraction import multiply
-from arrayops._backends.numpy.memory import Array
+from arrayops._backends.numpy.memory import Array, empty
 from arrayops._backends.numpy.stacks import LEAST_BLOCKS, equal_share
 from arrayops._core.shapes import Axis, Pair
 
@@ -32,6 +32,9 @@ COLUMN_BYTES = 3 << 19
 
 MOST_BYTES = 4 << 20
 """Size of the columns and products of one group from which it is left to another way."""
+
+ORDERED = 1 << 16
+"""Values of a weight that are put in order at a time."""
 
 LEAST_ROWS = 8
 """Rows of a strip, where the image has as many."""
@@ -190,9 +193,7 @@ def correlate(samples: Array, weight: Array, axes: Axes, bias: Array | None, res
     batch, _, height, width = samples.shape
     groups, kernel_height, kernel_width, inputs, outputs = weight.shape
     plan = _plan(axes, batch, groups, (inputs, outputs), samples.itemsize)
-    # Read once as they lie, not in the order in which they are written: that misses every cache.
-    ordered = np.ascontiguousarray(np.copy(weight, order="K"))
-    ordered = ordered.reshape(groups, kernel_height, kernel_width * inputs, outputs)
+    ordered = _ordered(weight).reshape(groups, kernel_height, kernel_width * inputs, outputs)
     images = samples.reshape(batch, groups, inputs, height * width)
     results = result.reshape(batch, groups, outputs, axes[0].output * width)
     plain = kernel_height == kernel_width == 1 and plan.margin == 0 and plan.rows.first == 0
@@ -230,6 +231,23 @@ def correlate(samples: Array, weight: Array, axes: Axes, bias: Array | None, res
         return compute
 
     run_blocks(parts * batch * len(plan.strips), begin, workspace=max(COLUMN_BYTES, 2 * MOST_BYTES))
+
+
+def _ordered(weight: Array) -> Array:
+    """The weight, contiguous."""
+    result = empty(weight.shape, weight.dtype)
+    share = -(-len(weight) // max(1, min(len(weight), weight.size // ORDERED)))
+
+    def begin(scratch: Scratch) -> Compute:
+        def compute(index: int) -> None:
+            some = slice(index * share, (index + 1) * share)
+            # Read once as they lie, not in the order in which they are written: that misses every cache.
+            np.copyto(result[some], np.copy(weight[some], order="K"))
+
+        return compute
+
+    run_blocks(-(-len(weight) // share), begin)
+    return result
 
 
 def _call(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> None:
