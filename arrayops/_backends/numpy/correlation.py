@@ -10,7 +10,7 @@ from arrayops._backends.numpy.blocks import Compute, Scratch, run_blocks
 from arrayops._backends.numpy.memory import Array, add_widened, compute_dtype, load, store
 from arrayops._backends.numpy.program import Program
 from arrayops._backends.numpy.stacks import LEAST_BLOCKS, Division, Stack, balanced_share, divide
-from arrayops._backends.numpy.tap_products import Block, add_up, add_weight_gradient, filter_blocks, workspace
+from arrayops._backends.numpy.tap_products import Block, add_up, filter_blocks, weight_sums, workspace
 from arrayops._core.shapes import Axis
 
 Axes = tuple[Axis, Axis]
@@ -36,7 +36,7 @@ class _Samples(NamedTuple):
     def make(cls, scratch: Scratch, groups: int, channels: int, stack: Stack, dtype: "np.dtype[Any]") -> "_Samples":
         """Uninitialised planes for a stack."""
         planes = scratch("samples", (stack.tile.input.planes, groups, channels, stack.places), dtype)
-        return cls(planes, stack.by_image(planes, stack.tile.lead))
+        return cls(planes, stack.by_image(planes))
 
     def load(self, stack: Stack, images: Array) -> None:
         """Load images (N, groups, channels, H, W); what lies around them is left as it is."""
@@ -132,7 +132,7 @@ def correlate(samples: Array, weight: Array, axes: Axes, bias: Array | None, res
     def begin(scratch: Scratch) -> Compute:
         # The taps of a phase are the same in every tile.
         tile = division.stacks[0].tile
-        filters = _Filters(scratch, weight, bias, [filter_blocks(tile, phase) for phase in tile.phases])
+        filters = _Filters(scratch, weight, bias, [filter_blocks(phase) for phase in tile.phases])
         plans: dict[Any, _Plan] = {}
         surroundings = _Surroundings()
 
@@ -143,7 +143,7 @@ def correlate(samples: Array, weight: Array, axes: Axes, bias: Array | None, res
             for number, phase in enumerate(stack.tile.phases):
                 program = Program(scratch)
                 blocks, weights, added = (
-                    filter_blocks(stack.tile, phase),
+                    filter_blocks(phase),
                     filters.weights(count, number),
                     filters.bias(count),
                 )
@@ -219,28 +219,25 @@ def weight_gradient(samples: Array, grad: Array, target: Array, axes: Axes) -> N
         plans: dict[Any, tuple[_Samples, Array, Program]] = {}
         surroundings = _Surroundings()
 
-        def plan(stack: Stack, found: Array) -> tuple[_Samples, Array, Program]:
+        def plan(stack: Stack, found: Array, first: bool) -> tuple[_Samples, Array, Program]:
             planes = _Samples.make(scratch, len(found), channels, stack, dtype)
             given = _outputs(scratch, len(found), outputs, stack, dtype, side_by_side=False)
             program = Program(scratch)
             (phase,) = stack.tile.phases
-            blocks = filter_blocks(stack.tile, phase)
-            add_weight_gradient(planes.planes, blocks, given[..., : stack.run], found, program)
+            weight_sums(planes.planes, filter_blocks(phase), given[..., : stack.run], found, first, program)
             return planes, given, program
 
         def compute(index: int) -> tuple[slice, Array]:
             part, share = divmod(index, shares)
             some = division.part(part)
-            count = some.stop - some.start
-            found = scratch("grad_weight", (count, *target.shape[1:]), dtype)
-            found.fill(0)
+            found = scratch("grad_weight", (some.stop - some.start, *target.shape[1:]), dtype)
             for job in range(share * jobs, min((share + 1) * jobs, division.jobs)):
                 batch, stack = division.job(job)
-                kind = stack.tile.kind, count
+                kind = stack.tile.kind, len(found), job == share * jobs
                 if kind not in plans:
-                    plans[kind] = plan(stack, found)
+                    plans[kind] = plan(stack, found, kind[2])
                 planes, given, program = plans[kind]
-                surroundings.clear(stack, count, batch.stop - batch.start, planes.planes, given)
+                surroundings.clear(stack, len(found), batch.stop - batch.start, planes.planes, given)
                 planes.load(stack, images[batch, some])
                 (outputs_of,) = stack.tile.outputs
                 source = grads[batch, some, :, outputs_of.rows, outputs_of.columns].transpose(1, 2, 0, 3, 4)

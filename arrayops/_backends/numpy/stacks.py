@@ -23,7 +23,7 @@ from arrayops._core.shapes import Axis, Pair
 LEAST_CHANNELS = 16
 """Channels of a block, groups permitting: a cache line, all of which is then used where channels lie side by side."""
 
-STACKED_PLACES = 1024
+STACKED_PLACES = 2048
 """Places of a run up to which images are stacked."""
 
 BLOCK_BYTES = 3 << 18
@@ -43,17 +43,17 @@ class Stack(NamedTuple):
     @property
     def places(self) -> int:
         """Places of a plane."""
-        return self.tile.lead + ((self.images - 1) * self.step + self.tile.input.rows) * self.tile.pitch
+        return ((self.images - 1) * self.step + self.tile.input.rows) * self.tile.pitch
 
     @property
     def run(self) -> int:
         """Places of a flat run, from the first image's first output to the last image's last row."""
         return ((self.images - 1) * self.step + self.tile.rows) * self.tile.pitch
 
-    def by_image(self, places: Array, lead: int = 0) -> Array:
-        """Places (..., n) of planes or of a run, the first ``lead`` of them left out, as (..., images, step, pitch)."""
+    def by_image(self, places: Array) -> Array:
+        """Places (..., n) of planes or of a run as (..., images, step, pitch)."""
         shape = self.images, self.step, self.tile.pitch
-        return places[..., lead : lead + math.prod(shape)].reshape(*places.shape[:-1], *shape)
+        return places[..., : math.prod(shape)].reshape(*places.shape[:-1], *shape)
 
 
 class Division(NamedTuple):

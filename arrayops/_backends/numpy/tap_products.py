@@ -17,7 +17,7 @@ from arrayops._backends.numpy.contraction import balanced, multiply
 from arrayops._backends.numpy.memory import Array
 from arrayops._backends.numpy.program import Program
 from arrayops._backends.numpy.stacks import balanced_share
-from arrayops._backends.numpy.tiles import FlatPhase, TapBlock, Tile
+from arrayops._backends.numpy.tiles import FlatPhase, TapBlock
 from arrayops._backends.numpy.views import Grid, shifted
 
 COLUMN_BYTES = 3 << 19
@@ -31,35 +31,18 @@ WIDE = 64
 
 
 class Block(NamedTuple):
-    """Taps of one plane, which lie on ``rows`` and ``columns`` of the filter.
-
-    At the ``masked`` columns of a tile the taps of each column read zeros, whatever the plane holds: see `Tile.masked`.
-    """
+    """Taps of one plane, which lie on ``rows`` and ``columns`` of the filter."""
 
     taps: TapBlock
     rows: slice
     columns: slice
-    masked: tuple[slice, ...]
-    pitch: int
-
-    @property
-    def hidden(self) -> bool:
-        """Whether any column is masked."""
-        return any(columns.start < columns.stop for columns in self.masked)
-
-    def clear(self, column: int, values: Array, program: Program) -> None:
-        """Record that ``values`` (..., places), from the first of a row on, are zero where that column is masked."""
-        columns = self.masked[column]
-        if columns.start < columns.stop:
-            rows = values.reshape(*values.shape[:-1], values.shape[-1] // self.pitch, self.pitch)
-            program(rows[..., columns].fill, 0)
 
     def of(self, weight: Array) -> Array:
         """Their part of a weight (groups, kh, kw, ...), as a view."""
         return weight[:, self.rows, self.columns]
 
 
-def filter_blocks(tile: Tile, phase: FlatPhase) -> list[Block]:
+def filter_blocks(phase: FlatPhase) -> list[Block]:
     """The blocks of a phase; the taps of each are a constant number of rows and of columns apart."""
     found = []
     for block in phase.blocks:
@@ -67,9 +50,7 @@ def filter_blocks(tile: Tile, phase: FlatPhase) -> list[Block]:
         first = phase.taps[block.first]
         below = phase.taps[block.first + columns].row - first.row if rows > 1 else 1
         beside = phase.taps[block.first + 1].column - first.column if columns > 1 else 1
-        masked = tuple(tile.masked(tap) for tap in phase.taps[block.first : block.first + columns])
-        lines = _every(first.row, rows, below), _every(first.column, columns, beside)
-        found.append(Block(block, *lines, masked, tile.pitch))
+        found.append(Block(block, _every(first.row, rows, below), _every(first.column, columns, beside)))
     return found
 
 
@@ -115,17 +96,17 @@ def add_up(
     outputs = output.shape[1]
     rows = max((block.taps.grid.rows for block in blocks), default=1)
     columns = max((block.taps.grid.columns for block in blocks), default=1)
-    steps = list(_steps(groups, columns * channels + rows * outputs, run, blocks, output.itemsize))
+    steps = list(_steps(groups, columns * channels + rows * outputs, run, output.itemsize))
     if len(steps) == len(blocks) == 1 and rows > 1:
         (block,), (weight,) = blocks, weights
-        matrices = _matrices(planes[block.taps.plane], block, 0, run, program)
+        matrices = _matrices(planes[block.taps.plane], block.taps, 0, run, program)
         products = _like(output, rows, program)
         multiply(weight, matrices, products[..., :run], program)
         return products
     for some, start, length in steps:
         target = output[some, :, start : start + length]
         for number, (block, weight) in enumerate(zip(blocks, weights, strict=True)):
-            matrices = _matrices(planes[block.taps.plane, some], block, start, length, program)
+            matrices = _matrices(planes[block.taps.plane, some], block.taps, start, length, program)
             if number == 0 and block.taps.grid.rows == 1:
                 multiply(weight[some, 0], matrices[:, 0], target, program)
                 continue
@@ -147,82 +128,62 @@ def _like(target: Array, rows: int, program: Program) -> Array:
     return program.buffer("products", (groups, rows, outputs, places), target.dtype)
 
 
-def add_weight_gradient(planes: Array, blocks: Sequence[Block], grad: Array, total: Array, program: Program) -> None:
+def weight_sums(
+    planes: Array, blocks: Sequence[Block], grad: Array, total: Array, first: bool, program: Program
+) -> None:
     """Record the sum over a run of samples times ``grad`` (groups, outputs, run), zero at junk.
 
-    It is added to ``total`` (groups, kh, kw, channels, outputs).
+    It is added to ``total`` (groups, kh, kw, channels, outputs), or written there if it is the ``first``.
     """
     _, groups, channels, _ = planes.shape
     outputs, run = grad.shape[1:]
     for block in blocks:
         _, plane, offset, grid = block.taps
-        shape = (groups, grid.rows, grid.columns, channels, outputs)
         sums = block.of(total)
-        summand = program.buffer("summand", shape, grad.dtype)
+        summand = program.buffer("summand", sums.shape, grad.dtype)
         if min(channels, outputs) < WIDE:
             # Copies of the samples would take longer than their products.
+            found = sums if first else summand
             source = shifted(planes[plane], offset, grid, run)
-            given = _for_columns(block, grad, program)
             if channels == outputs == 1:
-                program(np.einsum, "grtn,gtn->grt", source[:, :, :, 0], given[:, :, 0], out=summand[..., 0, 0])
+                program(np.einsum, "grtn,gn->grt", source[:, :, :, 0], grad[:, 0], out=found[..., 0, 0])
             else:
-                program(np.matmul, source, given.swapaxes(2, 3)[:, None], out=summand)
-            program(np.add, sums, summand, out=sums)
+                program(np.matmul, source, grad.transpose(0, 2, 1)[:, None, None], out=found)
+            if not first:
+                program(np.add, sums, summand, out=sums)
             continue
-        for some, start, length in _steps(groups, grid.columns * channels + outputs, run, [block], grad.itemsize):
+        if first:
+            program(sums.fill, 0)
+        for some, start, length in _steps(groups, grid.columns * channels + outputs, run, grad.itemsize):
             part = grad[some, None, :, start : start + length].swapaxes(2, 3)
-            matrices = _matrices(planes[plane, some], block, start, length, program)
+            matrices = _matrices(planes[plane, some], block.taps, start, length, program)
             # This way round: the long dimension in front is half as fast again in OpenBLAS.
-            found = summand[some].reshape(*matrices.shape[:3], outputs)
-            program(np.matmul, matrices, part, out=found)
+            program(np.matmul, matrices, part, out=summand[some].reshape(*matrices.shape[:3], outputs))
             program(np.add, sums[some], summand[some], out=sums[some])
 
 
-def _for_columns(block: Block, grad: Array, program: Program) -> Array:
-    """What taps of each column meet of ``grad``, (groups, columns, outputs, run): zeros where the column is masked."""
-    groups, outputs, run = grad.shape
-    columns = block.taps.grid.columns
-    if not block.hidden:
-        return np.broadcast_to(grad[:, None], (groups, columns, outputs, run))
-    given = program.buffer("given", (groups, columns, outputs, run), grad.dtype)
-    program(np.copyto, given, grad[:, None])
-    for column in range(columns):
-        block.clear(column, given[:, column], program)
-    return given
-
-
-def _steps(
-    groups: int, values: int, run: int, blocks: Sequence[Block], itemsize: int
-) -> Iterator[tuple[slice, int, int]]:
-    """Slice of the groups, first place and number of places, so that ``values`` of each place fit into the columns.
-
-    Where columns of the tile are masked, whole rows of it.
-    """
+def _steps(groups: int, values: int, run: int, itemsize: int) -> Iterator[tuple[slice, int, int]]:
+    """Slice of the groups, first place and number of places, so that ``values`` of each place fit into the columns."""
     place = max(1, values * itemsize)
     chunk = balanced(run, min(max(COLUMN_BYTES // place, LEAST_PLACES), MOST_PLACES))
-    if any(block.hidden for block in blocks):
-        pitch = blocks[0].pitch
-        chunk = -(-chunk // pitch) * pitch
     at_once = balanced_share(groups, max(1, COLUMN_BYTES // (place * chunk)))
     for group in range(0, groups, max(1, at_once)):
         for start in range(0, run, chunk):
             yield slice(group, min(group + at_once, groups)), start, min(chunk, run - start)
 
 
-def _matrices(plane: Array, block: Block, start: int, length: int, program: Program) -> Array:
+def _matrices(plane: Array, taps: TapBlock, start: int, length: int, program: Program) -> Array:
     """What each row of taps reads, as a view (groups, rows, columns of taps x channels, ``length``)."""
-    _, _, offset, (rows, columns, row_step, column_step) = block.taps
+    _, _, offset, (rows, columns, row_step, column_step) = taps
     groups, channels, _ = plane.shape
     first, depth = offset + start, columns * channels
-    if columns == 1 and not block.hidden:
+    if columns == 1:
         return shifted(plane, first, Grid(rows, 1, row_step, 0), length)[:, :, 0]
     reach = (rows - 1) * row_step
     shared = reach <= length
-    grid, long = (Grid(1, columns, 0, column_step), length + reach) if shared else (block.taps.grid, length)
+    grid, long = (Grid(1, columns, 0, column_step), length + reach) if shared else (taps.grid, length)
     made = program.buffer("columns", (groups, grid.rows, columns, channels, long), plane.dtype)
     program(np.copyto, made, shifted(plane, first, grid, long))
-    for column in range(columns):
-        block.clear(column, made[:, :, column], program)
     if not shared:
         return made.reshape(groups, rows, depth, length)
     return shifted(made.reshape(groups, depth, long), 0, Grid(rows, 1, row_step, 0), length)[:, :, 0]

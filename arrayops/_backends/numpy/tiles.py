@@ -124,17 +124,11 @@ class Cut(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """A rectangle of output places, the same for every image of a batch.
-
-    ``lead`` places of zeros lie in front of the first row of the input's planes. Rows are ``bare`` if they hold samples
-    alone, so that taps read those of the neighbouring rows where there should be zeros: see `masked`.
-    """
+    """A rectangle of output places, the same for every image of a batch."""
 
     rows: int
     columns: int
     pitch: int
-    lead: int
-    bare: bool
     input: Cut
     guide: Cut
     phases: tuple[FlatPhase, ...]
@@ -149,18 +143,6 @@ class Tile(NamedTuple):
     def kind(self) -> tuple[Any, ...]:
         """What the work on a tile depends on, beside the samples: equal for tiles that differ in their corner alone."""
         return self.rows, self.columns, tuple(outputs.extent for outputs in self.outputs)
-
-    def masked(self, tap: FlatTap) -> slice:
-        """Columns at which a tap of bare rows reads samples of another row, in place of zeros.
-
-        . . . . . .        0 1 2 3 4 5 6 7      row 0 of 8 samples, read for 8 outputs
-        tap 0 reads      . 0 1 2 3 4 5 6        not the zero (.) at column 0, but what lies in front of row 0
-        tap 2 reads          1 2 3 4 5 6 7 .    not the zero at column 7, but the first sample of row 1
-        """
-        shift = tap.offset % self.pitch - self.lead
-        if not self.bare or shift == 0:
-            return slice(0, 0)
-        return slice(0, -shift) if shift < 0 else slice(self.pitch - shift, max(self.columns, self.pitch - shift))
 
 
 class Window(NamedTuple):
@@ -210,7 +192,7 @@ def cut_tiles(
     """Tiles of ``shape`` (rows, columns) that cover the outputs of a window, in raster order.
 
     Their phases list the taps on real samples, and those on ``stuffed`` zeros if wanted. Rows of
-    ``wrapped`` tiles, of which samples alone are read, share the zeros around them or do without: see `_wrapped_pitch`.
+    ``wrapped`` tiles, of which samples alone are read, share the zeros around them: see `shared_pitch`.
     """
     whole = window(axes, smooth)
     (row_taps, column_taps), (rows, columns) = whole.taps, whole.places
@@ -220,12 +202,9 @@ def cut_tiles(
     for top in range(0, rows, shape[0]):
         for left in range(0, columns, shape[1]):
             height, width = min(shape[0], rows - top), min(shape[1], columns - left)
-            pitch, across, bare = width + whole.reach[1], column_taps.input, False
+            pitch = width + whole.reach[1]
             if wrapped and width == columns:
-                pitch, bare = _wrapped_pitch(across, sizes[1], columns, pitch)
-            lead = across.before if bare else 0
-            if bare:
-                across = across._replace(before=0)
+                pitch = shared_pitch(column_taps.input, sizes[1], columns, pitch)
             if pitch not in phases:
                 phases[pitch] = _flat_phases(row_taps, column_taps, pitch, stuffed)
             tiles.append(
@@ -233,9 +212,7 @@ def cut_tiles(
                     height,
                     width,
                     pitch,
-                    lead,
-                    bare,
-                    _cut((row_taps.input, across), sizes, (top, left), (height, width), pitch),
+                    _cut((row_taps.input, column_taps.input), sizes, (top, left), (height, width), pitch),
                     _cut((row_taps.guide, column_taps.guide), guide_size, (top, left), (height, width), pitch),
                     phases[pitch],
                     tuple(
@@ -246,17 +223,6 @@ def cut_tiles(
                 )
             )
     return tuple(tiles)
-
-
-def _wrapped_pitch(source: Source, size: int, columns: int, pitch: int) -> tuple[int, bool]:
-    """Pitch of rows that share their zeros, or that do without any if taps read only a few of them: then they are bare.
-
-    Bare rows are copied as one with the next, and no places of them are junk.
-    """
-    least = max(size, columns)
-    if source.stride == 1 and 0 <= source.before <= least // 3 and source.reach <= least // 3:
-        return least, True
-    return shared_pitch(source, size, columns, pitch), False
 
 
 def shared_pitch(source: Source, size: int, columns: int, pitch: int) -> int:
