@@ -27,8 +27,8 @@ Places are therefore multiplied in blocks: with 64 channels a product of (24 pla
 GFLOP/s where one of 528 places runs at 103. That holds with places in front, the weights behind.
 """
 
-LEAST_BLOCK = 128
-"""Places of such a block where outputs lie place by place: shorter rows take longer than what blocks gain."""
+LEAST_FRONT, LEAST_BLOCK = 16, 128
+"""Places of such a block, in front and behind: smaller ones take longer than what blocks gain."""
 
 LEAST_DEPTH, MOST_OUTPUTS = 256, 64
 """Terms of a sum from which, and outputs of a group up to which, that is worth the transposition of the results."""
@@ -131,10 +131,10 @@ def multiply(factors: Array, matrix: Array, target: Array, program: Callable[...
     places = matrix.shape[-1]
     side_by_side = target.strides[-2] == target.itemsize
     block = SMALL_PRODUCT // max(1, depth * outputs)
-    if not side_by_side and (block >= places or block < LEAST_BLOCK):
-        program(np.matmul, factors.swapaxes(-1, -2), matrix, out=target)
-        return
-    block = max(8, min(block, places) // 8 * 8)
+    if block >= places or block < (LEAST_FRONT if side_by_side else LEAST_BLOCK):
+        block = max(1, places)
+    else:
+        block = block // 8 * 8
     whole = places // block * block
 
     def record(factors: Array, matrix: Array, target: Array) -> None:

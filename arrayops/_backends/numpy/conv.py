@@ -83,10 +83,9 @@ def _correlate(samples: Array, weight: Array, axes: Axes, layout: str, bias: Arr
         filters = np.ascontiguousarray(widened(weight[..., 0, 0].transpose(1, 2, 0), dtype))
         depthwise.correlate(samples, filters, axes, None if bias is None else widened(bias, dtype), result)
     else:
-        views = channels_first(samples, layout), channels_first(result, layout)
-        plain = layout == "NCHW" and samples.dtype == compute_dtype(samples)
-        way = direct if plain and direct.serves(samples, axes, (weight.shape[3], outputs)) else correlation
-        way.correlate(views[0], weight, axes, bias, views[1])
+        source, target = channels_first(samples, layout), channels_first(result, layout)
+        way = direct if direct.serves(source, axes, (weight.shape[3], outputs)) else correlation
+        way.correlate(source, weight, axes, bias, target)
     return result
 
 

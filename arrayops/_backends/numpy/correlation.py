@@ -274,8 +274,8 @@ def _workspace(division: Division, weight: Array, dtype: "np.dtype[Any]") -> int
     """Bytes that a block takes: samples, outputs, weights, columns."""
     _, height, width, channels, outputs = weight.shape
     some = division.groups_at_once
-    most = 0
+    most: int = 0
     for stack in division.stacks:
         kept = some * (stack.tile.input.planes * channels + outputs) * stack.places * dtype.itemsize
         most = max(most, kept + workspace(width * channels, outputs, height, dtype.itemsize))
-    return most + 2 * some * height * width * channels * outputs * dtype.itemsize
+    return most + 2 * some * int(height * width * channels * outputs) * dtype.itemsize

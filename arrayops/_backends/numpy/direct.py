@@ -1,4 +1,4 @@
-"""Plain convolutions with stride 1 of images whose rows follow one another in memory, on the images themselves.
+"""Plain convolutions with stride 1, on rows of samples that follow one another in memory.
 
 Outputs have as many columns as the image, so that each tap reads the image shifted by a constant number of places, but
 for the ends of rows, where it should read zeros. So the images are copied once for each column of taps, as they are,
@@ -9,7 +9,7 @@ and what has come from another row is set to zero:
 
 Rows of taps read the same columns, shifted by whole rows, and their products are added up where the result lies. No
 place is junk, and images are neither padded nor are results cut out, which takes as long as the products for narrow
-groups.
+groups. Images with channels last are brought into this order a strip at a time.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ import numpy as np
 
 from arrayops._backends.numpy.blocks import Compute, Scratch, run_blocks
 from arrayops._backends.numpy.contraction import multiply
-from arrayops._backends.numpy.memory import Array, empty
+from arrayops._backends.numpy.memory import Array, compute_dtype, empty, load, store, widened
 from arrayops._backends.numpy.stacks import LEAST_BLOCKS, equal_share
 from arrayops._core.shapes import Axis, Pair
 
@@ -35,6 +35,9 @@ MOST_BYTES = 4 << 20
 
 ORDERED = 1 << 16
 """Values of a weight that are put in order at a time."""
+
+SIDE_BY_SIDE = 16
+"""Outputs of a group from which they are made side by side where they are to lie so: a cache line."""
 
 LEAST_ROWS = 8
 """Rows of a strip, where the image has as many."""
@@ -73,9 +76,8 @@ def serves(samples: Array, axes: Axes, channels: Pair) -> bool:
     rows, columns = _line(axes[0]), _line(axes[1])
     if rows is None or columns is None:
         return False
-    if samples.strides[2:] != (width * samples.itemsize, samples.itemsize):
-        return False
-    strip = _row_bytes(rows, columns, width, channels, samples.itemsize) * (LEAST_ROWS + rows.reach)
+    itemsize = compute_dtype(samples).itemsize
+    strip = _row_bytes(rows, columns, width, channels, itemsize) * (LEAST_ROWS + rows.reach)
     return strip <= MOST_BYTES and max(-columns.first, columns.first + columns.reach) <= width // 3
 
 
@@ -123,7 +125,7 @@ def _plan(axes: Axes, batch: int, groups: int, channels: Pair, itemsize: int) ->
     edges = [height * number // count for number in range(count + 1)]
     strips = tuple(_strip(top, bottom, rows, axes[0].size) for top, bottom in pairwise(edges))
     fitting = COLUMN_BYTES // (row_bytes * (-(-height // count) + rows.reach))
-    shared = groups * batch * count // LEAST_BLOCKS
+    shared = groups * batch * count // (2 * LEAST_BLOCKS)
     return Plan(rows, columns, width, strips, equal_share(groups, max(1, min(fitting, shared))))
 
 
@@ -133,13 +135,17 @@ def _strip(top: int, bottom: int, rows: Line, height: int) -> Strip:
 
 
 class _Buffers:
-    """Views of a thread's workspace for a strip of some groups."""
+    """Columns for a strip of some groups, in a thread's workspace.
+
+    ``samples`` (groups, columns of taps, channels, places) are where those of the image go, one view for each column of
+    taps; ``wrong`` are the places to be set to zero thereafter; ``matrices`` (groups, rows of taps, columns of taps x
+    channels, places) are what the products are made of. All other places are zero, and stay so.
+    """
 
     def __init__(
-        self, plan: Plan, strip: Strip, groups: int, channels: Pair, dtype: "np.dtype[Any]", scratch: Scratch
+        self, plan: Plan, strip: Strip, groups: int, inputs: int, dtype: "np.dtype[Any]", scratch: Scratch
     ) -> None:
         rows, columns, width, _, _ = plan
-        inputs, outputs = channels
         run, full = plan.places(strip)
         made = scratch("columns", (groups, columns.taps, inputs, full), dtype)
         made.fill(0)
@@ -157,7 +163,6 @@ class _Buffers:
         shape = groups, columns.taps if count else 0, inputs, count
         self.samples = view(shape, at if count else 0, strides)
         self.wrong = self._wrong(plan, full, made)
-        self.products = scratch("products", (groups, rows.taps, outputs, run), made.dtype)
 
     @staticmethod
     def _wrong(plan: Plan, full: int, made: Array) -> list[Array]:
@@ -186,17 +191,19 @@ class _Buffers:
 
 
 def correlate(samples: Array, weight: Array, axes: Axes, bias: Array | None, result: Array) -> None:
-    """Correlate images (N, C, H, W) with a weight (groups, kh, kw, inputs, outputs) into ``result`` (N, O, Ho, Wo).
-
-    All of one dtype, which products are made in; ``result`` is contiguous.
-    """
+    """Correlate images (N, C, H, W) with a weight (groups, kh, kw, inputs, outputs) into ``result`` (N, O, Ho, Wo)."""
+    dtype = compute_dtype(samples)
     batch, _, height, width = samples.shape
     groups, kernel_height, kernel_width, inputs, outputs = weight.shape
-    plan = _plan(axes, batch, groups, (inputs, outputs), samples.itemsize)
-    ordered = _ordered(weight).reshape(groups, kernel_height, kernel_width * inputs, outputs)
-    images = samples.reshape(batch, groups, inputs, height * width)
-    results = result.reshape(batch, groups, outputs, axes[0].output * width)
+    plan = _plan(axes, batch, groups, (inputs, outputs), dtype.itemsize)
+    ordered = _ordered(weight, dtype).reshape(groups, kernel_height, kernel_width * inputs, outputs)
+    added = None if bias is None else widened(bias, dtype).reshape(groups, outputs, 1)
+    images = samples.reshape(batch, groups, inputs, height, width)
+    results = result.reshape(batch, groups, outputs, axes[0].output, width)
+    # The product is all there is to do: of the samples where they lie, whatever lies beside them.
     plain = kernel_height == kernel_width == 1 and plan.margin == 0 and plan.rows.first == 0
+    reads, writes = _in_place(samples, dtype, plain), _in_place(result, dtype, plain)
+    side_by_side = not writes and outputs >= SIDE_BY_SIDE
     parts = -(-groups // plan.groups_at_once)
 
     def begin(scratch: Scratch) -> Compute:
@@ -209,40 +216,79 @@ def correlate(samples: Array, weight: Array, axes: Axes, bias: Array | None, res
             number, image = divmod(rest, batch)
             strip = plan.strips[number]
             some = slice(part * plan.groups_at_once, min((part + 1) * plan.groups_at_once, groups))
-            source = images[image, some, :, strip.low * width : strip.high * width]
-            target = results[image, some, :, strip.top * width : strip.bottom * width]
+            source = images[image, some, :, strip.low : strip.high]
+            target = results[image, some, :, strip.top : strip.bottom]
+            given = source if reads else scratch("given", source.shape, dtype)
+            made = target if writes else _sums(scratch, "sums", target.shape, dtype, side_by_side)
+            if not reads:
+                load(given, source)
+            run, sums = _by_place(given), _by_place(made)
             if plain:
-                multiply(ordered[some, 0], source, target, _call)
+                multiply(ordered[some, 0], run, sums, _call)
             else:
                 if buffers is None or held != (strip, len(target)):
-                    buffers = _Buffers(plan, strip, len(target), (inputs, outputs), samples.dtype, scratch)
+                    buffers = _Buffers(plan, strip, len(target), inputs, dtype, scratch)
                     held = strip, len(target)
-                np.copyto(buffers.samples, source[:, None])
+                np.copyto(buffers.samples, run[:, None])
                 for places in buffers.wrong:
                     places.fill(0)
-                if kernel_height == 1:
-                    multiply(ordered[some, 0], buffers.matrices[:, 0], target, _call)
-                else:
-                    multiply(ordered[some], buffers.matrices, buffers.products, _call)
-                    np.add.reduce(buffers.products, axis=1, out=target)
-            if bias is not None:
-                np.add(target, bias.reshape(groups, outputs, 1)[some], out=target)
+                _multiply_rows(ordered[some], buffers.matrices, sums, scratch)
+            if added is not None:
+                np.add(sums, added[some], out=sums)
+            if not writes:
+                store(target, made)
 
         return compute
 
-    run_blocks(parts * batch * len(plan.strips), begin, workspace=max(COLUMN_BYTES, 2 * MOST_BYTES))
+    run_blocks(parts * batch * len(plan.strips), begin, workspace=2 * max(COLUMN_BYTES, MOST_BYTES))
 
 
-def _ordered(weight: Array) -> Array:
-    """The weight, contiguous."""
-    result = empty(weight.shape, weight.dtype)
+def _in_place(images: Array, dtype: "np.dtype[Any]", plain: bool) -> bool:
+    """Whether products can be made of images (N, C, H, W), or written to them, as they are.
+
+    A place must be one step from the next, in memory too unless a single product is all that is made.
+    """
+    by_row, by_column = images.strides[2:]
+    return images.dtype == dtype and by_row == images.shape[3] * by_column and (plain or by_column == images.itemsize)
+
+
+def _sums(scratch: Scratch, name: str, shape: tuple[int, ...], dtype: "np.dtype[Any]", side_by_side: bool) -> Array:
+    """A buffer (..., outputs, rows, columns), in memory like that or with the outputs of a place side by side."""
+    if not side_by_side:
+        return scratch(name, shape, dtype)
+    *first, outputs, rows, columns = shape
+    return np.moveaxis(scratch(name, (*first, rows, columns, outputs), dtype), -1, -3)
+
+
+def _by_place(images: Array) -> Array:
+    """Images (groups, channels, rows, columns) as (groups, channels, places): a view."""
+    groups, channels, height, width = images.shape
+    return images.reshape(groups, channels, height * width)
+
+
+def _multiply_rows(weight: Array, matrices: Array, sums: Array, scratch: Scratch) -> None:
+    """Write to ``sums`` (groups, outputs, places) the products of all rows of taps."""
+    groups, rows, _, outputs = weight.shape
+    if rows == 1:
+        multiply(weight[:, 0], matrices[:, 0], sums, _call)
+        return
+    side_by_side = sums.strides[1] == sums.itemsize
+    shape = groups, rows, outputs, sums.shape[2], 1
+    products = _sums(scratch, "products", shape, sums.dtype, side_by_side)[..., 0]
+    multiply(weight, matrices, products, _call)
+    np.add.reduce(products, axis=1, out=sums)
+
+
+def _ordered(weight: Array, dtype: "np.dtype[Any]") -> Array:
+    """The weight, widened and contiguous."""
+    result = empty(weight.shape, dtype)
     share = -(-len(weight) // max(1, min(len(weight), weight.size // ORDERED)))
 
     def begin(scratch: Scratch) -> Compute:
         def compute(index: int) -> None:
             some = slice(index * share, (index + 1) * share)
             # Read once as they lie, not in the order in which they are written: that misses every cache.
-            np.copyto(result[some], np.copy(weight[some], order="K"))
+            load(result[some], np.copy(weight[some], order="K"))
 
         return compute
 

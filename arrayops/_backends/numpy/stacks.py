@@ -29,7 +29,7 @@ STACKED_PLACES = 2048
 BLOCK_BYTES = 3 << 18
 """Size of the samples and outputs of a block up to which groups are added to it: half of a second-level cache."""
 
-LEAST_BLOCKS = 16
+LEAST_BLOCKS = 8
 """Blocks of a call where its groups, images and places allow: a few for each of a few threads."""
 
 
