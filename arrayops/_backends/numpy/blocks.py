@@ -7,7 +7,8 @@ adds in a *commit*, and commits run one at a time in the order of the blocks:
     thread B   compute 1            | commit 1 | compute 3            | commit 3 ...
 
 The holder of the lowest unfinished block never waits, so there is no deadlock; a thread holds one block at a time, so
-memory is bounded by threads times the workspace of a block.
+memory is bounded by threads times the workspace of a block. Blocks may also be told to wait for some first ones to be
+computed, whose results they read.
 """
 
 import math
@@ -108,8 +109,9 @@ Commit = Callable[[int, Any], None]
 class _Run:
     """One call's blocks: which is next to compute, which is next to commit, and the first failure."""
 
-    def __init__(self, begin: Begin, commit: Commit | None, count: int) -> None:
+    def __init__(self, begin: Begin, commit: Commit | None, count: int, first: int) -> None:
         self.begin, self.commit, self.count = begin, commit, count
+        self.first, self.unfinished = first, first
         self.next_block = 0
         self.next_commit = 0
         self.failed = False
@@ -130,6 +132,9 @@ class _Run:
     def _may_commit(self, index: int) -> bool:
         return self.next_commit == index or self.failed
 
+    def _may_compute(self) -> bool:
+        return self.unfinished == 0 or self.failed
+
     def _work(self, scratch: Scratch) -> None:
         compute: Compute | None = None
         while True:
@@ -138,10 +143,19 @@ class _Run:
                 if index >= self.count or self.failed:
                     return
                 self.next_block += 1
+                if index >= self.first and self.unfinished:
+                    self.changed.wait_for(self._may_compute)
+                    if self.failed:
+                        return
             try:
                 if compute is None:
                     compute = self.begin(scratch)
                 result = compute(index)
+                if index < self.first:
+                    with self.changed:
+                        self.unfinished -= 1
+                        if self.unfinished == 0:
+                            self.changed.notify_all()
                 if self.commit is not None:
                     with self.changed:
                         self.changed.wait_for(partial(self._may_commit, index))
@@ -159,7 +173,7 @@ class _Run:
                 raise
 
 
-def run_blocks(count: int, begin: Begin, commit: Commit | None = None, workspace: int = 0) -> None:
+def run_blocks(count: int, begin: Begin, commit: Commit | None = None, workspace: int = 0, first: int = 0) -> None:
     """Compute blocks 0 to ``count - 1`` on the available threads, and commit each result in the order of the blocks.
 
     Parameters
@@ -174,10 +188,12 @@ def run_blocks(count: int, begin: Begin, commit: Commit | None = None, workspace
         ``commit(index, result)``, called once for each block, in order, never two at a time.
     workspace : int
         Bytes that one block takes; with large blocks fewer threads run.
+    first : int
+        Number of blocks, from the first on, that are computed before any other is: those read what these write.
     """
     threads = min(count, get_num_threads(), max(1, WORKSPACE_LIMIT // max(workspace, 1)))
     with single_threaded_blas:
-        run = _Run(begin, commit, count)
+        run = _Run(begin, commit, count, first)
         if threads <= 1:
             run.work()
             return

@@ -196,7 +196,10 @@ def correlate(samples: Array, weight: Array, axes: Axes, bias: Array | None, res
     batch, _, height, width = samples.shape
     groups, kernel_height, kernel_width, inputs, outputs = weight.shape
     plan = _plan(axes, batch, groups, (inputs, outputs), dtype.itemsize)
-    ordered = _ordered(weight, dtype).reshape(groups, kernel_height, kernel_width * inputs, outputs)
+    filters = empty(weight.shape, dtype)
+    ordered = filters.reshape(groups, kernel_height, kernel_width * inputs, outputs)
+    share = -(-groups // max(1, min(groups, weight.size // ORDERED)))
+    shares = -(-groups // share)
     added = None if bias is None else widened(bias, dtype).reshape(groups, outputs, 1)
     images = samples.reshape(batch, groups, inputs, height, width)
     results = result.reshape(batch, groups, outputs, axes[0].output, width)
@@ -212,6 +215,12 @@ def correlate(samples: Array, weight: Array, axes: Axes, bias: Array | None, res
 
         def compute(index: int) -> None:
             nonlocal held, buffers
+            if index < shares:
+                some = slice(index * share, (index + 1) * share)
+                # Read once as they lie, not in the order in which they are written: that misses every cache.
+                load(filters[some], np.copy(weight[some], order="K"))
+                return
+            index -= shares
             part, rest = divmod(index, batch * len(plan.strips))
             number, image = divmod(rest, batch)
             strip = plan.strips[number]
@@ -240,7 +249,8 @@ def correlate(samples: Array, weight: Array, axes: Axes, bias: Array | None, res
 
         return compute
 
-    run_blocks(parts * batch * len(plan.strips), begin, workspace=2 * max(COLUMN_BYTES, MOST_BYTES))
+    blocks = parts * batch * len(plan.strips)
+    run_blocks(shares + blocks, begin, workspace=2 * max(COLUMN_BYTES, MOST_BYTES), first=shares)
 
 
 def _in_place(images: Array, dtype: "np.dtype[Any]", plain: bool) -> bool:
@@ -277,23 +287,6 @@ def _multiply_rows(weight: Array, matrices: Array, sums: Array, scratch: Scratch
     products = _sums(scratch, "products", shape, sums.dtype, side_by_side)[..., 0]
     multiply(weight, matrices, products, _call)
     np.add.reduce(products, axis=1, out=sums)
-
-
-def _ordered(weight: Array, dtype: "np.dtype[Any]") -> Array:
-    """The weight, widened and contiguous."""
-    result = empty(weight.shape, dtype)
-    share = -(-len(weight) // max(1, min(len(weight), weight.size // ORDERED)))
-
-    def begin(scratch: Scratch) -> Compute:
-        def compute(index: int) -> None:
-            some = slice(index * share, (index + 1) * share)
-            # Read once as they lie, not in the order in which they are written: that misses every cache.
-            load(result[some], np.copy(weight[some], order="K"))
-
-        return compute
-
-    run_blocks(-(-len(weight) // share), begin)
-    return result
 
 
 def _call(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> None:
