@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -219,6 +220,38 @@ class TestThreads:
             ao.set_num_threads(None)
         assert during == [pytest.approx(2e-4)] * 4
         assert sys.getswitchinterval() == before
+
+    def test_first_blocks_are_done_before_any_other(self) -> None:
+        for count in (1, 2, 4):
+            done: set[int] = set()
+            seen: list[set[int]] = []
+
+            def compute(index: int, done: set[int] = done, seen: list[set[int]] = seen) -> None:
+                if index < 5:
+                    time.sleep(0.002 * (5 - index))
+                    done.add(index)
+                else:
+                    seen.append({*done})
+
+            ao.set_num_threads(count)
+            try:
+                run_blocks(40, lambda scratch, compute=compute: compute, first=5)
+            finally:
+                ao.set_num_threads(None)
+            assert seen == [{0, 1, 2, 3, 4}] * 35
+
+    def test_a_failure_in_a_first_block_ends_the_call(self) -> None:
+        def compute(index: int) -> None:
+            if index == 2:
+                raise MemoryError("block 2")
+
+        for count in (1, 2, 4):
+            ao.set_num_threads(count)
+            try:
+                with pytest.raises(MemoryError, match="block 2"):
+                    run_blocks(40, lambda scratch: compute, first=5)
+            finally:
+                ao.set_num_threads(None)
 
     def test_a_failure_in_any_block_ends_the_call(self) -> None:
         """Blocks that wait for their turn to commit must not wait for one that will never come."""

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from arrayops._backends.numpy.blocks import Compute, Scratch, run_blocks
-from arrayops._backends.numpy.contraction import multiply
 from arrayops._backends.numpy.direct_columns import COLUMN_BYTES, MOST_BYTES, Axes, Columns, Plan, plan, serves
 from arrayops._backends.numpy.memory import Array, compute_dtype, empty, load, store, widened
+from arrayops._backends.numpy.products import multiply
 from arrayops._backends.numpy.program import Program
 
 __all__ = ["correlate", "serves"]

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from arrayops._backends.numpy.adaptive import AdaptiveKernel
-from arrayops._backends.numpy.backward import backward
-from arrayops._backends.numpy.call import Call, prepare
-from arrayops._backends.numpy.contraction import Channelwise, Contraction, Grouped
-from arrayops._backends.numpy.forward import Results, forward, kernel_forward
 from arrayops._backends.numpy.layouts import channels_first, grouped_weight, kernel_channels_first, shared_filter
 from arrayops._backends.numpy.memory import as_result, compute_dtype, empty, store, widened
+from arrayops._backends.numpy.pac_backward import backward
+from arrayops._backends.numpy.pac_call import Call, prepare
+from arrayops._backends.numpy.pac_contraction import Channelwise, Contraction, Grouped
+from arrayops._backends.numpy.pac_forward import Results, forward, kernel_forward
 from arrayops._core.op import BackwardParameters
 from arrayops._ops import images
 from arrayops._ops import pac as records

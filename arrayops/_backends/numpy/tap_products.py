@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from arrayops._backends.numpy.contraction import balanced, multiply
 from arrayops._backends.numpy.memory import Array
+from arrayops._backends.numpy.products import balanced, multiply
 from arrayops._backends.numpy.program import Program
 from arrayops._backends.numpy.stacks import balanced_share
 from arrayops._backends.numpy.tiles import FlatPhase, TapBlock

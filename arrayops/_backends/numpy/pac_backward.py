@@ -8,10 +8,10 @@ import numpy as np
 
 from arrayops._backends.numpy.adaptive import OptionGradients, TileKernel, clear_outside, tile_kernel_backward
 from arrayops._backends.numpy.blocks import Compute, Scratch, run_blocks
-from arrayops._backends.numpy.call import Call, TilePlanes, flat_or_none, flat_run, flattened
-from arrayops._backends.numpy.contraction import Gradients
 from arrayops._backends.numpy.layouts import channels_first, kernel_channels_first
 from arrayops._backends.numpy.memory import Array, add_widened, as_result, empty, load, store, zeros
+from arrayops._backends.numpy.pac_call import Call, TilePlanes, flat_or_none, flat_run, flattened
+from arrayops._backends.numpy.pac_contraction import Gradients
 from arrayops._backends.numpy.program import Program
 from arrayops._backends.numpy.tiles import Cut, Tile
 from arrayops._ops.images import image_shape
@@ -155,7 +155,7 @@ class _Phase:
     """Program and buffers of a phase; ``grad_output`` is (outputs, rows, pitch), None without a contraction."""
 
     program: Program
-    kernel: TileKernel | None
+    kernel: TileKernel
     grad_output: Array | None
     grad_kernel: Array | None
 
@@ -201,17 +201,15 @@ def _plan_phase(
     kernel = call.phase_kernel(planes, tile, phase, outputs, program)
     grad_kernel = places = None
     if totals.guide is not None or totals.kernel is not None:
-        assert kernel is not None
         grad_kernel = program.buffer("grad_kernel", kernel.values.shape, call.dtype)
     if contraction is not None and planes.samples is not None:
         run, places = flat_run(program, "grad_output", contraction.outputs, tile, call.dtype)
         clear_outside(run, tile, outputs, program)
         into = Gradients(flat_or_none(found.samples), grad_kernel, found.weight)
-        values = None if kernel is None else kernel.values
-        contraction.backward(planes.samples, values, phase, run, into, program)
+        contraction.backward(planes.samples, kernel.values, phase, run, into, program)
         if found.bias is not None:
             program(_add_places, found.bias, run)
-    if grad_kernel is not None and kernel is not None and planes.guide is not None and found.guide is not None:
+    if grad_kernel is not None and planes.guide is not None and found.guide is not None:
         assert call.adaptive is not None
         clear_outside(grad_kernel, tile, outputs, program)
         tile_kernel_backward(

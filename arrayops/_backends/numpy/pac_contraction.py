@@ -1,11 +1,10 @@
 """Sums over taps of kernel times weight times input, for the flat runs of a tile.
 
 Both contractions work through a run in chunks that stay in cache, and through the taps in groups where a chunk of all
-of them would not. ``samples`` are the input's planes as (planes, channels, places), ``kernel`` is (taps, G, run),
-or None for a plain convolution.
+of them would not. ``samples`` are the input's planes as (planes, channels, places), ``kernel`` is (taps, G, run).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, NamedTuple, Protocol
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from arrayops._backends.numpy.memory import Array
+from arrayops._backends.numpy.products import balanced, multiply
 from arrayops._backends.numpy.program import Program, add_sum
 from arrayops._backends.numpy.tiles import FlatPhase, FlatTap, TapBlock
 from arrayops._backends.numpy.views import Grid, shifted
@@ -20,27 +20,11 @@ from arrayops._backends.numpy.views import Grid, shifted
 CHUNK_BYTES = 5 << 18
 """Size of the buffer that holds the scaled samples of a chunk: about half of a core's second-level cache."""
 
-SMALL_PRODUCT = 10**6
-"""Multiply-adds up to which OpenBLAS multiplies matrices where they lie, without packing them first.
-
-Places are therefore multiplied in blocks: with 64 channels a product of (24 places, 640) and (640, 64) runs at 122
-GFLOP/s where one of 528 places runs at 103. That holds with places in front, the weights behind.
-"""
-
-LEAST_FRONT, LEAST_BLOCK = 16, 128
-"""Places of such a block, in front and behind: smaller ones take longer than what blocks gain."""
-
 LEAST_DEPTH, MOST_OUTPUTS = 256, 64
 """Terms of a sum from which, and outputs of a group up to which, that is worth the transposition of the results."""
 
 FORWARD_TAPS, BACKWARD_TAPS = 8, 4
 """Taps that share the columns, where the channels leave a choice between more taps and longer chunks."""
-
-
-def balanced(run: int, chunk: int) -> int:
-    """Length, in whole cache lines, of the fewest about equal chunks of at most about ``chunk`` that make up a run."""
-    chunks = max(1, -(-run // chunk))
-    return -(-max(run, 1) // chunks // 16) * 16
 
 
 def split(blocks: tuple[TapBlock, ...], most: int) -> list[TapBlock]:
@@ -105,11 +89,11 @@ class Contraction(Protocol):
     def weight(self) -> Array | None:
         """Filter in the order of the contraction, None where there is none."""
 
-    def forward(self, samples: Array, kernel: Array | None, phase: FlatPhase, output: Array, program: Program) -> None:
+    def forward(self, samples: Array, kernel: Array, phase: FlatPhase, output: Array, program: Program) -> None:
         """Write the sums to ``output`` (groups, outputs of a group, run)."""
 
     def backward(
-        self, samples: Array, kernel: Array | None, phase: FlatPhase, grad: Array, into: Gradients, program: Program
+        self, samples: Array, kernel: Array, phase: FlatPhase, grad: Array, into: Gradients, program: Program
     ) -> None:
         """Gradients of samples, kernel and weight from ``grad`` (outputs, run), zero at junk."""
 
@@ -120,36 +104,6 @@ class Contraction(Protocol):
 def _add_taps(total: Array, phase: FlatPhase, part: Array) -> None:
     """Add the gradient of a phase's taps, (groups, taps, ...), to that of the weight, (groups, kh, kw, ...)."""
     total[:, [tap.row for tap in phase.taps], [tap.column for tap in phase.taps]] += part
-
-
-def multiply(factors: Array, matrix: Array, target: Array, program: Callable[..., None]) -> None:
-    """Write the products of ``factors`` (..., n, outputs) and ``matrix`` (..., n, places) to ``target``.
-
-    ``target`` is (..., outputs, places). Where its outputs lie side by side, products are made with places in front.
-    """
-    depth, outputs = factors.shape[-2:]
-    places = matrix.shape[-1]
-    side_by_side = target.strides[-2] == target.itemsize
-    block = SMALL_PRODUCT // max(1, depth * outputs)
-    if block >= places or block < (LEAST_FRONT if side_by_side else LEAST_BLOCK):
-        block = max(1, places)
-    else:
-        block = block // 8 * 8
-    whole = places // block * block
-
-    def record(factors: Array, matrix: Array, target: Array) -> None:
-        if side_by_side:
-            program(np.matmul, matrix.swapaxes(-1, -2), factors, out=target.swapaxes(-1, -2))
-        else:
-            program(np.matmul, factors.swapaxes(-1, -2), matrix, out=target)
-
-    def blocks(array: Array) -> Array:
-        return array.reshape(*array.shape[:-1], array.shape[-1] // block, block).swapaxes(-2, -3)
-
-    if whole:
-        record(factors[..., None, :, :], blocks(matrix[..., :whole]), blocks(target[..., :whole]))
-    if whole < places:
-        record(factors, matrix[..., whole:], target[..., whole:])
 
 
 @dataclass(frozen=True)
@@ -223,7 +177,7 @@ class Grouped:
         at_once = -(-groups // -(-groups // fitting)) if groups else 1
         return Steps(at_once, max(1, -(-CHUNK_BYTES // (at_once * place * chunk))), chunk)
 
-    def forward(self, samples: Array, kernel: Array | None, phase: FlatPhase, output: Array, program: Program) -> None:
+    def forward(self, samples: Array, kernel: Array, phase: FlatPhase, output: Array, program: Program) -> None:
         """Scale the samples of each tap by the kernel, then one matrix product for a part of the taps."""
         weight = self._of(phase)
         groups, taps, channels, outputs = weight.shape
@@ -250,7 +204,7 @@ class Grouped:
                 program(np.add, target, product, out=target)
 
     def backward(
-        self, samples: Array, kernel: Array | None, phase: FlatPhase, grad: Array, into: Gradients, program: Program
+        self, samples: Array, kernel: Array, phase: FlatPhase, grad: Array, into: Gradients, program: Program
     ) -> None:
         """The transposed matrix product gives the gradient of the scaled samples; the rest follows from it."""
         weight = self._of(phase)
@@ -279,41 +233,29 @@ class Grouped:
                     if into.kernel is not None:
                         # All groups share the kernel, and each step adds those that it has.
                         target = self._scale(into.kernel, first, grid, start, length)
-                        assert target is not None
                         self._add_products(source, columns, target[:, :, 0], some.start == 0, program)
                     if grad_planes is not None:
-                        if scale is not None:
-                            program(np.multiply, columns, scale, out=columns)
+                        program(np.multiply, columns, scale, out=columns)
                         for row, column in product(range(grid.rows), range(grid.columns)):
                             at = offset + start + row * grid.row_step + column * grid.column_step
                             target = grad_planes[plane, some, :, at : at + length]
                             program(np.add, target, columns[:, row, column], out=target)
                 if grad_weight is not None:
                     summand = program.buffer("summand", factors.shape, weight.dtype)
-                    if scale is None and channels == outputs == 1:
-                        # Of the samples where they lie: copies would take as long again as the sums.
-                        of_taps = summand.reshape(source.shape[:3])
-                        program(np.einsum, "grtn,gn->grt", source[:, :, :, 0], part[:, 0], out=of_taps)
-                    else:
-                        matrix = self._columns(source, scale, program)
-                        # This way round: the long dimension in front is half as fast again in OpenBLAS.
-                        program(np.matmul, matrix, part.transpose(0, 2, 1), out=summand)
+                    matrix = self._columns(source, scale, program)
+                    # This way round: the long dimension in front is half as fast again in OpenBLAS.
+                    program(np.matmul, matrix, part.transpose(0, 2, 1), out=summand)
                     sums = grad_weight[some, first : first + grid.taps].reshape(factors.shape)
                     program(np.add, sums, summand, out=sums)
         if into.weight is not None and grad_weight is not None and not self._has_all(phase):
             program(_add_taps, into.weight, phase, grad_weight)
 
     @staticmethod
-    def _columns(source: Array, scale: Array | None, program: Program) -> Array:
-        """Scaled samples as the matrix (groups, taps x channels, length); the samples themselves for one plain tap."""
+    def _columns(source: Array, scale: Array, program: Program) -> Array:
+        """Scaled samples as the matrix (groups, taps x channels, length)."""
         groups, rows, across, channels, length = source.shape
-        if scale is None and rows * across == 1:
-            return source[:, 0, 0]
         columns = program.buffer("columns", source.shape, source.dtype)
-        if scale is None:
-            program(np.copyto, columns, source)
-        else:
-            program(np.multiply, source, scale, out=columns)
+        program(np.multiply, source, scale, out=columns)
         return columns.reshape(groups, rows * across * channels, length)
 
     @staticmethod
@@ -327,10 +269,8 @@ class Grouped:
         program(np.add, target, total, out=target)
 
     @staticmethod
-    def _scale(kernel: Array | None, first: int, grid: Grid, start: int, length: int) -> Array | None:
+    def _scale(kernel: Array, first: int, grid: Grid, start: int, length: int) -> Array:
         """The kernel of a part and chunk, (rows, columns, 1, length): one value for all channels."""
-        if kernel is None:
-            return None
         return kernel[first : first + grid.taps, :, start : start + length].reshape(grid.rows, grid.columns, 1, length)
 
 
@@ -356,9 +296,8 @@ class Channelwise:
     def _chunk(self, run: int) -> int:
         return balanced(run, max(256, CHUNK_BYTES // 4 // (max(1, self.outputs) * self.dtype.itemsize)))
 
-    def forward(self, samples: Array, kernel: Array | None, phase: FlatPhase, output: Array, program: Program) -> None:
+    def forward(self, samples: Array, kernel: Array, phase: FlatPhase, output: Array, program: Program) -> None:
         """Add up the scaled samples tap by tap."""
-        assert kernel is not None
         run = kernel.shape[-1]
         chunk = self._chunk(run)
         for start in range(0, run, chunk):
@@ -372,10 +311,9 @@ class Channelwise:
                 program(np.add, target, product, out=target)
 
     def backward(
-        self, samples: Array, kernel: Array | None, phase: FlatPhase, grad: Array, into: Gradients, program: Program
+        self, samples: Array, kernel: Array, phase: FlatPhase, grad: Array, into: Gradients, program: Program
     ) -> None:
         """The same products, tap by tap, with the roles of samples, kernel and output exchanged."""
-        assert kernel is not None
         run = kernel.shape[-1]
         chunk = self._chunk(run)
         shared = kernel.shape[1] == 1

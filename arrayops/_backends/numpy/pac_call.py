@@ -1,4 +1,4 @@
-"""One call of an operator with a sliding window, laid out for its tiles: views of the arrays, the window, loaders."""
+"""One call of a pixel-adaptive operator, laid out for its tiles: views of the arrays, the window, loaders."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from arrayops._backends.numpy.adaptive import AdaptiveKernel, TileGuide, TileKernel, tile_kernel
-from arrayops._backends.numpy.contraction import Contraction
 from arrayops._backends.numpy.layouts import channels_first, kernel_channels_first
 from arrayops._backends.numpy.memory import Array, compute_dtype, load, widened
+from arrayops._backends.numpy.pac_contraction import Contraction
 from arrayops._backends.numpy.program import Program
 from arrayops._backends.numpy.tiles import Cut, FlatPhase, Outputs, Tile, cut_tiles, tile_bytes, tile_shape, window
 from arrayops._core.shapes import Axis, Pair
@@ -18,8 +18,8 @@ from arrayops._core.shapes import Axis, Pair
 class Call:
     """Views (N, C, H, W) of what the call reads, and the tiles of its output, which has ``layout``.
 
-    A pixel-adaptive call has either ``guide`` (with ``adaptive``) or ``kernel``, (N, G, kh, kw, H, W), a plain
-    convolution neither. ``samples`` and ``contraction`` are None for `pac_kernel2d`, which makes the kernel alone.
+    It has either ``guide`` (with ``adaptive``) or ``kernel``, (N, G, kh, kw, H, W). ``samples`` and ``contraction``
+    are None for `pac_kernel2d`, which makes the kernel alone.
     """
 
     layout: str
@@ -87,20 +87,17 @@ class Call:
 
     def phase_kernel(
         self, planes: "TilePlanes", tile: Tile, phase: FlatPhase, outputs: Outputs, program: Program
-    ) -> TileKernel | None:
-        """The adaptive kernel of one phase: computed by the program, or for `load_kernel` to fill; None without."""
+    ) -> TileKernel:
+        """The adaptive kernel of one phase: computed by the program, or for `load_kernel` to fill."""
         if planes.guide is not None and self.adaptive is not None:
             return tile_kernel(self.adaptive, planes.guide, phase, outputs, tile, program)
-        if self.kernel is None:
-            return None
+        assert self.kernel is not None
         values = program.buffer("kernel", (len(phase.taps), self.kernel.shape[1], tile.run), self.dtype)
         return TileKernel(values, values[:0], None, None, None)
 
-    def load_kernel(
-        self, kernel: TileKernel | None, image: int, tile: Tile, phase: FlatPhase, outputs: Outputs
-    ) -> None:
+    def load_kernel(self, kernel: TileKernel, image: int, tile: Tile, phase: FlatPhase, outputs: Outputs) -> None:
         """Load a phase's part of the computed kernel, if that is what the call was given."""
-        if self.kernel is not None and kernel is not None:
+        if self.kernel is not None:
             self.load_taps(kernel.values, self.kernel[image], tile, phase, outputs)
 
     @staticmethod
@@ -188,9 +185,7 @@ def prepare(
     place_bytes = (kernel_taps * width * copies + outputs + differences * guide_channels) * dtype.itemsize + 16
     batch = first.shape[0]
     shape = tile_shape(whole, batch, image_bytes, place_bytes)
-    tiles = cut_tiles(
-        axes, smooth_size, guide_size, shape, stuffed=samples is None, wrapped=guide is None and kernel is None
-    )
+    tiles = cut_tiles(axes, smooth_size, guide_size, shape, stuffed=samples is None)
     workspace = tile_bytes(tiles[0], image_bytes, place_bytes) if tiles else 0
     return Call(
         layout=layout,

@@ -7,10 +7,10 @@ import numpy as np
 
 from arrayops._backends.numpy.adaptive import TileKernel
 from arrayops._backends.numpy.blocks import Compute, Scratch, run_blocks
-from arrayops._backends.numpy.call import Call, TilePlanes
-from arrayops._backends.numpy.contraction import Contraction
 from arrayops._backends.numpy.layouts import channels_first, kernel_channels_first
 from arrayops._backends.numpy.memory import Array, empty, store
+from arrayops._backends.numpy.pac_call import Call, TilePlanes
+from arrayops._backends.numpy.pac_contraction import Contraction
 from arrayops._backends.numpy.program import Program
 from arrayops._backends.numpy.tiles import Outputs, Tile
 from arrayops._core.shapes import Pair
@@ -28,7 +28,7 @@ class _Plan:
     """
 
     planes: TilePlanes
-    phases: list[tuple[Program, TileKernel | None]]
+    phases: list[tuple[Program, TileKernel]]
     output: Array
 
 
@@ -54,8 +54,7 @@ def _plan(call: Call, tile: Tile, scratch: Scratch) -> _Plan:
     for program, phase, part in zip(programs, tile.phases, tile.outputs, strict=True):
         kernel = call.phase_kernel(planes, tile, phase, part, program)
         if contraction is not None and planes.samples is not None:
-            values = None if kernel is None else kernel.values
-            contraction.forward(planes.samples, values, phase, run, program)
+            contraction.forward(planes.samples, kernel.values, phase, run, program)
             if call.bias is not None:
                 program(np.add, run, call.bias.reshape(*run.shape[:2], 1), out=run)
         phases.append((program, kernel))
@@ -69,7 +68,7 @@ def forward(call: Call, dtype: "np.dtype[Any]") -> Results:
     result = empty(shape, dtype)
     view = channels_first(result, call.layout)
 
-    def keep(image: int, tile: Tile, number: int, kernel: TileKernel | None, output: Array) -> None:
+    def keep(image: int, tile: Tile, number: int, kernel: TileKernel, output: Array) -> None:
         outputs = tile.outputs[number]
         height, width = outputs.extent
         target = view[image, :, outputs.rows, outputs.columns]
@@ -85,8 +84,7 @@ def kernel_forward(call: Call, kernel_size: Pair, guide: Array) -> Results:
     result = empty(shape, guide.dtype)
     view = kernel_channels_first(result, call.layout)
 
-    def keep(image: int, tile: Tile, number: int, kernel: TileKernel | None, output: Array) -> None:
-        assert kernel is not None
+    def keep(image: int, tile: Tile, number: int, kernel: TileKernel, output: Array) -> None:
         outputs = tile.outputs[number]
         height, width = outputs.extent
         places = kernel.values.reshape(*kernel.values.shape[:2], tile.rows, tile.pitch)
@@ -117,7 +115,7 @@ def _run(call: Call, keep: Any) -> Array | None:
                 call.load_kernel(kernel, image, tile, tile.phases[number], tile.outputs[number])
                 program.run()
                 keep(image, tile, number, kernel, plan.output)
-                if mask_view is not None and kernel is not None:
+                if mask_view is not None:
                     _store_mask(mask_view[image, 0], tile, tile.outputs[number], kernel)
 
         return compute
