@@ -208,7 +208,7 @@ def test_products_and_what_they_leave_are_all_pixels() -> None:
     labels = patches((64, 140)).reshape(-1)
     first = np.append(True, labels[1:] != labels[:-1])
     first[::32] = True
-    made = Products(labels, 1000, first)
+    made = Products(labels, first)
     weights = segment_products._weights()[made._intervals].reshape(-1, segment_products.MOST, 32)
     covered = weights.sum(axis=1).reshape(-1)[: len(labels)]
     covered[made._left] += 1

@@ -17,9 +17,6 @@ from arrayops._backends.numpy.segment_way import FEW, Adders, Way
 MOST = 4
 """Runs of a piece that its product adds up."""
 
-SHORT = 2
-"""Pixels of runs that are left out first where there are more."""
-
 PLANES = 32
 """Planes at a time: as many pixels of them as a block has stay in cache."""
 
@@ -39,39 +36,37 @@ def _weights() -> Array:
 
 
 class Products(Way):
-    """A few runs of each piece are added up by a product, and their sums as wide rows.
+    """The first runs of each piece are added up by a product, and their sums as wide rows.
 
-    Pieces begin where places are multiples of `FEW`, and runs end there. Pixels of other runs are wide rows as well,
+    Pieces begin where places are multiples of `FEW`, and runs end there. Pixels of further runs are wide rows as well,
     which are added behind every `stretch`, wherever blocks end.
     """
 
     narrow = True
     in_planes = True
 
-    def __init__(self, slots: Array, segments: int, first: Array) -> None:
+    def __init__(self, slots: Array, first: Array) -> None:
         self._pixels = len(slots)
-        begins = np.flatnonzero(first)
-        ends = np.append(begins[1:], self._pixels)
-        self._lengths = lengths = ends - begins
-        self._run_slots = slots[begins]
-        pieces = begins // FEW
-        several = np.bincount(pieces)
-        heads = np.cumsum(several) - several
-        kept = (lengths > SHORT) | (several <= MOST)[pieces]
-        ranks: Array = np.cumsum(kept)
-        ranks -= (ranks[heads] - kept[heads])[pieces] + 1
-        kept &= ranks < MOST
-        rows = (pieces * MOST + ranks)[kept]
-        # Rows that stand for no run are zeros, and go where pixels go that are left out.
-        self._intervals = np.zeros(len(several) * MOST, np.intp)
-        self._intervals[rows] = (begins * (FEW + 1) + ends - pieces * (FEW * (FEW + 2)))[kept]
-        self._slots = np.full(len(self._intervals), segments, np.int32)
-        self._slots[rows] = self._run_slots[kept]
+        self._begins = np.flatnonzero(first)
+        self._run_slots = slots.take(self._begins)
+        # FEW is a power of 2.
+        heads = np.flatnonzero(self._begins & (FEW - 1) == 0)
+        starts = np.arange(len(heads)) * FEW
+        # Where the first runs of each piece begin, and the one behind them: (MOST + 1, pieces), since loops over pieces
+        # are long. Behind the last run stands whatever comes behind the piece.
+        begins = np.append(self._begins, len(heads) * FEW)
+        begins = begins.take(heads + np.arange(MOST + 1)[:, None], mode="clip")
+        # Rows behind the last run have no ones, so that any slot will do.
+        self._slots = slots.take(begins[:-1].T, mode="clip").reshape(-1)
+        begins -= starts
+        np.minimum(begins, FEW, out=begins)
+        self._intervals = (begins[:-1] * (FEW + 1) + begins[1:]).T.reshape(-1)
 
-        other = np.flatnonzero(~kept)
-        lengths = lengths[other]
-        passed = np.cumsum(lengths) - lengths
-        self._left = np.repeat(begins[other] - passed, lengths) + np.arange(lengths.sum())
+        lengths = FEW - begins[-1]
+        more = np.flatnonzero(lengths)
+        lengths = lengths[more]
+        ends = lengths.cumsum()
+        self._left = np.repeat((more + 1) * FEW - ends, lengths) + np.arange(lengths.sum())
         self._left_slots = slots[self._left]
 
     @property
@@ -80,7 +75,7 @@ class Products(Way):
         return len(self._left)
 
     def count(self, slots: Array, segments: int) -> Array:
-        return np.bincount(self._run_slots, self._lengths, segments + 1).astype(np.int64)
+        return np.bincount(self._run_slots, np.diff(self._begins, append=self._pixels), segments + 1).astype(np.int64)
 
     def add(self, totals: Array, adders: Adders, scratch: Scratch, start: int, slots: Array, rows: Array) -> None:
         count, channels = rows.shape

@@ -37,7 +37,7 @@ def way(slots: Array, segments: int, block: int, planes: bool) -> Way:
     first[::FEW] = True
     if np.count_nonzero(first) <= COHERENT * len(slots):
         if planes:
-            products = Products(slots, segments, first)
+            products = Products(slots, first)
             if products.left <= LEFT * len(slots):
                 return products
         return Runs(slots, first)
