@@ -215,4 +215,4 @@ def test_products_and_what_they_leave_are_all_pixels() -> None:
     np.testing.assert_array_equal(covered, 1)
     row, column = np.nonzero(weights.reshape(-1, 32))
     np.testing.assert_array_equal(made._slots[row], labels[row // segment_products.MOST * 32 + column])
-    assert 0 < made.left < len(labels) / 8
+    assert 0 < made.left < len(labels) / 16

@@ -1,4 +1,4 @@
-"""Sums of runs in planes, by products of matrices, which need no transposing.
+"""Sums of runs in planes, by products of matrices, which need no transposing and read planes where they lie.
 
 A piece of 32 pixels is a matrix (channels, 32) of features. Its product with rows of ones and zeros, one for each run
 of neighbours of one segment, are the sums of the runs. Products with 0 are exact, but for NaN and infinity, which spoil
@@ -11,14 +11,14 @@ import numpy as np
 
 from arrayops._backends.numpy.blocks import Scratch
 from arrayops._backends.numpy.memory import Array, empty, load
-from arrayops._backends.numpy.segment_rows import LONGEST, PADDING, block_rows
+from arrayops._backends.numpy.segment_rows import LONGEST, PADDING, block_rows, load_rows
 from arrayops._backends.numpy.segment_way import FEW, Adders, Way
 
-MOST = 4
+MOST = 6
 """Runs of a piece that its product adds up."""
 
-PLANES = 32
-"""Planes at a time: as many pixels of them as a block has stay in cache."""
+PLANES = 8
+"""Planes of a product: lines of more, which lie a power of two apart, push each other out of cache."""
 
 
 def stretch(channels: int) -> int:
@@ -33,6 +33,12 @@ def _weights() -> Array:
     made = empty(((FEW + 1) ** 2, FEW), np.float32)
     made.reshape(FEW + 1, FEW + 1, FEW)[...] = (begin <= place) & (place < end)
     return made
+
+
+def _fit_products(planes: Array) -> bool:
+    """Whether BLAS can read ``planes`` (channels, pixels) where they lie."""
+    size, (far, near) = planes.itemsize, planes.strides
+    return planes.dtype == np.float32 and planes.flags.aligned and near == size and far > 0 and far % size == 0
 
 
 class Products(Way):
@@ -93,18 +99,20 @@ class Products(Way):
         weights = scratch("weights", (pieces, MOST, FEW), np.float32)
         _weights().take(self._intervals[begin:end], 0, weights.reshape(-1, FEW), "clip")
         sums = scratch("runs", (pieces, MOST, channels), np.float32)
-        taken = scratch("taken pixels", (channels, len(places)), np.float32)
-        for channel in range(0, channels, PLANES):
-            these = slice(channel, min(channel + PLANES, channels))
-            planes = scratch("planes", (these.stop - channel, whole + PADDING), np.float32)
-            load(planes[:, :count], rows[:, these].T)
-            if count < whole:
-                planes[:, count:whole] = 0.0
-            values = planes[:, :whole].reshape(len(planes), pieces, FEW).transpose(1, 2, 0)
-            np.matmul(weights, values, out=sums[:, :, these])
-            if len(places):
-                planes.take(places, 1, taken[these], "clip")
-        np.copyto(left[left_begin - left_from : left_end - left_from], taken.T)
+        planes = rows.T
+        if count < whole or not _fit_products(planes):
+            planes = scratch("planes", (channels, whole + PADDING), np.float32)[:, :whole]
+            load(planes[:, :count], rows.T)
+            planes[:, count:] = 0.0
+        values = planes.reshape(channels, pieces, FEW)
+        even = channels // PLANES * PLANES
+        groups = values[:even].reshape(-1, PLANES, pieces, FEW).transpose(0, 2, 3, 1)
+        np.matmul(weights, groups, out=sums[:, :, :even].reshape(pieces, MOST, -1, PLANES).transpose(2, 0, 1, 3))
+        if even < channels:
+            np.matmul(weights, values[even:].transpose(1, 2, 0), out=sums[:, :, even:])
+        if len(places):
+            taken = load_rows(scratch, "taken pixels", rows[places], np.dtype(np.float32))
+            np.copyto(left[left_begin - left_from : left_end - left_from], taken)
         wide = scratch("wide", (pieces * MOST, channels), np.float64)
         np.copyto(wide, sums.reshape(wide.shape))
         adders.wide(totals, self._slots[begin:end], wide)

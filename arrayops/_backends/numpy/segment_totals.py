@@ -192,7 +192,7 @@ class _Collector:
                 # Of rows that are taken as they lie, the sums of runs leave nothing in cache.
                 length *= IN_PLACE
             elif how.in_planes:
-                # Of these no more than a few planes are in cache.
+                # So do those of planes.
                 length = stretch(image.shape[1])
         for block, start in enumerate(range(part.start, part.stop, length)):
             stop, place = min(start + length, part.stop), start - part.start

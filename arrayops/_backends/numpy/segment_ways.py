@@ -6,7 +6,7 @@ more than adding it. So where labels allow it, rows are added in float32 first, 
 its features lie, and so do the bits of its result:
 
     labels                                           channels side by side    planes (NCHW)
-    runs of neighbours, at most 4 in most pieces     Runs                     Products
+    runs of neighbours, few in every 32 pixels       Runs                     Products
     runs of neighbours                               Runs                     Runs
     any, no segment too often in an interval         Intervals                Intervals
     any                                              WIDE                     WIDE
@@ -23,7 +23,7 @@ from arrayops._backends.numpy.segment_way import FEW, WIDE, Way
 COHERENT = 0.4
 """Runs over pixels, up to which it pays to add them up first."""
 
-LEFT = 0.125
+LEFT = 0.0625
 """Pixels that products leave over all pixels, up to which they pay."""
 
 
