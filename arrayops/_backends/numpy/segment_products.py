@@ -28,7 +28,7 @@ def stretch(channels: int) -> int:
 
 @cache
 def _weights() -> Array:
-    """Row ``begin * (FEW + 1) + end`` has ones from ``begin`` to before ``end``; row 0 has none."""
+    """Row ``begin * (FEW + 1) + end`` has ones from ``begin`` to before ``end``."""
     begin, end, place = np.ogrid[: FEW + 1, : FEW + 1, :FEW]
     made = empty(((FEW + 1) ** 2, FEW), np.float32)
     made.reshape(FEW + 1, FEW + 1, FEW)[...] = (begin <= place) & (place < end)
