@@ -87,7 +87,14 @@ class Labels:
 
     def _within(self, labels: Array) -> bool:
         """Whether every label names a segment."""
-        return not labels.size or bool(labels.min() >= 0 and labels.max() < self.segments)
+        if not labels.size:
+            return True
+        if labels.dtype.kind == "i":
+            if self.segments > np.iinfo(labels.dtype).max:
+                return bool(labels.min() >= 0)
+            # Without a sign negative ones are too large as well, so that one look is enough.
+            labels = labels.view(labels.dtype.str.replace("i", "u"))
+        return bool(labels.max() < self.segments)
 
     def _check(self, op: str, labels: Array) -> None:
         passed = 0

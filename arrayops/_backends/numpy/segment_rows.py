@@ -122,12 +122,17 @@ def transposed(rows: Array) -> bool:
     return rows.shape[1] > 1 and abs(rows.strides[0]) < abs(rows.strides[1])
 
 
+def in_planes(rows: Array) -> bool:
+    """Whether channels lie too far apart to be read side by side."""
+    return transposed(rows) and rows.shape[1] > NARROW
+
+
 def load_rows(scratch: Scratch, name: str, rows: Array, dtype: "np.dtype[Any]") -> Array:
     """``rows`` (pixels, channels) C-contiguous and of ``dtype``: themselves, or a copy in the buffer ``name``."""
     if rows.dtype == dtype and rows.flags.c_contiguous:
         return rows
     loaded = scratch(name, rows.shape, dtype)
-    if transposed(rows) and rows.shape[1] > NARROW:
+    if in_planes(rows):
         length = block_rows(rows.shape[1])
         for start in range(0, len(rows), length):
             some = rows[start : start + length].T

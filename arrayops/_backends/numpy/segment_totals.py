@@ -9,16 +9,20 @@ from arrayops._backends.numpy.blocks import Compute, Scratch, run_blocks
 from arrayops._backends.numpy.memory import Array
 from arrayops._backends.numpy.segment_extremes import Extremes, Tournament
 from arrayops._backends.numpy.segment_labels import Labels
+from arrayops._backends.numpy.segment_products import MOST, stretch
 from arrayops._backends.numpy.segment_rows import (
     Cut,
     Part,
     cut,
+    in_planes,
     load_rows,
     plain_dtype,
     wide_dtype,
 )
+from arrayops._backends.numpy.segment_runs import Runs
 from arrayops._backends.numpy.segment_sums import Moments, Sums
-from arrayops._backends.numpy.segment_ways import WIDE, Adders, Runs, Way, way
+from arrayops._backends.numpy.segment_way import WIDE, Adders, Way
+from arrayops._backends.numpy.segment_ways import way
 
 IN_PLACE = 8
 """Blocks at a time that are added up where they are."""
@@ -123,10 +127,10 @@ def _workspace(made: Cut, wanted: Wanted) -> int:
 class _Pixels:
     """What the labels of a part's pixels say; several parts with other channels of the same pixels share it."""
 
-    def __init__(self, labels: Labels, part: Part, wanted: Wanted, block: int, narrow: bool) -> None:
+    def __init__(self, labels: Labels, part: Part, wanted: Wanted, block: int, narrow: bool, planes: bool) -> None:
         self.image, self.start = part.image, part.start
         self.slots = labels.slots(part.image, part.start, part.stop)
-        self.way: Way = way(self.slots, labels.segments, block) if wanted.sums and narrow else WIDE
+        self.way: Way = way(self.slots, labels.segments, block, planes) if wanted.sums and narrow else WIDE
         self.counts = self.way.count(self.slots, labels.segments)
         extremes = bool(wanted.extremes)
         self.tournament = Tournament(self.slots, labels.segments, block, wanted.places) if extremes else None
@@ -142,14 +146,14 @@ class _Collector:
     def __init__(self, rows: Array, labels: Labels, wanted: Wanted, made: Cut, scratch: Scratch) -> None:
         self.rows, self.labels, self.wanted, self.made, self.scratch = rows, labels, wanted, made, scratch
         self.plain, self.wide = plain_dtype(rows), wide_dtype(rows.dtype)
-        self.adders = Adders(min(IN_PLACE * made.rows, rows.shape[1]), self.wide)
+        self.adders = Adders(min(IN_PLACE * made.rows, max(rows.shape[1], MOST)), self.wide)
         self.pixels: _Pixels | None = None
 
     def __call__(self, part: Part, buffers: Buffers) -> Totals:
         wanted, pixels = self.wanted, self.pixels
         if pixels is None or not pixels.belong_to(part):
-            narrow = self.plain == np.float32
-            pixels = self.pixels = _Pixels(self.labels, part, wanted, self.made.rows, narrow)
+            narrow, planes = self.plain == np.float32, in_planes(self.rows[part.image])
+            pixels = self.pixels = _Pixels(self.labels, part, wanted, self.made.rows, narrow, planes)
         image = self.rows[part.image, :, part.channels]
         shape = self.labels.segments + 1, image.shape[1]
         moments = None
@@ -183,15 +187,20 @@ class _Collector:
         wide_sums = sums is not None and not how.narrow
         length = self.made.rows
         in_place = image.dtype == self.plain and image.flags.c_contiguous
-        if in_place and isinstance(how, Runs) and moments is None and not found.extremes:
-            # Of rows that are taken as they lie, the sums of runs leave nothing in cache.
-            length *= IN_PLACE
+        if moments is None and not found.extremes:
+            if in_place and isinstance(how, Runs):
+                # Of rows that are taken as they lie, the sums of runs leave nothing in cache.
+                length *= IN_PLACE
+            elif how.in_planes:
+                # So do those of planes.
+                length = stretch(image.shape[1])
         for block, start in enumerate(range(part.start, part.stop, length)):
             stop, place = min(start + length, part.stop), start - part.start
             slots = pixels.slots[place : stop - part.start]
             rows = image[start:stop]
             if sums is not None and how.narrow:
-                rows = load_rows(scratch, "plain", rows, self.plain)
+                if not how.in_planes:
+                    rows = load_rows(scratch, "plain", rows, self.plain)
                 how.add(sums.totals, self.adders, scratch, place, slots, rows)
             if found.extremes:
                 rows = load_rows(scratch, "plain", rows, self.plain)
