@@ -12,7 +12,14 @@ import numpy as np
 from arrayops._backends.numpy.blocks import Scratch
 from arrayops._backends.numpy.memory import Array
 from arrayops._backends.numpy.merge_bands import WHOLE, Axis, Band
-from arrayops._backends.numpy.merge_products import columns_product, finite, reach, rows_product
+from arrayops._backends.numpy.merge_products import (
+    columns_product,
+    finite,
+    finite_columns,
+    finite_rows,
+    reach,
+    rows_product,
+)
 from arrayops._backends.numpy.merge_tiles import TILE, Cut, Resizing, Source, Tile, by_taps
 
 
@@ -55,7 +62,7 @@ class Sum:
     def at_once(
         self, scratch: Scratch, joined: Band, sources: Sequence[Source], image: int, tile: Tile, out: Array
     ) -> bool:
-        """Add up the maps whose columns are resized by one product; False, and nothing done, if not all is finite."""
+        """Add up the maps whose columns are resized by one product; False if not all was finite."""
         planes, height, _, run = out.shape
         between = scratch("between", (planes, height, joined.last, run), out.dtype)
         start = 0
@@ -66,10 +73,8 @@ class Sum:
             part = sources[number].part(image, tile.planes, place)
             resizing.read_rows(scratch, part, place.band, between[:, :, start:stop])
             start = stop
-        if not finite(between):
-            return False
         columns_product(between, (joined,), 0, out)
-        return True
+        return finite_columns(out, (joined,))
 
 
 class Spread:
@@ -93,12 +98,13 @@ class Spread:
             stop = start + out.shape[2]
             if resizing.rows is None:
                 np.copyto(out, between[:, :, start:stop])
+                whole = finite(out)
             else:
                 (rows,) = resizing.rows
                 rows_product(rows, between[:, rows.first : rows.last, start:stop], out)
+                whole = finite_rows(out)
             start = stop
-            # What is not finite has made NaN of all that it was multiplied with, by zero as well.
-            if not finite(out):
+            if not whole:
                 tile = Tile(slice(0, 1), 0, slice(0, 1), slice(0, out.shape[1]), slice(0, out.shape[2]))
                 place = resizing.place(tile)
                 by_taps(source.part(image, tile.planes, place), place, out)

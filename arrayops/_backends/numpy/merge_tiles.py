@@ -8,8 +8,7 @@ runs of all channels. A tile is some planes, a band of output rows, and a few ba
 or columns first, where a map shrinks and its runs of channels need not be without gaps, as those of a gradient of
 concatenated maps are not.
 
-Products of blocks also multiply zeros, and zero times NaN or infinity is NaN. So where what is multiplied last is not
-finite, the tile is made again tap by tap, with the taps alone that have a weight.
+Where what is multiplied is not finite, the tile is made again tap by tap, with the taps alone that have a weight.
 """
 
 from functools import lru_cache
@@ -22,7 +21,8 @@ from arrayops._backends.numpy.memory import Array, load
 from arrayops._backends.numpy.merge_bands import SHORTEST, Axis, Band, band_length, bands, identity
 from arrayops._backends.numpy.merge_products import (
     columns_product,
-    finite,
+    finite_columns,
+    finite_rows,
     multiplies_columns,
     multiplies_rows,
     reach,
@@ -174,23 +174,21 @@ class Resizing:
                 part.read(out)
                 return
             self.resize_rows(scratch, part, band, out)
-            whole = finite(out)
+            whole = finite_rows(out)
         elif band is not None and self.shrinks and part.by_columns and multiplies_rows(out):
             planes, rows, _, run = part.values.shape
             between = scratch("between", (planes, rows, out.shape[2], run), self.dtype)
             columns_product(part.values, across, place.columns.start, between)
-            whole = finite(between)
-            if whole:
-                rows_product(band, between, out)
+            rows_product(band, between, out)
+            whole = finite_rows(out)
         else:
             between = part.values
             if band is not None or not part.by_columns:
                 planes, _, columns, run = between.shape
                 between = scratch("between", (planes, out.shape[1], columns, run), self.dtype)
                 self.read_rows(scratch, part, band, between)
-            whole = finite(between)
-            if whole:
-                columns_product(between, across, place.columns.start, out)
+            columns_product(between, across, place.columns.start, out)
+            whole = finite_columns(out, across)
         if not whole:
             by_taps(part, place, out)
 
