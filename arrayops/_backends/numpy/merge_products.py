@@ -131,5 +131,6 @@ def finite_columns(out: Array, across: tuple[Band, ...]) -> bool:
 
 
 def finite(values: Array) -> bool:
-    """Whether no value is NaN or infinite; a sum that overflows says no as well, which costs time alone."""
-    return math.isfinite(np.add.reduce(values, axis=None))
+    """Whether no value is NaN or infinite; a sum of squares that overflows says no as well, which costs time alone."""
+    flat = values.reshape(-1)
+    return math.isfinite(flat.dot(flat))
