@@ -175,7 +175,7 @@ class Resizing:
                 return
             self.resize_rows(scratch, part, band, out)
             whole = finite_rows(out)
-        elif band is not None and self.shrinks and part.by_columns and multiplies_rows(out):
+        elif band is not None and self.columns_first(part, out):
             planes, rows, _, run = part.values.shape
             between = scratch("between", (planes, rows, out.shape[2], run), self.dtype)
             columns_product(part.values, across, place.columns.start, between)
@@ -191,6 +191,10 @@ class Resizing:
             whole = finite_columns(out, across)
         if not whole:
             by_taps(part, place, out)
+
+    def columns_first(self, part: Part, out: Array) -> bool:
+        """Whether columns are to be multiplied before rows."""
+        return self.shrinks and out.shape[3] > 1 and part.by_columns and multiplies_rows(out)
 
     def read_rows(self, scratch: Scratch, part: Part, band: Band | None, out: Array) -> None:
         """Rows of a part, resized if they are to be."""
