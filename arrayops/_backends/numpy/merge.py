@@ -31,6 +31,9 @@ SMALL = 1 << 15
 WORKSPACE = 4 * 4 * TILE
 """Bytes that a tile of float32 takes, about: itself, and what it is made of."""
 
+Size = tuple[int, ...]
+"""Height and width."""
+
 Results = tuple[Array | None, ...]
 Task = Callable[[Scratch], None]
 
@@ -119,10 +122,6 @@ def _planes(array: Array, layout: str) -> Array:
 def _slots(merged: Array, maps: Sequence[Array], layout: str) -> list[Array]:
     """The channels of each map in the concatenated result."""
     return [merged[index] for index in concatenated([source.shape for source in maps], layout)]
-
-
-Size = tuple[int, ...]
-"""Height and width."""
 
 
 def _axes(source: Size, target: Size, p: Parameters, back: bool) -> tuple[Axis, Axis]:
@@ -286,6 +285,7 @@ def _ways(maps: Sequence[Array], output: Array, p: MergeParameters) -> Ways:
 
 @lru_cache(maxsize=256)
 def _ways_to(sources: tuple[Size, ...], target: Size, run: int, dtype: "np.dtype[Any]", p: MergeParameters) -> Ways:
+    """The same by sizes alone, remembered."""
     axes = [_axes(source, target, p, back=False) for source in sources]
     way = cut(tuple(rows for rows, _ in axes), tuple(columns for _, columns in axes), run)
     resizings = tuple(Resizing(rows, columns, way, dtype) for rows, columns in axes)
