@@ -112,7 +112,13 @@ def test_maps_of_the_common_size_are_copied_bit_by_bit(sampling: dict[str, Any],
 def test_values_that_are_not_finite_reach_what_has_their_weight_alone(
     sampling: dict[str, Any], value: float, layout: str
 ) -> None:
-    for size, target in (((7, 6), (5, 13)), ((4, 9), (4, 5)), ((9, 4), (7, 4)), ((80, 5), (100, 3))):
+    for size, target in (
+        ((7, 6), (5, 13)),
+        ((4, 9), (4, 5)),
+        ((9, 4), (7, 4)),
+        ((80, 5), (100, 3)),
+        ((5, 80), (3, 100)),
+    ):
         case = build("resize2d", [size], size=target, layout=layout, **sampling)
         for at in ((0, 0), (3, 2), (size[0] - 1, size[1] - 1)):
             broken = case.maps[0].copy()

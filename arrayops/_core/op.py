@@ -85,11 +85,20 @@ class Op:
     def specs(self, count: int) -> tuple[ArraySpec, ...]:
         """Specification of each of ``count`` arrays of a call; variadic ones are numbered, and saved ones left out."""
         last = self.arrays[-1]
-        if not last.variadic:
-            saved = () if self.forward is None else self.forward.saved
-            return self.arrays[: -len(saved)] if saved and count == len(self.arrays) - len(saved) else self.arrays
-        fixed = self.arrays[:-1]
-        return fixed + tuple(replace(last, name=f"{last.name}[{i}]") for i in range(count - len(fixed)))
+        if last.variadic:
+            return self._numbered(count)
+        saved = () if self.forward is None else self.forward.saved
+        return self.arrays[: -len(saved)] if saved and count == len(self.arrays) - len(saved) else self.arrays
+
+    @cached_property
+    def _numbered(self) -> Callable[[int], tuple[ArraySpec, ...]]:
+        """`specs` of a variadic operator, with a memory: making them takes as long as the rest of a call's checks."""
+        *fixed, last = self.arrays
+
+        def numbered(count: int) -> tuple[ArraySpec, ...]:
+            return (*fixed, *(replace(last, name=f"{last.name}[{i}]") for i in range(count - len(fixed))))
+
+        return lru_cache(maxsize=64)(numbered)
 
     @cached_property
     def infer_cached(self) -> Callable[[Metas, Any], Metas]:

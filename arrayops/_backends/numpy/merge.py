@@ -1,16 +1,18 @@
 """Resizing and merging on the CPU: every map goes tile by tile straight to its place in the result."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from arrayops._backends.numpy.blocks import Compute, Scratch, run_blocks
 from arrayops._backends.numpy.memory import Array, compute_dtype, empty, store
-from arrayops._backends.numpy.merge_bands import LONGEST, Axis
-from arrayops._backends.numpy.merge_tiles import TILE, Cut, Resizing, Source, Sum, Tile, cut, tiles
+from arrayops._backends.numpy.merge_bands import LONGEST, Axis, identity
+from arrayops._backends.numpy.merge_joined import Spread, Sum, spread
+from arrayops._backends.numpy.merge_tiles import TILE, Cut, Resizing, Source, Tile, cut, tiles
 from arrayops._core.op import BackwardParameters
+from arrayops._core.shapes import Pair
 from arrayops._ops.images import image, image_shape
 from arrayops._ops.merge import (
     MergeParameters,
@@ -28,6 +30,9 @@ SMALL = 1 << 15
 
 WORKSPACE = 4 * 4 * TILE
 """Bytes that a tile of float32 takes, about: itself, and what it is made of."""
+
+Size = tuple[int, ...]
+"""Height and width."""
 
 Results = tuple[Array | None, ...]
 Task = Callable[[Scratch], None]
@@ -90,10 +95,7 @@ def merge_feature_maps_backward(arrays: tuple[Any, ...], parameters: BackwardPar
         for slot, target in zip(_slots(grad, maps, p.layout), found, strict=True):
             tasks += _resize_tasks(slot, target, p, back=True)
     else:
-        winners = _winners(maps, grad.shape, p) if p.how == "max" else None
-        factor = 1 / len(maps) if p.how == "mean" else 1.0
-        for number, target in enumerate(found):
-            tasks += _resize_tasks(grad, target, p, back=True, factor=factor, winners=winners, number=number)
+        tasks += _shared_tasks(grad, found, maps, p)
     _run(tasks, (grad, *found))
     return tuple(found)
 
@@ -122,8 +124,8 @@ def _slots(merged: Array, maps: Sequence[Array], layout: str) -> list[Array]:
     return [merged[index] for index in concatenated([source.shape for source in maps], layout)]
 
 
-def _axes(source: Array, target: Array, p: Parameters, back: bool) -> tuple[Axis, Axis]:
-    sizes = image(source.shape, p.layout).size, image(target.shape, p.layout).size
+def _axes(source: Size, target: Size, p: Parameters, back: bool) -> tuple[Axis, Axis]:
+    sizes: tuple[Pair, Pair] = (source[0], source[1]), (target[0], target[1])
     rows, columns = samplings(p, *(sizes[::-1] if back else sizes))
     return Axis(rows, back), Axis(columns, back)
 
@@ -148,9 +150,9 @@ def _resize_tasks(
     if not target.size:
         return []
     sources, targets = _planes(source, p.layout), _planes(target, p.layout)
-    resizing, way = _way(source, target, p, back)
-    won = None if winners is None else _planes(winners, p.layout)
-    copied = resizing.plain and won is None and factor == 1
+    resizing, way = _way(sources.shape[2:4], targets.shape[2:4], targets.shape[4], compute_dtype(target), p, back)
+    copied = resizing.plain and winners is None and factor == 1
+    gradient = Source(sources, resizing.dtype, None if winners is None else _planes(winners, p.layout), number)
 
     def task(n: int, tile: Tile, scratch: Scratch) -> None:
         out = targets[n, tile.planes, tile.rows, tile.columns]
@@ -158,41 +160,84 @@ def _resize_tasks(
             _copy(out, sources[n, tile.planes, tile.rows, tile.columns])
             return
         work = _work(scratch, "work", out, resizing.dtype)
-        resizing.make(scratch, Source(sources[n], None if won is None else won[n], number), tile, work)
+        resizing.make(scratch, gradient, n, tile, work)
         _finish(out, work, factor)
 
     return _tasks(targets, way, task)
 
 
-def _way(source: Array, target: Array, p: Parameters, back: bool) -> tuple[Resizing, Cut]:
+@lru_cache(maxsize=256)
+def _way(
+    source: Size, target: Size, run: int, dtype: "np.dtype[Any]", p: Parameters, back: bool
+) -> tuple[Resizing, Cut]:
     """The way of a map to a result, or of a gradient back."""
     rows, columns = _axes(source, target, p, back)
-    way = cut((rows,), (columns,), _planes(target, p.layout).shape[4])
-    return Resizing(rows, columns, way, compute_dtype(target)), way
+    way = cut((rows,), (columns,), run)
+    return Resizing(rows, columns, way, dtype), way
+
+
+def _shared_tasks(grad: Array, found: Sequence[Array], maps: Sequence[Array], p: MergeParameters) -> list[Task]:
+    """Bring the gradient of what all maps were reduced to back to each of them."""
+    winners = _winners(maps, grad.shape, p) if p.how == "max" else None
+    factor = 1 / len(maps) if p.how == "mean" else 1.0
+    gradient = Source(_planes(grad, p.layout), compute_dtype(grad))
+    joined: tuple[int, ...] = ()
+    tasks: list[Task] = []
+    if winners is None and gradient.by_columns:
+        sizes = tuple(_planes(target, p.layout).shape[2:4] for target in found)
+        _, _, *size, run = gradient.values.shape
+        joined, way = _spread(sizes, tuple(size), run, compute_dtype(grad), p)
+        if way is not None:
+            tasks += _spread_tasks(gradient, [found[number] for number in joined], way, factor)
+    for number, target in enumerate(found):
+        if number not in joined:
+            tasks += _resize_tasks(grad, target, p, back=True, factor=factor, winners=winners, number=number)
+    return tasks
+
+
+@lru_cache(maxsize=256)
+def _spread(
+    targets: tuple[Size, ...], source: Size, run: int, dtype: "np.dtype[Any]", p: MergeParameters
+) -> tuple[tuple[int, ...], Spread | None]:
+    """The maps to which a gradient of ``source`` is brought at once, and the way."""
+    axes = [_axes(source, target, p, back=True) for target in targets]
+    joined = tuple(number for number, (_, columns) in enumerate(axes) if not identity(columns))
+    way = spread(tuple(axes[number] for number in joined), run, dtype)
+    return ((), None) if way is None else (joined, way)
+
+
+def _spread_tasks(source: Source, targets: Sequence[Array], way: Spread, factor: float) -> list[Task]:
+    """Bring a gradient to several maps, image by image; in NHWC, as runs are long."""
+
+    def task(n: int, scratch: Scratch) -> None:
+        outs = [target[n : n + 1] for target in targets]
+        way.make(scratch, source, n, outs)
+        for out in outs:
+            _finish(out, out, factor)
+
+    return [partial(task, n) for n in range(len(source.values))]
 
 
 def _reduce_tasks(maps: Sequence[Array], output: Array, p: MergeParameters) -> list[Task]:
     """Resize all maps into tiles of ``output``, where they are added or the largest is taken."""
     if not output.size:
         return []
-    resizings, way = _resizings(maps, output, p)
+    resizings, sum_of, way = _ways(maps, output, p)
     factor = 1 / len(maps) if p.how == "mean" else 1.0
-    sources, targets = [_planes(source, p.layout) for source in maps], _planes(output, p.layout)
     dtype = compute_dtype(output)
-    sum_of = Sum(resizings)
+    sources, targets = [Source(_planes(source, p.layout), dtype) for source in maps], _planes(output, p.layout)
 
     def task(n: int, tile: Tile, scratch: Scratch) -> None:
         out = targets[n, tile.planes, tile.rows, tile.columns]
         work = _work(scratch, "work", out, dtype)
-        images = [Source(source[n]) for source in sources]
         if p.how == "max":
-            resizings[0].make(scratch, images[0], tile, work)
-            for resizing, image_of in zip(resizings[1:], images[1:], strict=True):
+            resizings[0].make(scratch, sources[0], n, tile, work)
+            for resizing, source in zip(resizings[1:], sources[1:], strict=True):
                 other = scratch("other", out.shape, dtype)
-                resizing.make(scratch, image_of, tile, other)
+                resizing.make(scratch, source, n, tile, other)
                 np.maximum(work, other, out=work)
         else:
-            sum_of.make(scratch, images, tile, work)
+            sum_of.make(scratch, sources, n, tile, work)
         _finish(out, work, factor)
 
     return _tasks(targets, way, task)
@@ -203,16 +248,17 @@ def _winners(maps: Sequence[Array], shape: tuple[int, ...], p: MergeParameters) 
     winners = empty(shape, np.min_scalar_type(len(maps) - 1))
     if not winners.size:
         return winners
-    resizings, way = _resizings(maps, winners, p)
-    sources, targets = [_planes(source, p.layout) for source in maps], _planes(winners, p.layout)
+    resizings, _, way = _ways(maps, winners, p)
+    dtype = resizings[0].dtype
+    sources, targets = [Source(_planes(source, p.layout), dtype) for source in maps], _planes(winners, p.layout)
 
     def task(n: int, tile: Tile, scratch: Scratch) -> None:
         out = targets[n, tile.planes, tile.rows, tile.columns]
         out[...] = 0
-        best, other = (scratch(name, out.shape, resizings[0].dtype) for name in ("work", "other"))
-        resizings[0].make(scratch, Source(sources[0][n]), tile, best)
+        best, other = (scratch(name, out.shape, dtype) for name in ("work", "other"))
+        resizings[0].make(scratch, sources[0], n, tile, best)
         for number in range(1, len(maps)):
-            resizings[number].make(scratch, Source(sources[number][n]), tile, other)
+            resizings[number].make(scratch, sources[number], n, tile, other)
             # NaN is larger than any number, as it is for the maximum.
             larger = (other > best) | (np.isnan(other) & ~np.isnan(best))
             np.copyto(best, other, where=larger)
@@ -222,12 +268,28 @@ def _winners(maps: Sequence[Array], shape: tuple[int, ...], p: MergeParameters) 
     return winners
 
 
-def _resizings(maps: Sequence[Array], output: Array, p: MergeParameters) -> tuple[list[Resizing], Cut]:
-    """The way of each map to the size of the output, cut into the same tiles."""
-    axes = [_axes(source, output, p, back=False) for source in maps]
-    run = _planes(output, p.layout).shape[4]
+class Ways(NamedTuple):
+    """The ways of several maps to one size, cut into the same tiles, and that of their sum."""
+
+    resizings: tuple[Resizing, ...]
+    sum: Sum
+    cut: Cut
+
+
+def _ways(maps: Sequence[Array], output: Array, p: MergeParameters) -> Ways:
+    """The ways of maps to the size of the output."""
+    target = _planes(output, p.layout).shape
+    sizes = tuple(_planes(source, p.layout).shape[2:4] for source in maps)
+    return _ways_to(sizes, target[2:4], target[4], compute_dtype(maps[0]), p)
+
+
+@lru_cache(maxsize=256)
+def _ways_to(sources: tuple[Size, ...], target: Size, run: int, dtype: "np.dtype[Any]", p: MergeParameters) -> Ways:
+    """The same by sizes alone, remembered."""
+    axes = [_axes(source, target, p, back=False) for source in sources]
     way = cut(tuple(rows for rows, _ in axes), tuple(columns for _, columns in axes), run)
-    return [Resizing(rows, columns, way, compute_dtype(maps[0])) for rows, columns in axes], way
+    resizings = tuple(Resizing(rows, columns, way, dtype) for rows, columns in axes)
+    return Ways(resizings, Sum(resizings), way)
 
 
 def _work(scratch: Scratch, name: str, out: Array, dtype: "np.dtype[Any]") -> Array:

@@ -6,14 +6,12 @@ runs of all channels. A tile is some planes, a band of output rows, and a few ba
     source (P, R, c, run)  --rows-->  between (P, T, c, run)  --columns-->  tile (P, T, X, run)
 
 or columns first, where a map shrinks and its runs of channels need not be without gaps, as those of a gradient of
-concatenated maps are not. What is added up is made by one product of columns: of the maps' matrices side by side, and
-of what lies between, one below the other.
+concatenated maps are not.
 
-Products of blocks also multiply zeros, and zero times NaN or infinity is NaN. So where what is multiplied last is not
-finite, the tile is made again tap by tap, with the taps alone that have a weight.
+Where what is multiplied is not finite, the tile is made again tap by tap, with the taps alone that have a weight.
 """
 
-from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +19,15 @@ import numpy as np
 from arrayops._backends.numpy.blocks import Scratch
 from arrayops._backends.numpy.memory import Array, load
 from arrayops._backends.numpy.merge_bands import SHORTEST, Axis, Band, band_length, bands, identity
+from arrayops._backends.numpy.merge_products import (
+    columns_product,
+    finite_columns,
+    finite_rows,
+    multiplies_columns,
+    multiplies_rows,
+    reach,
+    rows_product,
+)
 from arrayops._core.shapes import Pair
 
 TILE = 1 << 18
@@ -60,6 +67,7 @@ def cut(rows: tuple[Axis, ...], columns: tuple[Axis, ...], run: int) -> Cut:
     return Cut(tall, wide, room)
 
 
+@lru_cache(maxsize=256)
 def tiles(planes: int, size: Pair, run: int, cut: Cut) -> tuple[Tile, ...]:
     """Cut a result of ``planes`` of ``size`` into tiles."""
     (height, width), (tall, wide, room) = size, cut
@@ -80,24 +88,53 @@ def tiles(planes: int, size: Pair, run: int, cut: Cut) -> tuple[Tile, ...]:
     )
 
 
-class Source(NamedTuple):
-    """A map as (planes, rows, columns, run), which counts as 0 where ``winners``, if given, are not ``number``."""
+class Part(NamedTuple):
+    """Some planes, rows and columns of one image, 0 where ``winners``, if given, are not ``number``."""
 
     values: Array
+    by_rows: bool
+    """Whether rows can be multiplied as they are."""
+    by_columns: bool
+    """The same of columns."""
     winners: Array | None = None
     number: int = 0
-
-    def part(self, planes: slice, rows: slice, columns: slice) -> "Source":
-        """Some planes, rows and columns of the map."""
-        where = planes, rows, columns
-        winners = None if self.winners is None else self.winners[where]
-        return Source(self.values[where], winners, self.number)
 
     def read(self, destination: Array) -> None:
         """Load the values, and 0 where another map has won."""
         load(destination, self.values)
         if self.winners is not None:
             np.copyto(destination, 0, where=self.winners != self.number)
+
+    def between(self, columns: slice) -> "Part":
+        """Some of its columns."""
+        winners = None if self.winners is None else self.winners[:, :, columns]
+        return self._replace(values=self.values[:, :, columns], winners=winners)
+
+
+class Source:
+    """Images of a map, (N, planes, rows, columns, run), with ``winners`` and ``number`` as of a `Part`."""
+
+    def __init__(self, values: Array, dtype: "np.dtype[Any]", winners: Array | None = None, number: int = 0) -> None:
+        self.values, self.winners, self.number = values, winners, number
+        # As is the whole, so are its parts.
+        as_it_is = winners is None and values.dtype == dtype
+        self.by_rows = as_it_is and multiplies_rows(values)
+        self.by_columns = as_it_is and multiplies_columns(values)
+
+    def part(self, image: int, planes: slice, place: "Place") -> Part:
+        """What a tile needs of an image."""
+        where = image, planes, place.rows, place.columns
+        winners = None if self.winners is None else self.winners[where]
+        return Part(self.values[where], self.by_rows, self.by_columns, winners, self.number)
+
+
+class Place(NamedTuple):
+    """Bands of a tile, None for an axis that stays as it is, and the rows and columns of the source that they need."""
+
+    band: Band | None
+    across: tuple[Band, ...] | None
+    rows: slice
+    columns: slice
 
 
 class Resizing:
@@ -107,163 +144,84 @@ class Resizing:
         self.dtype = dtype
         self.rows = None if identity(rows) else bands(rows, cut.tall, dtype)
         self.columns = None if identity(columns) else bands(columns, cut.wide, dtype)
+        self.shrinks = columns.inputs > columns.outputs
+        self.places: dict[tuple[int, int], Place] = {}
 
     @property
     def plain(self) -> bool:
         """Whether the map has the size already."""
         return self.rows is None and self.columns is None
 
-    def make(self, scratch: Scratch, source: Source, tile: Tile, out: Array) -> None:
-        """Write a tile of the resized ``source`` to ``out``, which is of the computing dtype."""
-        band, across, part, origin = self.place(source, tile)
+    def place(self, tile: Tile) -> Place:
+        """Where a tile is made of what; remembered, as there are many images."""
+        key = tile.row_band, tile.column_bands.start
+        place = self.places.get(key)
+        if place is None:
+            band = None if self.rows is None else self.rows[tile.row_band]
+            across = None if self.columns is None else self.columns[tile.column_bands]
+            rows = tile.rows if band is None else slice(band.first, band.last)
+            columns = tile.columns if across is None else reach(across)
+            place = self.places[key] = Place(band, across, rows, columns)
+        return place
+
+    def make(self, scratch: Scratch, source: Source, image: int, tile: Tile, out: Array) -> None:
+        """Write a tile of a resized image to ``out``, which is of the computing dtype."""
+        place = self.place(tile)
+        part = source.part(image, tile.planes, place)
+        band, across = place.band, place.across
         if across is None:
             if band is None:
                 part.read(out)
                 return
-            self.rows_product(scratch, part, band, out)
-            whole = finite(out)
+            self.resize_rows(scratch, part, band, out)
+            whole = finite_rows(out)
         elif band is not None and self.columns_first(part, out):
             planes, rows, _, run = part.values.shape
             between = scratch("between", (planes, rows, out.shape[2], run), self.dtype)
-            columns_product(part.values, across, origin, between)
-            whole = finite(between)
-            if whole:
-                self.rows_product(scratch, Source(between), band, out)
+            columns_product(part.values, across, place.columns.start, between)
+            rows_product(band, between, out)
+            whole = finite_rows(out)
         else:
             between = part.values
-            if band is not None or not self.multipliable(part):
+            if band is not None or not part.by_columns:
                 planes, _, columns, run = between.shape
                 between = scratch("between", (planes, out.shape[1], columns, run), self.dtype)
-                self.between(scratch, part, band, between)
-            whole = finite(between)
-            if whole:
-                columns_product(between, across, origin, out)
+                self.read_rows(scratch, part, band, between)
+            columns_product(between, across, place.columns.start, out)
+            whole = finite_columns(out, across)
         if not whole:
-            by_taps(part, band, across, origin, out)
+            by_taps(part, place, out)
 
-    def place(self, source: Source, tile: Tile) -> tuple[Band | None, tuple[Band, ...] | None, Source, int]:
-        """Bands of a tile, the part of the source that they need, and its first column."""
-        band = None if self.rows is None else self.rows[tile.row_band]
-        across = None if self.columns is None else self.columns[tile.column_bands]
-        height = tile.rows if band is None else slice(band.first, band.last)
-        width = tile.columns if across is None else reach(across)
-        return band, across, source.part(tile.planes, height, width), width.start
-
-    def columns_first(self, part: Source, out: Array) -> bool:
+    def columns_first(self, part: Part, out: Array) -> bool:
         """Whether columns are to be multiplied before rows."""
-        values = part.values
-        return (
-            values.shape[3] > 1
-            and values.shape[2] > out.shape[2]
-            and part.winners is None
-            and values.dtype == self.dtype
-            and values.strides[3] == self.dtype.itemsize
-            and values.flags.aligned
-            and gapless(out)
-        )
+        return self.shrinks and out.shape[3] > 1 and part.by_columns and multiplies_rows(out)
 
-    def between(self, scratch: Scratch, part: Source, band: Band | None, out: Array) -> None:
+    def read_rows(self, scratch: Scratch, part: Part, band: Band | None, out: Array) -> None:
         """Rows of a part, resized if they are to be."""
         if band is None:
             part.read(out)
         else:
-            self.rows_product(scratch, part, band, out)
+            self.resize_rows(scratch, part, band, out)
 
-    def multipliable(self, part: Source) -> bool:
-        """Whether a part of a map can stand in a matrix product as it is."""
-        return part.winners is None and part.values.dtype == self.dtype and gapless(part.values)
-
-    def rows_product(self, scratch: Scratch, part: Source, band: Band, out: Array) -> None:
+    def resize_rows(self, scratch: Scratch, part: Part, band: Band, out: Array) -> None:
         """Multiply rows of ``part`` into ``out``."""
-        planes, rows, columns, run = part.values.shape
-        if self.multipliable(part) and gapless(out):
-            np.matmul(band.block, flattened(part.values), out=flattened(out))
+        if part.by_rows and multiplies_rows(out):
+            rows_product(band, part.values, out)
             return
+        planes, rows, columns, run = part.values.shape
         step = max(PIECE // max(planes * rows * run, 1), 1)
         for start in range(0, columns, step):
             piece = slice(start, min(start + step, columns))
             loaded = scratch("loaded", (planes, rows, piece.stop - start, run), self.dtype)
-            part.part(slice(None), slice(None), piece).read(loaded)
+            part.between(piece).read(loaded)
             product = scratch("product", (planes, out.shape[1], piece.stop - start, run), self.dtype)
-            np.matmul(band.block, flattened(loaded), out=flattened(product))
+            rows_product(band, loaded, product)
             np.copyto(out[:, :, piece], product)
 
 
-class Sum:
-    """Maps that are resized and added up."""
-
-    def __init__(self, resizings: Sequence[Resizing]) -> None:
-        # Maps whose columns are resized come first, and those of the common size last: these are added as they are,
-        # where the first would have to be copied.
-        self.order = sorted(range(len(resizings)), key=lambda i: (resizings[i].columns is None, resizings[i].plain))
-        self.resizings = [resizings[number] for number in self.order]
-        self.wide = [resizing for resizing in self.resizings if resizing.columns is not None]
-        self.joined = self.join() if len(self.wide) > 1 else None
-
-    def join(self) -> Band | None:
-        """The columns of all maps side by side, where they are one band."""
-        found = [resizing.columns for resizing in self.wide if resizing.columns is not None]
-        if any(len(columns) > 1 for columns in found):
-            return None
-        block = np.concatenate([columns[0].block for columns in found], axis=1)
-        return Band(0, len(block), 0, block.shape[1], block, np.ascontiguousarray(block.T))
-
-    def make(self, scratch: Scratch, sources: Sequence[Source], tile: Tile, out: Array) -> None:
-        """Write a tile of the sum to ``out``, which is of the computing dtype."""
-        ordered = [sources[number] for number in self.order]
-        done = 0
-        if self.joined is not None and self.at_once(scratch, ordered, tile, out):
-            done = len(self.wide)
-        for number, (resizing, source) in enumerate(zip(self.resizings, ordered, strict=True)):
-            if number < done:
-                continue
-            if number == 0:
-                resizing.make(scratch, source, tile, out)
-                continue
-            if resizing.plain and source.values.dtype == out.dtype:
-                other = source.part(tile.planes, tile.rows, tile.columns).values
-            else:
-                other = scratch("other", out.shape, out.dtype)
-                resizing.make(scratch, source, tile, other)
-            np.add(out, other, out=out)
-
-    def at_once(self, scratch: Scratch, sources: Sequence[Source], tile: Tile, out: Array) -> bool:
-        """Add up the maps whose columns are resized by one product; False, and nothing done, if not all is finite."""
-        assert self.joined is not None
-        planes, height, _, run = out.shape
-        between = scratch("between", (planes, height, self.joined.last, run), out.dtype)
-        start = 0
-        for resizing, source in zip(self.wide, sources, strict=False):
-            band, _, part, _ = resizing.place(source, tile)
-            stop = start + part.values.shape[2]
-            resizing.between(scratch, part, band, between[:, :, start:stop])
-            start = stop
-        if not finite(between):
-            return False
-        columns_product(between, (self.joined,), 0, out)
-        return True
-
-
-def gapless(part: Array) -> bool:
-    """Whether the rows of (planes, rows, columns, run) are each one run of memory, in order and apart."""
-    _, rows, columns, run = part.shape
-    item = part.itemsize
-    return (
-        part.flags.aligned
-        and (run == 1 or part.strides[3] == item)
-        and (columns == 1 or part.strides[2] == run * item)
-        and (rows == 1 or (part.strides[1] >= columns * run * item and part.strides[1] % item == 0))
-    )
-
-
-def flattened(part: Array) -> Array:
-    """(planes, rows, columns times run), a view of what is gapless."""
-    planes, rows, columns, run = part.shape
-    return part.reshape(planes, rows, columns * run)
-
-
-def by_taps(part: Source, band: Band | None, across: tuple[Band, ...] | None, origin: int, out: Array) -> None:
+def by_taps(part: Part, place: Place, out: Array) -> None:
     """A tile made of nothing that has weight 0 in it."""
+    band, across = place.band, place.across
     values = np.empty(part.values.shape, out.dtype)
     part.read(values)
     if band is not None:
@@ -280,37 +238,4 @@ def by_taps(part: Source, band: Band | None, across: tuple[Band, ...] | None, or
         for output in range(one.stop - one.start):
             target = out[:, :, one.start - across[0].start + output]
             for tap, weight in one.taps(output):
-                target += weight * values[:, :, one.first - origin + tap]
-
-
-def reach(across: tuple[Band, ...]) -> slice:
-    """Inputs that some bands need."""
-    some = [band for band in across if band.last > band.first]
-    if not some:
-        return slice(0, 0)
-    return slice(min(band.first for band in some), max(band.last for band in some))
-
-
-def finite(values: Array) -> bool:
-    """Whether no value is NaN or infinite; a sum that overflows says no as well, which costs time alone."""
-    if values.flags.c_contiguous:
-        # Four times as fast as the plain sum.
-        flat = values.reshape(-1)
-        return bool(np.isfinite(np.dot(flat, flat)))
-    return bool(np.isfinite(values.sum()))
-
-
-def columns_product(between: Array, across: tuple[Band, ...], origin: int, out: Array) -> None:
-    """Multiply columns of (planes, rows, columns, run) into ``out``, band by band."""
-    start = across[0].start
-    for band in across:
-        inputs = slice(band.first - origin, band.last - origin) if band.last > band.first else slice(0, 0)
-        outputs = slice(band.start - start, band.stop - start)
-        if between.shape[3] > 1:
-            np.matmul(band.block, between[:, :, inputs], out=out[:, :, outputs])
-            continue
-        lines, target = between[:, :, inputs, 0], out[:, :, outputs, 0]
-        if target.flags.c_contiguous and lines.flags.c_contiguous:
-            # One large product for many small ones.
-            lines, target = lines.reshape(-1, lines.shape[2]), target.reshape(-1, target.shape[2])
-        np.matmul(lines, band.turned, out=target)
+                target += weight * values[:, :, one.first - place.columns.start + tap]
