@@ -22,6 +22,7 @@ from arrayops._backends.numpy.direct_columns import COLUMN_BYTES, MOST_BYTES, Ax
 from arrayops._backends.numpy.memory import Array, compute_dtype, empty, load, store, widened
 from arrayops._backends.numpy.products import multiply
 from arrayops._backends.numpy.program import Program
+from arrayops._backends.numpy.stacks import balanced_share
 
 __all__ = ["correlate", "serves"]
 
@@ -52,8 +53,7 @@ def correlate(samples: Array, weight: Array, axes: Axes, bias: Array | None, res
     strips = plan(axes, batch, groups, (inputs, outputs), dtype.itemsize)
     filters = empty(weight.shape, dtype)
     ordered = filters.reshape(groups, kernel_height, kernel_width * inputs, outputs)
-    share = -(-groups // max(1, min(groups, weight.size // ORDERED)))
-    shares = -(-groups // share)
+    pieces = _pieces(groups, outputs, weight.size)
     added = None if bias is None else widened(bias, dtype).reshape(groups, outputs, 1)
     images = samples.reshape(batch, groups, inputs, height, width)
     results = result.reshape(batch, groups, outputs, axes[0].output, width)
@@ -68,12 +68,12 @@ def correlate(samples: Array, weight: Array, axes: Axes, bias: Array | None, res
 
         def compute(index: int) -> None:
             nonlocal held, task
-            if index < shares:
-                some = slice(index * share, (index + 1) * share)
+            if index < len(pieces):
+                piece = pieces[index]
                 # Read once as they lie, not in the order in which they are written: that misses every cache.
-                load(filters[some], np.copy(weight[some], order="K"))
+                load(filters[piece], np.copy(weight[piece], order="K"))
                 return
-            some, number, image = strips.block(index - shares, batch, groups)
+            some, number, image = strips.block(index - len(pieces), batch, groups)
             strip = strips.strips[number]
             source = images[image, some, :, strip.low : strip.high]
             target = results[image, some, :, strip.top : strip.bottom]
@@ -98,7 +98,20 @@ def correlate(samples: Array, weight: Array, axes: Axes, bias: Array | None, res
         return compute
 
     blocks = strips.parts(groups) * batch * len(strips.strips)
-    run_blocks(shares + blocks, begin, workspace=2 * max(COLUMN_BYTES, MOST_BYTES), first=shares)
+    workspace = 2 * max(COLUMN_BYTES, MOST_BYTES)
+    run_blocks(len(pieces) + blocks, begin, workspace=workspace, first=len(pieces))
+
+
+def _pieces(groups: int, outputs: int, size: int) -> list[tuple[Any, ...]]:
+    """Pieces of a weight of about `ORDERED` values: some groups, or some outputs of one."""
+    count = max(1, size // ORDERED)
+    some = balanced_share(groups, max(1, groups // count))
+    part = balanced_share(outputs, max(1, outputs // max(1, count // groups)))
+    return [
+        (slice(group, group + some), ..., slice(output, output + part))
+        for group in range(0, groups, some)
+        for output in range(0, outputs, max(1, part))
+    ]
 
 
 def _task(strips: Plan, number: int, weight: Array, inputs: int, side_by_side: bool, scratch: Scratch) -> _Task:
