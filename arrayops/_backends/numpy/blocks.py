@@ -14,8 +14,9 @@ computed, whose results they read.
 import math
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -106,14 +107,40 @@ Begin = Callable[[Scratch], Compute]
 Commit = Callable[[int, Any], None]
 
 
-class _Run:
-    """One call's blocks: which is next to compute, which is next to commit, and the first failure."""
+@dataclass(frozen=True)
+class Work:
+    """Blocks of one kind, as `run_blocks` takes them."""
 
-    def __init__(self, begin: Begin, commit: Commit | None, count: int, first: int) -> None:
-        self.begin, self.commit, self.count = begin, commit, count
-        self.first, self.unfinished = first, first
-        self.next_block = 0
+    count: int
+    begin: Begin
+    commit: Commit | None = None
+    workspace: int = 0
+    first: int = 0
+
+
+NO_WORK = Work(0, lambda scratch: lambda index: None)
+"""For results that are there already."""
+
+
+class _Progress:
+    """How far the blocks of a work are, which are numbered ``start`` to ``stop - 1`` among those of a call."""
+
+    def __init__(self, work: Work, start: int) -> None:
+        self.work, self.start, self.stop = work, start, start + work.count
+        self.unfinished = work.first
         self.next_commit = 0
+
+
+class _Run:
+    """One call's blocks: which is next to compute, which are next to commit, and the first failure."""
+
+    def __init__(self, works: Sequence[Work]) -> None:
+        self.works: list[_Progress] = []
+        self.count = 0
+        for work in works:
+            self.works.append(_Progress(work, self.count))
+            self.count += work.count
+        self.next_block = 0
         self.failed = False
         self.changed = threading.Condition()
 
@@ -129,48 +156,53 @@ class _Run:
             finally:
                 scratch.shrink()
 
-    def _may_commit(self, index: int) -> bool:
-        return self.next_commit == index or self.failed
-
-    def _may_compute(self) -> bool:
-        return self.unfinished == 0 or self.failed
-
     def _work(self, scratch: Scratch) -> None:
         compute: Compute | None = None
+        works = iter(self.works)
+        progress = next(works)
         while True:
             with self.changed:
-                index = self.next_block
-                if index >= self.count or self.failed:
+                number = self.next_block
+                if number >= self.count or self.failed:
                     return
                 self.next_block += 1
-                if index >= self.first and self.unfinished:
-                    self.changed.wait_for(self._may_compute)
+                while number >= progress.stop:
+                    progress, compute = next(works), None
+                index, work = number - progress.start, progress.work
+                if index >= work.first and progress.unfinished:
+                    self.changed.wait_for(partial(self._may_compute, progress))
                     if self.failed:
                         return
             try:
                 if compute is None:
-                    compute = self.begin(scratch)
+                    compute = work.begin(scratch)
                 result = compute(index)
-                if index < self.first:
+                if index < work.first:
                     with self.changed:
-                        self.unfinished -= 1
-                        if self.unfinished == 0:
+                        progress.unfinished -= 1
+                        if progress.unfinished == 0:
                             self.changed.notify_all()
-                if self.commit is not None:
+                if work.commit is not None:
                     with self.changed:
-                        self.changed.wait_for(partial(self._may_commit, index))
+                        self.changed.wait_for(partial(self._may_commit, progress, index))
                         if self.failed:
                             return
                     # Outside the lock: the order alone keeps commits apart, and others may fetch blocks meanwhile.
-                    self.commit(index, result)
+                    work.commit(index, result)
                     with self.changed:
-                        self.next_commit += 1
+                        progress.next_commit += 1
                         self.changed.notify_all()
             except BaseException:
                 with self.changed:
                     self.failed = True
                     self.changed.notify_all()
                 raise
+
+    def _may_compute(self, progress: _Progress) -> bool:
+        return progress.unfinished == 0 or self.failed
+
+    def _may_commit(self, progress: _Progress, index: int) -> bool:
+        return progress.next_commit == index or self.failed
 
 
 def run_blocks(count: int, begin: Begin, commit: Commit | None = None, workspace: int = 0, first: int = 0) -> None:
@@ -191,9 +223,21 @@ def run_blocks(count: int, begin: Begin, commit: Commit | None = None, workspace
     first : int
         Number of blocks, from the first on, that are computed before any other is: those read what these write.
     """
+    run_works(Work(count, begin, commit, workspace, first))
+
+
+def run_works(*works: Work) -> None:
+    """Run the blocks of several works as those of one: of one after the other, but without a pause in between.
+
+    Works know nothing of each other: they share neither order of commits nor contents of the scratch.
+    """
+    count = sum(work.count for work in works)
+    workspace = max((work.workspace for work in works if work.count), default=0)
     threads = min(count, get_num_threads(), max(1, WORKSPACE_LIMIT // max(workspace, 1)))
+    if count == 0:
+        return
     with single_threaded_blas:
-        run = _Run(begin, commit, count, first)
+        run = _Run([work for work in works if work.count])
         if threads <= 1:
             run.work()
             return

@@ -10,15 +10,17 @@ from typing import Any
 import numpy as np
 
 from arrayops._backends.numpy import correlation, depthwise, direct
-from arrayops._backends.numpy.blocks import Compute, Scratch, run_blocks
+from arrayops._backends.numpy.blocks import Compute, Scratch, Work, run_works
 from arrayops._backends.numpy.layouts import channels_first, exchanged, grouped_weight
-from arrayops._backends.numpy.memory import Array, as_result, compute_dtype, empty, load, store, widened
+from arrayops._backends.numpy.memory import Array, compute_dtype, empty, load, store, widened
 from arrayops._core.op import BackwardParameters
 from arrayops._core.shapes import Axis
 from arrayops._ops import images
 from arrayops._ops.conv import ConvParameters
 
 Axes = tuple[Axis, Axis]
+Correlated = tuple[Array, Work]
+"""A result, and the work that fills it."""
 
 
 def conv2d(arrays: tuple[Any, ...], parameters: ConvParameters) -> tuple[Array | None, ...]:
@@ -44,7 +46,9 @@ def conv_transpose2d_backward(arrays: tuple[Any, ...], parameters: BackwardParam
 def _forward(op: str, arrays: tuple[Any, ...], p: ConvParameters) -> tuple[Array | None, ...]:
     samples, weight, bias = arrays
     ordered = grouped_weight(weight, p.layout, p.transposed, p.groups)
-    return (_correlate(samples, ordered, _axes(op, samples, weight, p), p.layout, bias),)
+    output, work = _correlate(samples, ordered, _axes(op, samples, weight, p), p.layout, bias)
+    run_works(work)
+    return (output,)
 
 
 def _backward(op: str, arrays: tuple[Any, ...], parameters: BackwardParameters) -> tuple[Array | None, ...]:
@@ -53,18 +57,23 @@ def _backward(op: str, arrays: tuple[Any, ...], parameters: BackwardParameters) 
     axes = _axes(op, samples, weight, p)
     back = axes[0].reversed(), axes[1].reversed()
     grad_input = grad_weight = grad_bias = None
+    works = []
     if "input" in needs:
         ordered = exchanged(grouped_weight(weight, p.layout, p.transposed, p.groups))
-        grad_input = _correlate(grad, ordered, back, p.layout)
+        grad_input, work = _correlate(grad, ordered, back, p.layout)
+        works.append(work)
     if "weight" in needs:
         grad_weight = empty(weight.shape, weight.dtype)
         target = grouped_weight(grad_weight, p.layout, p.transposed, p.groups)
         if p.transposed:
-            _weight_gradient(grad, samples, exchanged(target), back, p.layout)
+            works.append(_weight_gradient(grad, samples, exchanged(target), back, p.layout))
         else:
-            _weight_gradient(samples, grad, target, axes, p.layout)
+            works.append(_weight_gradient(samples, grad, target, axes, p.layout))
     if bias is not None and "bias" in needs:
-        grad_bias = as_result(_channel_sums(channels_first(grad, p.layout)), bias)
+        grad_bias = empty(bias.shape, bias.dtype)
+        works.append(_channel_sums(channels_first(grad, p.layout), grad_bias))
+    # A run of its own for each would make the threads wait for each other three times.
+    run_works(*works)
     return grad_input, grad_weight, grad_bias
 
 
@@ -73,29 +82,27 @@ def _axes(op: str, samples: Array, weight: Array, p: ConvParameters) -> Axes:
     return images.windows(op, p, images.weight_extents(weight.shape, p).kernel_size, size)
 
 
-def _correlate(samples: Array, weight: Array, axes: Axes, layout: str, bias: Array | None = None) -> Array:
-    """Correlate images with a weight (groups, kh, kw, inputs, outputs), over samples or over stuffed zeros."""
+def _correlate(samples: Array, weight: Array, axes: Axes, layout: str, bias: Array | None = None) -> Correlated:
+    """Images correlated with a weight (groups, kh, kw, inputs, outputs), over samples or over stuffed zeros."""
     groups, _, _, _, outputs = weight.shape
     size = axes[0].output, axes[1].output
     result = empty(images.image_shape(len(samples), groups * outputs, size, layout), samples.dtype)
     if _depthwise(samples, weight, axes, layout):
         dtype = compute_dtype(samples)
         filters = np.ascontiguousarray(widened(weight[..., 0, 0].transpose(1, 2, 0), dtype))
-        depthwise.correlate(samples, filters, axes, None if bias is None else widened(bias, dtype), result)
+        work = depthwise.correlate(samples, filters, axes, None if bias is None else widened(bias, dtype), result)
     else:
         source, target = channels_first(samples, layout), channels_first(result, layout)
         way = direct if direct.serves(source, axes, (weight.shape[3], outputs)) else correlation
-        way.correlate(source, weight, axes, bias, target)
-    return result
+        work = way.correlate(source, weight, axes, bias, target)
+    return result, work
 
 
-def _weight_gradient(samples: Array, grad: Array, target: Array, axes: Axes, layout: str) -> None:
-    """Store the gradient of a convolution's weight in ``target`` (groups, kh, kw, inputs, outputs)."""
+def _weight_gradient(samples: Array, grad: Array, target: Array, axes: Axes, layout: str) -> Work:
+    """Work that stores the gradient of a convolution's weight in ``target`` (groups, kh, kw, inputs, outputs)."""
     if _depthwise(samples, target, axes, layout):
-        found = depthwise.weight_gradient(samples, grad, axes, target.shape[1:3])
-        store(target[..., 0, 0].transpose(1, 2, 0), found)
-    else:
-        correlation.weight_gradient(channels_first(samples, layout), channels_first(grad, layout), target, axes)
+        return depthwise.weight_gradient(samples, grad, target[..., 0, 0].transpose(1, 2, 0), axes)
+    return correlation.weight_gradient(channels_first(samples, layout), channels_first(grad, layout), target, axes)
 
 
 def _depthwise(samples: Array, weight: Array, axes: Axes, layout: str) -> bool:
@@ -105,9 +112,11 @@ def _depthwise(samples: Array, weight: Array, axes: Axes, layout: str) -> bool:
     return samples.size > 0 and depthwise.serves(samples.shape[3], axes)
 
 
-def _channel_sums(images: Array) -> Array:
-    """Float64 sum of (N, C, H, W) for each channel."""
+def _channel_sums(images: Array, target: Array) -> Work:
+    """Work that stores the sum of (N, C, H, W) for each channel in ``target``."""
     sums = np.zeros(images.shape[1])
+    if len(images) == 0:
+        target[...] = 0
 
     def begin(scratch: Scratch) -> Compute:
         def compute(index: int) -> Array:
@@ -120,6 +129,7 @@ def _channel_sums(images: Array) -> Array:
 
     def commit(index: int, found: Array) -> None:
         np.add(sums, found, out=sums)
+        if index == len(images) - 1:
+            store(target, sums)
 
-    run_blocks(len(images), begin, commit)
-    return sums
+    return Work(len(images), begin, commit)

@@ -1,4 +1,4 @@
-"""Runs plain convolutions: the correlation of images with a weight, and the gradient of that weight."""
+"""Plain convolutions by planes: the correlation of images with a weight, and the gradient of that weight."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from arrayops._backends.numpy.blocks import Compute, Scratch, run_blocks
+from arrayops._backends.numpy.blocks import NO_WORK, Compute, Scratch, Work
 from arrayops._backends.numpy.memory import Array, add_widened, compute_dtype, load, store
 from arrayops._backends.numpy.program import Program
 from arrayops._backends.numpy.stacks import LEAST_BLOCKS, Division, Stack, balanced_share, divide
@@ -118,13 +118,15 @@ class _Plan(NamedTuple):
     phases: Sequence[tuple[Program, Callable[[Array], None]]]
 
 
-def correlate(samples: Array, weight: Array, axes: Axes, bias: Array | None, result: Array) -> None:
-    """Correlate images (N, C, H, W) with a weight (groups, kh, kw, inputs, outputs) into ``result`` (N, O, Ho, Wo).
+def correlate(samples: Array, weight: Array, axes: Axes, bias: Array | None, result: Array) -> Work:
+    """Work that writes a correlation to ``result`` (N, O, Ho, Wo): over samples or over stuffed zeros, as the axes say.
 
-    Over samples or over stuffed zeros, as the axes say.
+    ``samples`` are images (N, C, H, W), ``weight`` is (groups, kh, kw, inputs, outputs).
     """
     dtype = compute_dtype(samples)
     groups, _, _, channels, outputs = weight.shape
+    if result.size == 0:
+        return NO_WORK
     division = _divide(axes, weight, len(samples), dtype)
     images, results = _grouped(samples, groups), _grouped(result, groups)
     side_by_side = axes[1].kernel * channels >= LEAST_DEPTH and outputs <= MOST_OUTPUTS
@@ -177,7 +179,7 @@ def correlate(samples: Array, weight: Array, axes: Axes, bias: Array | None, res
 
         return compute
 
-    run_blocks(division.blocks if result.size else 0, begin, workspace=_workspace(division, weight, dtype))
+    return Work(division.blocks, begin, workspace=_workspace(division, weight, dtype))
 
 
 def _of(places: Array, target: Array) -> Array:
@@ -197,8 +199,8 @@ def _store_sum(terms: Array, added: Array | None, target: Array) -> None:
         np.add(target, added[..., None, None], out=target)
 
 
-def weight_gradient(samples: Array, grad: Array, target: Array, axes: Axes) -> None:
-    """Store the gradient of a convolution's weight in ``target`` (groups, kh, kw, inputs, outputs).
+def weight_gradient(samples: Array, grad: Array, target: Array, axes: Axes) -> Work:
+    """Work that stores the gradient of a convolution's weight in ``target`` (groups, kh, kw, inputs, outputs).
 
     ``samples`` are (N, C, H, W), ``grad``, that of the output, (N, O, Ho, Wo).
     """
@@ -207,13 +209,14 @@ def weight_gradient(samples: Array, grad: Array, target: Array, axes: Axes) -> N
     division = _divide(axes, target, len(samples), dtype)
     if samples.size == 0 or grad.size == 0:
         target[...] = 0
-        return
+        return NO_WORK
     images, grads = _grouped(samples, groups), _grouped(grad, groups)
     # Each block takes its groups through some jobs; if through all of them, its sums are the gradient.
     jobs = min(MOST_JOBS, max(1, division.jobs * division.parts // LEAST_BLOCKS))
     jobs = balanced_share(division.jobs, jobs)
     shares = -(-division.jobs // jobs)
     total = None if shares == 1 else np.zeros(target.shape)
+    blocks = division.parts * shares
 
     def begin(scratch: Scratch) -> Compute:
         plans: dict[Any, tuple[_Samples, Array, Program]] = {}
@@ -250,13 +253,13 @@ def weight_gradient(samples: Array, grad: Array, target: Array, axes: Axes) -> N
         return compute
 
     def commit(index: int, found: tuple[slice, Array]) -> None:
-        if total is not None:
-            some, sums = found
-            add_widened(total[some], sums)
+        assert total is not None
+        some, sums = found
+        add_widened(total[some], sums)
+        if index == blocks - 1:
+            store(target, total)
 
-    run_blocks(division.parts * shares, begin, commit, _workspace(division, target, dtype))
-    if total is not None:
-        store(target, total)
+    return Work(blocks, begin, None if total is None else commit, _workspace(division, target, dtype))
 
 
 def _divide(axes: Axes, weight: Array, batch: int, dtype: "np.dtype[Any]") -> Division:

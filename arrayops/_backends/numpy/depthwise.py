@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from arrayops._backends.numpy.blocks import Compute, Scratch, run_blocks
+from arrayops._backends.numpy.blocks import Compute, Scratch, Work
 from arrayops._backends.numpy.memory import Array, compute_dtype, load, store
-from arrayops._core.shapes import Axis, Pair
+from arrayops._core.shapes import Axis
 from arrayops._core.taps import AxisTaps, Phase, axis_taps
 
 RUN = 1 << 12
@@ -72,8 +72,8 @@ def serves(channels: int, axes: tuple[Axis, Axis]) -> bool:
     return channels > 1 and (axes[1].transposed or axes[1].stride == 1 or channels >= GAPS)
 
 
-def correlate(samples: Array, weight: Array, axes: tuple[Axis, Axis], bias: Array | None, result: Array) -> None:
-    """Correlate images (N, H, W, C) with a weight (kh, kw, C), over samples or over stuffed zeros.
+def correlate(samples: Array, weight: Array, axes: tuple[Axis, Axis], bias: Array | None, result: Array) -> Work:
+    """Work that correlates images (N, H, W, C) with a weight (kh, kw, C), over samples or over stuffed zeros.
 
     ``weight`` and ``bias`` are of the dtype that `compute_dtype` has for the samples.
     """
@@ -106,14 +106,17 @@ def correlate(samples: Array, weight: Array, axes: tuple[Axis, Axis], bias: Arra
 
         return compute
 
-    run_blocks(len(samples) * len(tiles), begin, workspace=_workspace(tiles, channels))
+    return Work(len(samples) * len(tiles), begin, workspace=_workspace(tiles, channels))
 
 
-def weight_gradient(samples: Array, grad: Array, axes: tuple[Axis, Axis], kernel_size: Pair) -> Array:
-    """Gradient, in float64, of a weight (kh, kw, C) from that of the output (N, Ho, Wo, C)."""
+def weight_gradient(samples: Array, grad: Array, target: Array, axes: tuple[Axis, Axis]) -> Work:
+    """Work that stores the gradient of a weight in ``target`` (kh, kw, C), from that of the output (N, Ho, Wo, C)."""
     dtype, channels = compute_dtype(samples), samples.shape[3]
     tiles = _tiles(axes, channels)
-    total = np.zeros((*kernel_size, channels))
+    total = np.zeros(target.shape)
+    blocks = len(samples) * len(tiles)
+    if blocks == 0:
+        target[...] = 0
 
     def begin(scratch: Scratch) -> Compute:
         def compute(index: int) -> tuple[Tile, Array]:
@@ -141,9 +144,10 @@ def weight_gradient(samples: Array, grad: Array, axes: tuple[Axis, Axis], kernel
     def commit(index: int, found: tuple[Tile, Array]) -> None:
         tile, sums = found
         total[tile.rows.taps, tile.columns.taps] += sums
+        if index == blocks - 1:
+            store(target, total)
 
-    run_blocks(len(samples) * len(tiles), begin, commit, _workspace(tiles, channels))
-    return total
+    return Work(blocks, begin, commit, _workspace(tiles, channels))
 
 
 def _padded(scratch: Scratch, image: Array, tile: Tile, dtype: "np.dtype[Any]") -> Array:

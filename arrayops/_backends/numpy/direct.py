@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from arrayops._backends.numpy.blocks import Compute, Scratch, run_blocks
+from arrayops._backends.numpy.blocks import Compute, Scratch, Work
 from arrayops._backends.numpy.direct_columns import COLUMN_BYTES, MOST_BYTES, Axes, Columns, Plan, plan, serves
 from arrayops._backends.numpy.memory import Array, compute_dtype, empty, load, store, widened
 from arrayops._backends.numpy.products import multiply
@@ -45,8 +45,11 @@ class _Task(NamedTuple):
     products: Array
 
 
-def correlate(samples: Array, weight: Array, axes: Axes, bias: Array | None, result: Array) -> None:
-    """Correlate images (N, C, H, W) with a weight (groups, kh, kw, inputs, outputs) into ``result`` (N, O, Ho, Wo)."""
+def correlate(samples: Array, weight: Array, axes: Axes, bias: Array | None, result: Array) -> Work:
+    """Work that writes a correlation to ``result`` (N, O, Ho, Wo).
+
+    ``samples`` are images (N, C, H, W), ``weight`` is (groups, kh, kw, inputs, outputs).
+    """
     dtype = compute_dtype(samples)
     batch, _, height, width = samples.shape
     groups, kernel_height, kernel_width, inputs, outputs = weight.shape
@@ -99,7 +102,7 @@ def correlate(samples: Array, weight: Array, axes: Axes, bias: Array | None, res
 
     blocks = strips.parts(groups) * batch * len(strips.strips)
     workspace = 2 * max(COLUMN_BYTES, MOST_BYTES)
-    run_blocks(len(pieces) + blocks, begin, workspace=workspace, first=len(pieces))
+    return Work(len(pieces) + blocks, begin, workspace=workspace, first=len(pieces))
 
 
 def _pieces(groups: int, outputs: int, size: int) -> list[tuple[Any, ...]]:
