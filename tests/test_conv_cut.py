@@ -12,6 +12,7 @@ import pytest
 import arrayops as ao
 from arrayops._backends.numpy import conv as ways
 from arrayops._backends.numpy import correlation, direct, direct_columns, products, stacks, tap_products
+from arrayops._core.shapes import Axis
 from conv_cases import build
 from fixed_cases import grad_output
 from oracles import conv
@@ -124,3 +125,14 @@ def test_direct_is_chosen_where_outputs_are_as_wide_as_images() -> None:
         if taken.called:
             chosen.add(name)
     assert chosen == {*OPTIONS} - {"stride", "no padding"}
+
+
+def test_one_image_is_cut_into_strips() -> None:
+    axes = Axis(64, 3, 1, 1, 1, 1, 64), Axis(64, 3, 1, 1, 1, 1, 64)
+    direct_columns.plan.cache_clear()
+    strips = direct_columns.plan(axes, 1, 1, (4, 4), 4).strips
+    assert [strip.bottom - strip.top for strip in strips] == [8] * 8
+    assert [(strip.low, strip.high) for strip in strips] == [
+        (max(0, 8 * number - 1), min(64, 8 * number + 9)) for number in range(8)
+    ]
+    assert len(direct_columns.plan(axes, 8, 1, (4, 4), 4).strips) == 1

@@ -120,7 +120,8 @@ def plan(axes: Axes, batch: int, groups: int, channels: Pair, itemsize: int) -> 
     height, width = axes[0].output, axes[1].size
     row_bytes = _row_bytes(rows, columns, width, channels, itemsize)
     most = max(LEAST_ROWS, COLUMN_BYTES // row_bytes - rows.reach)
-    count = -(-height // most)
+    # A few blocks for each of a few threads, unless they would be slivers.
+    count = max(-(-height // most), min(-(-LEAST_BLOCKS // (batch * groups)), height // LEAST_ROWS))
     edges = [height * number // count for number in range(count + 1)]
     strips = tuple(_strip(top, bottom, rows, axes[0].size) for top, bottom in pairwise(edges))
     fitting = COLUMN_BYTES // (row_bytes * (-(-height // count) + rows.reach))
