@@ -22,14 +22,14 @@ from tolerances import assert_close
 SMALL: dict[Any, dict[str, int]] = {
     direct: {"ORDERED": 8, "SIDE_BY_SIDE": 2},
     direct_columns: {"COLUMN_BYTES": 1 << 11, "LEAST_ROWS": 2},
-    tap_products: {"COLUMN_BYTES": 1 << 11, "LEAST_PLACES": 16, "MOST_PLACES": 48, "WIDE": 2},
+    tap_products: {"COLUMN_BYTES": 1 << 11, "LEAST_PLACES": 16, "MOST_PLACES": 48, "WIDE": 3},
     correlation: {"LEAST_DEPTH": 6, "MOST_JOBS": 2},
     products: {"SMALL_PRODUCT": 1 << 9, "LEAST_FRONT": 8, "LEAST_BLOCK": 8},
 }
 STACKS: dict[str, dict[str, int]] = {
-    "one image": {"STACKED_PLACES": 1, "LEAST_CHANNELS": 1, "BLOCK_BYTES": 1},
-    "two images": {"STACKED_PLACES": 300, "LEAST_CHANNELS": 3, "LEAST_BLOCKS": 2},
-    "all images": {"STACKED_PLACES": 1 << 20, "LEAST_CHANNELS": 4, "LEAST_BLOCKS": 1},
+    "one image": {"STACKED_PLACES": 1, "LEAST_CHANNELS": 1, "CHANNELS_LAST": 1, "BLOCK_BYTES": 1},
+    "two images": {"STACKED_PLACES": 300, "LEAST_CHANNELS": 3, "CHANNELS_LAST": 6, "LEAST_BLOCKS": 2},
+    "all images": {"STACKED_PLACES": 1 << 20, "LEAST_CHANNELS": 4, "CHANNELS_LAST": 3, "LEAST_BLOCKS": 1},
 }
 OPTIONS: dict[str, dict[str, Any]] = {
     "3x3": {"padding": 1},
@@ -130,9 +130,9 @@ def test_direct_is_chosen_where_outputs_are_as_wide_as_images() -> None:
 def test_one_image_is_cut_into_strips() -> None:
     axes = Axis(64, 3, 1, 1, 1, 1, 64), Axis(64, 3, 1, 1, 1, 1, 64)
     direct_columns.plan.cache_clear()
-    strips = direct_columns.plan(axes, 1, 1, (4, 4), 4).strips
+    strips = direct_columns.plan(axes, 1, 1, 1, (4, 4), 4).strips
     assert [strip.bottom - strip.top for strip in strips] == [8] * 8
     assert [(strip.low, strip.high) for strip in strips] == [
         (max(0, 8 * number - 1), min(64, 8 * number + 9)) for number in range(8)
     ]
-    assert len(direct_columns.plan(axes, 8, 1, (4, 4), 4).strips) == 1
+    assert len(direct_columns.plan(axes, 8, 1, 1, (4, 4), 4).strips) == 1

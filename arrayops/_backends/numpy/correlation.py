@@ -9,7 +9,7 @@ import numpy as np
 from arrayops._backends.numpy.blocks import NO_WORK, Compute, Scratch, Work
 from arrayops._backends.numpy.memory import Array, add_widened, compute_dtype, load, store
 from arrayops._backends.numpy.program import Program
-from arrayops._backends.numpy.stacks import LEAST_BLOCKS, Division, Stack, balanced_share, divide
+from arrayops._backends.numpy.stacks import LEAST_BLOCKS, Division, Stack, balanced_share, divide, narrowest
 from arrayops._backends.numpy.tap_products import Block, add_up, filter_blocks, weight_sums, workspace
 from arrayops._core.shapes import Axis
 
@@ -127,9 +127,11 @@ def correlate(samples: Array, weight: Array, axes: Axes, bias: Array | None, res
     groups, _, _, channels, outputs = weight.shape
     if result.size == 0:
         return NO_WORK
-    division = _divide(axes, weight, len(samples), dtype)
+    division = _divide(axes, weight, samples, dtype)
     images, results = _grouped(samples, groups), _grouped(result, groups)
     side_by_side = axes[1].kernel * channels >= LEAST_DEPTH and outputs <= MOST_OUTPUTS
+    # Sums are slow to add up where they are not stored as they are made.
+    places_last = not side_by_side and result.strides[3] == result.itemsize
 
     def begin(scratch: Scratch) -> Compute:
         # The taps of a phase are the same in every tile.
@@ -150,7 +152,8 @@ def correlate(samples: Array, weight: Array, axes: Axes, bias: Array | None, res
                     filters.bias(count),
                 )
                 terms = add_up(planes.planes, blocks, weights, made, stack.run, program)
-                if terms is not None and result.dtype == dtype:
+                outputs_of = stack.tile.outputs[number].columns
+                if terms is not None and result.dtype == dtype and outputs_of.step == 1 and places_last:
                     terms = stack.by_image(terms)
                     phases.append((program, partial(_store_sum, terms, added)))
                     continue
@@ -206,7 +209,7 @@ def weight_gradient(samples: Array, grad: Array, target: Array, axes: Axes) -> W
     """
     dtype = compute_dtype(samples)
     groups, _, _, channels, outputs = target.shape
-    division = _divide(axes, target, len(samples), dtype)
+    division = _divide(axes, target, samples, dtype)
     if samples.size == 0 or grad.size == 0:
         target[...] = 0
         return NO_WORK
@@ -262,9 +265,10 @@ def weight_gradient(samples: Array, grad: Array, target: Array, axes: Axes) -> W
     return Work(blocks, begin, None if total is None else commit, _workspace(division, target, dtype))
 
 
-def _divide(axes: Axes, weight: Array, batch: int, dtype: "np.dtype[Any]") -> Division:
+def _divide(axes: Axes, weight: Array, samples: Array, dtype: "np.dtype[Any]") -> Division:
     groups, _, _, channels, outputs = weight.shape
-    return divide(axes, batch, groups, (channels, outputs), dtype.itemsize)
+    least = narrowest(samples, groups, (channels, outputs))
+    return divide(axes, len(samples), groups, least, (channels, outputs), dtype.itemsize)
 
 
 def _grouped(images: Array, groups: int) -> Array:

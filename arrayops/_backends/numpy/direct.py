@@ -22,15 +22,15 @@ from arrayops._backends.numpy.direct_columns import COLUMN_BYTES, MOST_BYTES, Ax
 from arrayops._backends.numpy.memory import Array, compute_dtype, empty, load, store, widened
 from arrayops._backends.numpy.products import multiply
 from arrayops._backends.numpy.program import Program
-from arrayops._backends.numpy.stacks import balanced_share
+from arrayops._backends.numpy.stacks import balanced_share, narrowest
 
 __all__ = ["correlate", "serves"]
 
 ORDERED = 1 << 16
 """Values of a weight that are put in order at a time."""
 
-SIDE_BY_SIDE = 16
-"""Outputs of a group from which they are made side by side where they are to lie so: a cache line."""
+SIDE_BY_SIDE, MOST_SIDE_BY_SIDE = 16, 64
+"""Outputs of a group from which, a cache line, and up to which they are made side by side where they are to lie so."""
 
 
 class _Task(NamedTuple):
@@ -53,7 +53,8 @@ def correlate(samples: Array, weight: Array, axes: Axes, bias: Array | None, res
     dtype = compute_dtype(samples)
     batch, _, height, width = samples.shape
     groups, kernel_height, kernel_width, inputs, outputs = weight.shape
-    strips = plan(axes, batch, groups, (inputs, outputs), dtype.itemsize)
+    least = narrowest(samples, groups, (inputs, outputs))
+    strips = plan(axes, batch, groups, least, (inputs, outputs), dtype.itemsize)
     filters = empty(weight.shape, dtype)
     ordered = filters.reshape(groups, kernel_height, kernel_width * inputs, outputs)
     pieces = _pieces(groups, outputs, weight.size)
@@ -63,7 +64,7 @@ def correlate(samples: Array, weight: Array, axes: Axes, bias: Array | None, res
     # The product is all there is to do: of the samples where they lie, whatever lies beside them.
     plain = kernel_height == kernel_width == 1 and strips.margin == 0 and strips.rows.first == 0
     reads, writes = _in_place(samples, dtype, plain), _in_place(result, dtype, plain)
-    side_by_side = not writes and outputs >= SIDE_BY_SIDE
+    side_by_side = not writes and SIDE_BY_SIDE <= outputs <= MOST_SIDE_BY_SIDE
 
     def begin(scratch: Scratch) -> Compute:
         held: tuple[slice, int] | None = None

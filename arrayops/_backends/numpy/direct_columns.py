@@ -112,14 +112,17 @@ def _row_bytes(rows: Line, columns: Line, width: int, channels: Pair, itemsize: 
 
 
 @lru_cache(maxsize=128)
-def plan(axes: Axes, batch: int, groups: int, channels: Pair, itemsize: int) -> Plan:
-    """It depends on the shapes alone, so that results do not depend on the machine."""
+def plan(axes: Axes, batch: int, groups: int, least: int, channels: Pair, itemsize: int) -> Plan:
+    """Plan that takes ``least`` groups at a time, or more.
+
+    It depends on the shapes alone, so that results do not depend on the machine.
+    """
     rows, columns = _line(axes[0]), _line(axes[1])
     assert rows is not None
     assert columns is not None
     height, width = axes[0].output, axes[1].size
     row_bytes = _row_bytes(rows, columns, width, channels, itemsize)
-    most = max(LEAST_ROWS, COLUMN_BYTES // row_bytes - rows.reach)
+    most = max(LEAST_ROWS, COLUMN_BYTES // (row_bytes * least) - rows.reach)
     # A few blocks for each of a few threads, unless they would be slivers.
     count = max(-(-height // most), min(-(-LEAST_BLOCKS // (batch * groups)), height // LEAST_ROWS))
     edges = [height * number // count for number in range(count + 1)]
@@ -127,7 +130,7 @@ def plan(axes: Axes, batch: int, groups: int, channels: Pair, itemsize: int) -> 
     fitting = COLUMN_BYTES // (row_bytes * (-(-height // count) + rows.reach))
     # Shorter blocks than those of other ways, and twice as many: they are of few calls.
     shared = groups * batch * count // (2 * LEAST_BLOCKS)
-    return Plan(rows, columns, width, strips, equal_share(groups, max(1, min(fitting, shared))))
+    return Plan(rows, columns, width, strips, equal_share(groups, max(least, min(fitting, shared))))
 
 
 def _strip(top: int, bottom: int, rows: Line, height: int) -> Strip:

@@ -20,8 +20,11 @@ from arrayops._backends.numpy.memory import Array
 from arrayops._backends.numpy.tiles import Tile, cut_tiles, shared_pitch, tile_shape, window
 from arrayops._core.shapes import Axis, Pair
 
-LEAST_CHANNELS = 16
-"""Channels of a block, groups permitting: a cache line, all of which is then used where channels lie side by side."""
+LEAST_CHANNELS, CHANNELS_LAST = 16, 128
+"""Channels of a block, groups permitting, in images with rows and with channels side by side.
+
+The latter are read from memory once for every block that takes some channels of their pixels.
+"""
 
 STACKED_PLACES = 2048
 """Places of a run up to which images are stacked."""
@@ -90,17 +93,24 @@ class Division(NamedTuple):
         return slice(images * self.images, min((images + 1) * self.images, self.batch)), self.stacks[stack]
 
 
+def narrowest(images: Array, groups: int, channels: Pair) -> int:
+    """Groups of ``channels`` (inputs, outputs) that a block has at least, of images (N, C, H, W)."""
+    least = LEAST_CHANNELS if images.strides[3] == images.itemsize else CHANNELS_LAST
+    return min(max(1, groups), -(-least // max(1, min(channels))))
+
+
 @lru_cache(maxsize=128)
-def divide(axes: tuple[Axis, Axis], batch: int, groups: int, channels: Pair, itemsize: int) -> Division:
+def divide(axes: tuple[Axis, Axis], batch: int, groups: int, least: int, channels: Pair, itemsize: int) -> Division:
     """Division of a convolution whose groups have ``channels`` (inputs, outputs) of ``itemsize`` bytes.
+
+    At least ``least`` groups are taken at once.
 
     It depends on the shapes alone, so that results do not depend on the machine.
     """
     whole = window(axes)
     kept = whole.planes[0] * channels[0], channels[1]
-    narrowest = min(max(1, groups), -(-LEAST_CHANNELS // max(1, min(channels))))
-    parts = -(-groups // narrowest)
-    image_bytes, place_bytes = narrowest * kept[0] * itemsize, narrowest * kept[1] * itemsize
+    parts = -(-groups // least)
+    image_bytes, place_bytes = least * kept[0] * itemsize, least * kept[1] * itemsize
     shape = tile_shape(whole, batch * parts, (image_bytes, 0), place_bytes)
     tiles = cut_tiles(axes, (1, 1), (axes[0].size, axes[1].size), shape, wrapped=True)
     stacks = tuple(Stack(tile, 1, tile.input.rows) for tile in tiles)
@@ -114,7 +124,7 @@ def divide(axes: tuple[Axis, Axis], batch: int, groups: int, channels: Pair, ite
             stacks = (Stack(tile, images, step),)
     run = max((stack.places for stack in stacks), default=1)
     jobs = max(1, -(-batch // images) * len(stacks))
-    most = max(narrowest, min(BLOCK_BYTES // max(1, sum(kept) * itemsize * run), groups * jobs // LEAST_BLOCKS))
+    most = max(least, min(BLOCK_BYTES // max(1, sum(kept) * itemsize * run), groups * jobs // LEAST_BLOCKS))
     return Division(groups, equal_share(groups, most), batch, images, stacks)
 
 

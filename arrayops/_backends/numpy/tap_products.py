@@ -26,8 +26,8 @@ COLUMN_BYTES = 3 << 19
 LEAST_PLACES, MOST_PLACES = 512, 4096
 """Places that are taken at a time where the run has as many."""
 
-WIDE = 64
-"""Channels from which the gradient of a weight is made from columns, and not from the samples where they lie."""
+MANY, WIDE = 2, 64
+"""Groups from which, and channels of each up to which, the gradient of a weight is made of samples where they lie."""
 
 
 class Block(NamedTuple):
@@ -141,7 +141,7 @@ def weight_sums(
         _, plane, offset, grid = block.taps
         sums = block.of(total)
         summand = program.buffer("summand", sums.shape, grad.dtype)
-        if min(channels, outputs) < WIDE:
+        if groups >= MANY and min(channels, outputs) < WIDE:
             # Copies of the samples would take longer than their products.
             found = sums if first else summand
             source = shifted(planes[plane], offset, grid, run)
