@@ -14,10 +14,9 @@ from arrayops._backends.numpy import conv as ways
 from arrayops._backends.numpy import correlation, direct, direct_columns, products, stacks, tap_products
 from arrayops._core.shapes import Axis
 from conv_cases import build
+from conv_checks import assert_equals_loops
 from fixed_cases import grad_output
-from oracles import conv
 from strategies import CONVOLUTIONS, DTYPES, FLOAT32, Case
-from tolerances import assert_close
 
 SMALL: dict[Any, dict[str, int]] = {
     direct: {"ORDERED": 8, "SIDE_BY_SIDE": 2},
@@ -68,18 +67,7 @@ def case(operator: str, name: str, dtype: np.dtype, layout: str, groups: int = 4
 @pytest.mark.parametrize("operator", CONVOLUTIONS)
 def test_values(operator: str, name: str, layout: str, cut: str) -> None:
     for dtype, groups in zip(DTYPES, (4, 1, 2, 4), strict=True):
-        call = case(operator, name, dtype, layout, groups)
-        output = call.call(ao)
-        assert output.dtype == dtype
-        assert_close(output, call.call(conv), dtype)
-        grad = grad_output(call, output.shape)
-        got = call.backward(ao, grad)
-        want = conv.backward(operator, call.arrays, call.options, grad)
-        terms = conv.backward(operator, call.arrays, call.options, grad, size=True)
-        for array in ("input", "weight", "bias"):
-            gradient = getattr(got, array)
-            assert gradient.dtype == dtype
-            assert_close(gradient, want[array], dtype, terms[array], f"{array}, {dtype}, {groups} groups")
+        assert_equals_loops(case(operator, name, dtype, layout, groups))
 
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])

@@ -12,10 +12,9 @@ import pytest
 import arrayops as ao
 from arrayops._backends.numpy import depthwise
 from conv_cases import build
+from conv_checks import assert_equals_loops
 from fixed_cases import grad_output
-from oracles import conv
 from strategies import CONVOLUTIONS, DTYPES, FLOAT32, Case
-from tolerances import assert_close
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "3x3": {"padding": 1},
@@ -49,17 +48,7 @@ def case(operator: str, name: str, dtype: np.dtype, channels: int = 5) -> Case:
 @pytest.mark.parametrize("name", OPTIONS)
 @pytest.mark.parametrize("operator", CONVOLUTIONS)
 def test_values(operator: str, name: str, dtype: np.dtype, tiles: str) -> None:
-    call = case(operator, name, dtype)
-    output = call.call(ao)
-    assert_close(output, call.call(conv), dtype)
-    grad = grad_output(call, output.shape)
-    got = call.backward(ao, grad)
-    want = conv.backward(operator, call.arrays, call.options, grad)
-    terms = conv.backward(operator, call.arrays, call.options, grad, size=True)
-    for array in ("input", "weight", "bias"):
-        gradient = getattr(got, array)
-        assert gradient.dtype == dtype
-        assert_close(gradient, want[array], dtype, terms[array], array)
+    assert_equals_loops(case(operator, name, dtype))
 
 
 @pytest.mark.parametrize("operator", CONVOLUTIONS)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from arrayops._backends.numpy.blocks import NO_WORK, Compute, Scratch, Work
+from arrayops._backends.numpy.layouts import grouped_images
 from arrayops._backends.numpy.memory import Array, add_widened, compute_dtype, load, store
 from arrayops._backends.numpy.program import Program
 from arrayops._backends.numpy.stacks import LEAST_BLOCKS, Division, Stack, balanced_share, divide, narrowest
@@ -128,7 +129,7 @@ def correlate(samples: Array, weight: Array, axes: Axes, bias: Array | None, res
     if result.size == 0:
         return NO_WORK
     division = _divide(axes, weight, samples, dtype)
-    images, results = _grouped(samples, groups), _grouped(result, groups)
+    images, results = grouped_images(samples, groups), grouped_images(result, groups)
     side_by_side = axes[1].kernel * channels >= LEAST_DEPTH and outputs <= MOST_OUTPUTS
     # Sums are slow to add up where they are not stored as they are made.
     places_last = not side_by_side and result.strides[3] == result.itemsize
@@ -209,11 +210,11 @@ def weight_gradient(samples: Array, grad: Array, target: Array, axes: Axes) -> W
     """
     dtype = compute_dtype(samples)
     groups, _, _, channels, outputs = target.shape
-    division = _divide(axes, target, samples, dtype)
     if samples.size == 0 or grad.size == 0:
         target[...] = 0
         return NO_WORK
-    images, grads = _grouped(samples, groups), _grouped(grad, groups)
+    division = _divide(axes, target, samples, dtype)
+    images, grads = grouped_images(samples, groups), grouped_images(grad, groups)
     # Each block takes its groups through some jobs; if through all of them, its sums are the gradient.
     jobs = min(MOST_JOBS, max(1, division.jobs * division.parts // LEAST_BLOCKS))
     jobs = balanced_share(division.jobs, jobs)
@@ -269,12 +270,6 @@ def _divide(axes: Axes, weight: Array, samples: Array, dtype: "np.dtype[Any]") -
     groups, _, _, channels, outputs = weight.shape
     least = narrowest(samples, groups, (channels, outputs))
     return divide(axes, len(samples), groups, least, (channels, outputs), dtype.itemsize)
-
-
-def _grouped(images: Array, groups: int) -> Array:
-    """Images (N, C, H, W) as (N, groups, channels, H, W): a view."""
-    batch, channels, height, width = images.shape
-    return images.reshape(batch, groups, channels // groups, height, width)
 
 
 def _workspace(division: Division, weight: Array, dtype: "np.dtype[Any]") -> int:

@@ -19,6 +19,7 @@ import numpy as np
 
 from arrayops._backends.numpy.blocks import Compute, Scratch, Work
 from arrayops._backends.numpy.direct_columns import COLUMN_BYTES, MOST_BYTES, Axes, Columns, Plan, plan, serves
+from arrayops._backends.numpy.layouts import grouped_images
 from arrayops._backends.numpy.memory import Array, compute_dtype, empty, load, store, widened
 from arrayops._backends.numpy.products import multiply
 from arrayops._backends.numpy.program import Program
@@ -51,7 +52,7 @@ def correlate(samples: Array, weight: Array, axes: Axes, bias: Array | None, res
     ``samples`` are images (N, C, H, W), ``weight`` is (groups, kh, kw, inputs, outputs).
     """
     dtype = compute_dtype(samples)
-    batch, _, height, width = samples.shape
+    batch = len(samples)
     groups, kernel_height, kernel_width, inputs, outputs = weight.shape
     least = narrowest(samples, groups, (inputs, outputs))
     strips = plan(axes, batch, groups, least, (inputs, outputs), dtype.itemsize)
@@ -59,8 +60,7 @@ def correlate(samples: Array, weight: Array, axes: Axes, bias: Array | None, res
     ordered = filters.reshape(groups, kernel_height, kernel_width * inputs, outputs)
     pieces = _pieces(groups, outputs, weight.size)
     added = None if bias is None else widened(bias, dtype).reshape(groups, outputs, 1)
-    images = samples.reshape(batch, groups, inputs, height, width)
-    results = result.reshape(batch, groups, outputs, axes[0].output, width)
+    images, results = grouped_images(samples, groups), grouped_images(result, groups)
     # The product is all there is to do: of the samples where they lie, whatever lies beside them.
     plain = kernel_height == kernel_width == 1 and strips.margin == 0 and strips.rows.first == 0
     reads, writes = _in_place(samples, dtype, plain), _in_place(result, dtype, plain)

@@ -8,6 +8,12 @@ def channels_first(array: Array, layout: str) -> Array:
     return array if layout == "NCHW" else array.transpose(0, 3, 1, 2)
 
 
+def grouped_images(images: Array, groups: int) -> Array:
+    """Images (N, C, H, W) as (N, groups, channels of a group, H, W)."""
+    batch, channels, height, width = images.shape
+    return images.reshape(batch, groups, channels // groups, height, width)
+
+
 def kernel_channels_first(kernel: Array, layout: str) -> Array:
     """An adaptive kernel as (N, G, kh, kw, H, W)."""
     return kernel if layout == "NCHW" else kernel.transpose(0, 5, 3, 4, 1, 2)
