@@ -289,6 +289,14 @@ def test_limited_affinity(expected: list[bytes], cpus: int) -> None:
     assert run_alone(AFFINITY, str(cpus)) == hashlib.sha256(b"".join(expected)).hexdigest()
 
 
+@pytest.mark.parametrize(("value", "expected"), [("1", 1), ("0", 1), ("1000", None), ("", None), ("two", None)])
+def test_environment_variable(monkeypatch: pytest.MonkeyPatch, value: str, expected: int | None) -> None:
+    """None stands for the number of CPUs."""
+    monkeypatch.setenv("ARRAYOPS_NUM_THREADS", value)
+    found = run_alone("print(test_processes.ao.get_num_threads())")
+    assert int(found) == (expected or ao.get_num_threads())
+
+
 def test_affinity_of_the_calling_thread(expected: list[bytes]) -> None:
     if not hasattr(os, "sched_setaffinity"):
         pytest.skip("this system has no CPU affinity")

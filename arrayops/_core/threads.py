@@ -5,6 +5,15 @@ import os
 _requested: int | None = None
 
 
+def _wish() -> int | None:
+    """What ``ARRAYOPS_NUM_THREADS`` says."""
+    found = os.environ.get("ARRAYOPS_NUM_THREADS", "")
+    return int(found) if found.isdigit() else None
+
+
+_most = _wish()
+
+
 def set_num_threads(count: int | None) -> None:
     """Limit the CPU threads that operators use.
 
@@ -35,8 +44,8 @@ def set_num_threads(count: int | None) -> None:
 def get_num_threads() -> int:
     """Number of CPU threads that an operator called now may use.
 
-    Without `set_num_threads` it is the number of CPUs that the calling thread may run on, at most the value of the
-    environment variable ``ARRAYOPS_NUM_THREADS``, if set.
+    Without `set_num_threads` it is the number of CPUs that the calling thread may run on, at most the value that the
+    environment variable ``ARRAYOPS_NUM_THREADS`` had when arrayops was imported.
 
     Returns
     -------
@@ -51,5 +60,4 @@ def get_num_threads() -> int:
     if _requested is not None:
         return _requested
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    wish = os.environ.get("ARRAYOPS_NUM_THREADS", "")
-    return max(1, min(available, int(wish))) if wish.isdigit() else available
+    return available if _most is None else max(1, min(available, _most))

@@ -11,96 +11,19 @@ memory is bounded by threads times the workspace of a block. Blocks may also be 
 computed, whose results they read.
 """
 
-import math
-import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
-
-from arrayops._backends.numpy.memory import Array, empty
+from arrayops._backends.numpy.block_threads import at_workplace, helpers
 from arrayops._backends.numpy.process_settings import short_turns, single_threaded_blas
+from arrayops._backends.numpy.scratch import Scratch
 from arrayops._core.threads import get_num_threads
 
 WORKSPACE_LIMIT = 48 << 20
 """Bytes that all blocks in flight of one call may take together; the rest of 64 MiB is left for temporaries."""
-
-SCRATCH_KEPT = 16 << 20
-"""Bytes of workspace that a thread keeps between calls."""
-
-VIEWS_KEPT = 256
-"""Arrays over that workspace that a thread remembers between calls."""
-
-UFUNC_BUFFER = 256
-"""Elements of NumPy's ufunc buffer while blocks run.
-
-With the default, 8192, ufuncs copy operands whose rows are shorter than that and not adjacent into the buffer, though
-no cast asks for it: a product of (32, 512) slices then takes 0.85 ns an element, against 0.25 with a small buffer.
-"""
-
-
-class Scratch:
-    """Workspace of one thread: named buffers, kept from block to block, and up to a limit from call to call.
-
-    Fresh memory costs a page fault for every 4 KiB on first use, which can be more than the work of a block.
-    """
-
-    def __init__(self) -> None:
-        self._buffers: dict[str, Array] = {}
-        self._views: dict[tuple[str, tuple[int, ...], Any], Array] = {}
-
-    def __call__(self, name: str, shape: tuple[int, ...], dtype: "np.dtype[Any] | type") -> Array:
-        """The buffer ``name`` as an uninitialised array; the next call with this name hands out the same memory."""
-        key = name, shape, dtype
-        view = self._views.get(key)
-        if view is None:
-            size = math.prod(shape) * np.dtype(dtype).itemsize
-            buffer = self._buffers.get(name)
-            if buffer is None or buffer.size < size:
-                buffer = self._buffers[name] = empty((size,), np.uint8)
-                self._views = {other: made for other, made in self._views.items() if other[0] != name}
-            view = self._views[key] = buffer[:size].view(dtype).reshape(shape)
-        return view
-
-    def shrink(self) -> None:
-        """Give memory back if it is more than a thread should keep between calls."""
-        if sum(buffer.size for buffer in self._buffers.values()) > SCRATCH_KEPT:
-            self._buffers.clear()
-            self._views.clear()
-        elif len(self._views) > VIEWS_KEPT:
-            self._views.clear()
-
-
-_kept = threading.local()
-
-
-class _Pool:
-    """A thread pool that grows on demand and that a forked child replaces: threads do not survive a fork."""
-
-    def __init__(self) -> None:
-        self._reset()
-        os.register_at_fork(after_in_child=self._reset)
-
-    def _reset(self) -> None:
-        self._lock = threading.Lock()
-        self._executor: ThreadPoolExecutor | None = None
-        self._size = 0
-
-    def submit(self, count: int, task: Callable[[], None]) -> list[Future[None]]:
-        with self._lock:
-            if self._executor is None or self._size < count:
-                if self._executor is not None:
-                    self._executor.shutdown(wait=False)
-                self._executor = ThreadPoolExecutor(count, thread_name_prefix="arrayops")
-                self._size = count
-            return [self._executor.submit(task) for _ in range(count)]
-
-
-_pool = _Pool()
 
 Compute = Callable[[int], Any]
 Begin = Callable[[Scratch], Compute]
@@ -141,29 +64,52 @@ class _Run:
             self.works.append(_Progress(work, self.count))
             self.count += work.count
         self.next_block = 0
-        self.failed = False
-        self.changed = threading.Condition()
+        self.failure: BaseException | None = None
+        self.helping = 0
+        self.lock = threading.Lock()
+        self.changed = threading.Condition(self.lock)
 
     def work(self) -> None:
         """Compute and commit blocks until none is left; runs on several threads at once."""
-        # NaN and infinity in the data are the caller's business: they propagate without warnings.
-        with np.errstate(all="ignore"):
-            # Restored with the rest of the error state.
-            np.setbufsize(UFUNC_BUFFER)
-            scratch = _kept.__dict__.setdefault("scratch", Scratch())
-            try:
-                self._work(scratch)
-            finally:
-                scratch.shrink()
+        try:
+            at_workplace(self._work)
+        except BaseException as failure:
+            with self.lock:
+                self.next_block = self.count
+                if self.failure is None:
+                    self.failure = failure
+                self.changed.notify_all()
+
+    def help(self) -> None:
+        """`work` in another thread, unless all blocks are taken by the time that it begins."""
+        with self.lock:
+            if self.next_block >= self.count:
+                return
+            self.helping += 1
+        self.work()
+        with self.lock:
+            self.helping -= 1
+            if self.helping == 0:
+                self.changed.notify_all()
+
+    def finish(self) -> None:
+        """Wait for the helpers that have begun, and raise the first failure."""
+        with self.lock:
+            while self.helping:
+                self.changed.wait()
+        # Helpers that were busy all the time still have this run before them, but need not keep its arrays.
+        self.works.clear()
+        if self.failure is not None:
+            raise self.failure
 
     def _work(self, scratch: Scratch) -> None:
         compute: Compute | None = None
         works = iter(self.works)
         progress = next(works)
         while True:
-            with self.changed:
+            with self.lock:
                 number = self.next_block
-                if number >= self.count or self.failed:
+                if number >= self.count:
                     return
                 self.next_block += 1
                 while number >= progress.stop:
@@ -171,38 +117,33 @@ class _Run:
                 index, work = number - progress.start, progress.work
                 if index >= work.first and progress.unfinished:
                     self.changed.wait_for(partial(self._may_compute, progress))
-                    if self.failed:
+                    if self.failure is not None:
                         return
-            try:
-                if compute is None:
-                    compute = work.begin(scratch)
-                result = compute(index)
-                if index < work.first:
-                    with self.changed:
-                        progress.unfinished -= 1
-                        if progress.unfinished == 0:
-                            self.changed.notify_all()
-                if work.commit is not None:
-                    with self.changed:
-                        self.changed.wait_for(partial(self._may_commit, progress, index))
-                        if self.failed:
-                            return
-                    # Outside the lock: the order alone keeps commits apart, and others may fetch blocks meanwhile.
-                    work.commit(index, result)
-                    with self.changed:
-                        progress.next_commit += 1
+            if compute is None:
+                compute = work.begin(scratch)
+            result = compute(index)
+            if index < work.first:
+                with self.lock:
+                    progress.unfinished -= 1
+                    if progress.unfinished == 0:
                         self.changed.notify_all()
-            except BaseException:
-                with self.changed:
-                    self.failed = True
+            if work.commit is not None:
+                with self.lock:
+                    if progress.next_commit != index:
+                        self.changed.wait_for(partial(self._may_commit, progress, index))
+                    if self.failure is not None:
+                        return
+                # Outside the lock: the order alone keeps commits apart, and others may fetch blocks meanwhile.
+                work.commit(index, result)
+                with self.lock:
+                    progress.next_commit += 1
                     self.changed.notify_all()
-                raise
 
     def _may_compute(self, progress: _Progress) -> bool:
-        return progress.unfinished == 0 or self.failed
+        return progress.unfinished == 0 or self.failure is not None
 
     def _may_commit(self, progress: _Progress, index: int) -> bool:
-        return progress.next_commit == index or self.failed
+        return progress.next_commit == index or self.failure is not None
 
 
 def run_blocks(count: int, begin: Begin, commit: Commit | None = None, workspace: int = 0, first: int = 0) -> None:
@@ -236,19 +177,13 @@ def run_works(*works: Work) -> None:
     threads = min(count, get_num_threads(), max(1, WORKSPACE_LIMIT // max(workspace, 1)))
     if count == 0:
         return
-    with single_threaded_blas:
-        run = _Run([work for work in works if work.count])
-        if threads <= 1:
+    run = _Run([work for work in works if work.count])
+    if threads <= 1:
+        with single_threaded_blas:
             run.work()
-            return
-        with short_turns:
-            helpers = _pool.submit(threads - 1, run.work)
-            try:
-                run.work()
-            finally:
-                # Helpers that have not begun find nothing to do; waiting for their turn in the pool could take as long
-                # as another call's work.
-                started = [helper for helper in helpers if not helper.cancel()]
-                errors = [error for helper in started if (error := helper.exception()) is not None]
-        if errors:
-            raise errors[0]
+            run.finish()
+    else:
+        with single_threaded_blas, short_turns:
+            helpers.ask(threads - 1, run.help)
+            run.work()
+            run.finish()

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from arrayops._backends.numpy import correlation, depthwise, direct
-from arrayops._backends.numpy.blocks import Compute, Scratch, Work, run_works
+from arrayops._backends.numpy.blocks import Compute, Work, run_works
 from arrayops._backends.numpy.layouts import channels_first, exchanged, grouped_weight
 from arrayops._backends.numpy.memory import Array, compute_dtype, empty, load, store, widened
+from arrayops._backends.numpy.scratch import Scratch
 from arrayops._core.op import BackwardParameters
 from arrayops._core.shapes import Axis
 from arrayops._ops import images

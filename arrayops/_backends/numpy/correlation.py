@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from arrayops._backends.numpy.blocks import NO_WORK, Compute, Scratch, Work
+from arrayops._backends.numpy.blocks import NO_WORK, Compute, Work
 from arrayops._backends.numpy.layouts import grouped_images
 from arrayops._backends.numpy.memory import Array, add_widened, compute_dtype, load, store
 from arrayops._backends.numpy.program import Program
+from arrayops._backends.numpy.scratch import Scratch
 from arrayops._backends.numpy.stacks import LEAST_BLOCKS, Division, Stack, balanced_share, divide, narrowest
 from arrayops._backends.numpy.tap_products import Block, add_up, filter_blocks, weight_sums, workspace
 from arrayops._core.shapes import Axis

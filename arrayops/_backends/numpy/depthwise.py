@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from arrayops._backends.numpy.blocks import Compute, Scratch, Work
+from arrayops._backends.numpy.blocks import Compute, Work
 from arrayops._backends.numpy.memory import Array, compute_dtype, load, store
+from arrayops._backends.numpy.scratch import Scratch
 from arrayops._core.shapes import Axis
 from arrayops._core.taps import AxisTaps, Phase, axis_taps
 

@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from arrayops._backends.numpy.blocks import Compute, Scratch, Work
+from arrayops._backends.numpy.blocks import Compute, Work
 from arrayops._backends.numpy.direct_columns import COLUMN_BYTES, MOST_BYTES, Axes, Columns, Plan, plan, serves
 from arrayops._backends.numpy.layouts import grouped_images
 from arrayops._backends.numpy.memory import Array, compute_dtype, empty, load, store, widened
 from arrayops._backends.numpy.products import multiply
 from arrayops._backends.numpy.program import Program
+from arrayops._backends.numpy.scratch import Scratch
 from arrayops._backends.numpy.stacks import balanced_share, narrowest
 
 __all__ = ["correlate", "serves"]

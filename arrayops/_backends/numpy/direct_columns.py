@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from arrayops._backends.numpy.blocks import Scratch
 from arrayops._backends.numpy.memory import Array, compute_dtype
+from arrayops._backends.numpy.scratch import Scratch
 from arrayops._backends.numpy.stacks import LEAST_BLOCKS, equal_share
 from arrayops._core.shapes import Axis, Pair
 

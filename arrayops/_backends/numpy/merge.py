@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from arrayops._backends.numpy.blocks import Compute, Scratch, run_blocks
+from arrayops._backends.numpy.blocks import Compute, run_blocks
 from arrayops._backends.numpy.memory import Array, compute_dtype, empty, store
 from arrayops._backends.numpy.merge_bands import LONGEST, Axis, identity
 from arrayops._backends.numpy.merge_joined import Spread, Sum, spread
 from arrayops._backends.numpy.merge_tiles import TILE, Cut, Resizing, Source, Tile, cut, tiles
+from arrayops._backends.numpy.scratch import Scratch
 from arrayops._core.op import BackwardParameters
 from arrayops._core.shapes import Pair
 from arrayops._ops.images import image, image_shape

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from arrayops._backends.numpy.blocks import Scratch
 from arrayops._backends.numpy.memory import Array
 from arrayops._backends.numpy.merge_bands import WHOLE, Axis, Band
 from arrayops._backends.numpy.merge_products import (
@@ -21,6 +20,7 @@ from arrayops._backends.numpy.merge_products import (
     rows_product,
 )
 from arrayops._backends.numpy.merge_tiles import TILE, Cut, Resizing, Source, Tile, by_taps
+from arrayops._backends.numpy.scratch import Scratch
 
 
 class Sum:

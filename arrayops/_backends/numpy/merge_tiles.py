@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from arrayops._backends.numpy.blocks import Scratch
 from arrayops._backends.numpy.memory import Array, load
 from arrayops._backends.numpy.merge_bands import SHORTEST, Axis, Band, band_length, bands, identity
 from arrayops._backends.numpy.merge_products import (
@@ -28,6 +27,7 @@ from arrayops._backends.numpy.merge_products import (
     reach,
     rows_product,
 )
+from arrayops._backends.numpy.scratch import Scratch
 from arrayops._core.shapes import Pair
 
 TILE = 1 << 18

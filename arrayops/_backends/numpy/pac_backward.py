@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from arrayops._backends.numpy.adaptive import OptionGradients, TileKernel, clear_outside, tile_kernel_backward
-from arrayops._backends.numpy.blocks import Compute, Scratch, run_blocks
+from arrayops._backends.numpy.blocks import Compute, run_blocks
 from arrayops._backends.numpy.layouts import channels_first, kernel_channels_first
 from arrayops._backends.numpy.memory import Array, add_widened, as_result, empty, load, store, zeros
 from arrayops._backends.numpy.pac_call import Call, TilePlanes, flat_or_none, flat_run, flattened
 from arrayops._backends.numpy.pac_contraction import Gradients
 from arrayops._backends.numpy.program import Program
+from arrayops._backends.numpy.scratch import Scratch
 from arrayops._backends.numpy.tiles import Cut, Tile
 from arrayops._ops.images import image_shape
 from arrayops._ops.pac import kernel_shape

@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 
 from arrayops._backends.numpy.adaptive import TileKernel
-from arrayops._backends.numpy.blocks import Compute, Scratch, run_blocks
+from arrayops._backends.numpy.blocks import Compute, run_blocks
 from arrayops._backends.numpy.layouts import channels_first, kernel_channels_first
 from arrayops._backends.numpy.memory import Array, empty, store
 from arrayops._backends.numpy.pac_call import Call, TilePlanes
 from arrayops._backends.numpy.pac_contraction import Contraction
 from arrayops._backends.numpy.program import Program
+from arrayops._backends.numpy.scratch import Scratch
 from arrayops._backends.numpy.tiles import Outputs, Tile
 from arrayops._core.shapes import Pair
 from arrayops._ops.images import image_shape

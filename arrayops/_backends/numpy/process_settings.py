@@ -7,6 +7,8 @@ import os
 import sys
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from itertools import product
 from types import TracebackType
 from typing import Any
 
@@ -62,25 +64,32 @@ class SingleThreadedBlas(ProcessSetting):
             from threadpoolctl import ThreadpoolController
 
             self.libraries = ThreadpoolController().select(user_api="blas").lib_controllers
-        counts = [(library, library.num_threads) for library in self.libraries]
-        self._saved = [(library, count) for library, count in counts if count != 1]
-        for library, _ in self._saved:
-            self._set(library, 1)
+            self._functions = [_thread_functions(library) for library in self.libraries]
+        counts = [(change, read()) for read, change in self._functions]
+        self._saved = [(change, count) for change, count in counts if count != 1]
+        for change, _ in self._saved:
+            change(1)
 
     def restore(self) -> None:
         """Set each library's number of threads as it was."""
-        for library, count in self._saved:
-            self._set(library, count)
+        for change, count in self._saved:
+            change(count)
 
-    @staticmethod
-    def _set(library: Any, count: int) -> None:
-        # Since 3.8 threadpoolctl lets only the first thread that set OpenBLAS's number set it again, and ignores all
-        # others without a word. Here any thread may be the first in or the last out, and the lock keeps them apart.
-        if hasattr(library, "clear_controlling_thread"):
-            library.clear_controlling_thread(force=True)
-        library.set_num_threads(count)
-        if hasattr(library, "clear_controlling_thread"):
-            library.clear_controlling_thread(force=True)
+
+def _thread_functions(library: Any) -> tuple[Callable[[], int], Callable[[int], Any]]:
+    """What reads and sets a library's number of threads, in any thread.
+
+    The library's own functions where it is OpenBLAS with threads of its own. Since 3.8 threadpoolctl lets only the
+    first thread that set their number set it again, and ignores all others without a word; and a call through it takes
+    ten times as long.
+    """
+    if library.internal_api == "openblas" and library.threading_layer == "pthreads":
+        for prefix, suffix in product(("", "scipy_"), ("", "64_", "_64")):
+            names = [f"{prefix}openblas_{verb}_num_threads{suffix}" for verb in ("get", "set")]
+            if all(hasattr(library.dynlib, name) for name in names):
+                read, change = (getattr(library.dynlib, name) for name in names)
+                return read, change
+    return library.get_num_threads, library.set_num_threads
 
 
 class ShortTurns(ProcessSetting):

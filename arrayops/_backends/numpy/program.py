@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from arrayops._backends.numpy.blocks import Scratch
 from arrayops._backends.numpy.memory import Array
+from arrayops._backends.numpy.scratch import Scratch
 
 
 class Program:

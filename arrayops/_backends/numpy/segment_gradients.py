@@ -8,8 +8,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from arrayops._backends.numpy.blocks import Compute, Scratch, run_blocks
+from arrayops._backends.numpy.blocks import Compute, run_blocks
 from arrayops._backends.numpy.memory import Array, compute_dtype, empty, load, store, zeros
+from arrayops._backends.numpy.scratch import Scratch
 from arrayops._backends.numpy.segment_labels import Labels, count_pixels
 from arrayops._backends.numpy.segment_rows import Part, cut, load_rows, pixel_rows, segment_rows, store_rows
 from arrayops._backends.numpy.segment_spread import spread

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from arrayops._backends.numpy.blocks import Scratch
 from arrayops._backends.numpy.memory import Array
+from arrayops._backends.numpy.scratch import Scratch
 from arrayops._backends.numpy.segment_way import Adders, Way
 
 SPARSE = 8

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from arrayops._backends.numpy.blocks import Compute, Scratch, run_blocks
+from arrayops._backends.numpy.blocks import Compute, run_blocks
 from arrayops._backends.numpy.memory import Array, empty
+from arrayops._backends.numpy.scratch import Scratch
 from arrayops._ops.segment import LabelParameters, bad_label
 
 PIECE = 1 << 16

@@ -9,8 +9,8 @@ from functools import cache
 
 import numpy as np
 
-from arrayops._backends.numpy.blocks import Scratch
 from arrayops._backends.numpy.memory import Array, empty, load
+from arrayops._backends.numpy.scratch import Scratch
 from arrayops._backends.numpy.segment_rows import LONGEST, PADDING, block_rows, load_rows
 from arrayops._backends.numpy.segment_way import FEW, Adders, Way
 

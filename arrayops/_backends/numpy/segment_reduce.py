@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from arrayops._backends.numpy.blocks import Scratch
 from arrayops._backends.numpy.memory import Array, empty
+from arrayops._backends.numpy.scratch import Scratch
 from arrayops._backends.numpy.segment_labels import Labels
 from arrayops._backends.numpy.segment_rows import Part, block_rows, pixel_rows, segment_rows, store_rows, wide_dtype
 from arrayops._backends.numpy.segment_totals import Totals, Wanted, collect

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from arrayops._backends.numpy.blocks import Scratch
 from arrayops._backends.numpy.memory import Array, compute_dtype, load, store
+from arrayops._backends.numpy.scratch import Scratch
 from arrayops._frameworks.numpy import BFLOAT16
 
 BLOCK = 1 << 16

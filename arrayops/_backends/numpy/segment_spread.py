@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from arrayops._backends.numpy.blocks import Compute, Scratch, run_blocks
+from arrayops._backends.numpy.blocks import Compute, run_blocks
 from arrayops._backends.numpy.memory import Array
+from arrayops._backends.numpy.scratch import Scratch
 from arrayops._backends.numpy.segment_labels import Labels
 from arrayops._backends.numpy.segment_rows import block_rows, store_rows
 

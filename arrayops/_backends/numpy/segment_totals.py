@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from arrayops._backends.numpy.blocks import Compute, Scratch, run_blocks
+from arrayops._backends.numpy.blocks import Compute, run_blocks
 from arrayops._backends.numpy.memory import Array
+from arrayops._backends.numpy.scratch import Scratch
 from arrayops._backends.numpy.segment_extremes import Extremes, Tournament
 from arrayops._backends.numpy.segment_labels import Labels
 from arrayops._backends.numpy.segment_products import MOST, stretch

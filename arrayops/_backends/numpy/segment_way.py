@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from arrayops._backends.numpy.blocks import Scratch
 from arrayops._backends.numpy.memory import Array
+from arrayops._backends.numpy.scratch import Scratch
 from arrayops._backends.numpy.segment_sparse import Adder, RunAdder
 
 FEW = 32
