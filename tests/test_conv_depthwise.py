@@ -33,11 +33,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
 def tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     if request.param == "small tiles":
         monkeypatch.setattr(depthwise, "RUN", 20)
+        monkeypatch.setattr(depthwise, "GRADIENT_RUN", 20)
         monkeypatch.setattr(depthwise, "TILE", 40)
-        monkeypatch.setattr(depthwise, "GAPS", 2)
-    depthwise._tiles.cache_clear()
+        monkeypatch.setattr(depthwise, "SHORT", 2)
+    depthwise._plan.cache_clear()
     yield request.param
-    depthwise._tiles.cache_clear()
+    depthwise._plan.cache_clear()
 
 
 def case(operator: str, name: str, dtype: np.dtype, channels: int = 5) -> Case:
@@ -84,7 +85,7 @@ def test_the_same_bits_in_any_memory(memory: str) -> None:
     [
         (5, 5, "NHWC", "3x3", True),
         (5, 5, "NHWC", "stride", False),
-        (depthwise.GAPS, depthwise.GAPS, "NHWC", "stride", True),
+        (depthwise.SHORT, depthwise.SHORT, "NHWC", "stride", True),
         (5, 10, "NHWC", "3x3", False),
         (1, 1, "NHWC", "3x3", False),
         (5, 5, "NCHW", "3x3", False),

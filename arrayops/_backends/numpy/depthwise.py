@@ -8,8 +8,16 @@ tap's weight when it is repeated for every column of the tile:
     tap 1          x x x x x        the outputs of a row are the sum of run times weight
     tap 2            x x x x x
 
-`numpy.einsum` multiplies and adds such runs in one pass, all taps in one call, and keeps the row of outputs in the
-first-level cache. With a stride along the columns runs have gaps; they are then as long as there are channels.
+`numpy.einsum` multiplies and adds such runs in one pass, all taps in one call, and keeps the row of outputs and the
+weights in the first-level cache. With a stride along the columns runs have gaps; they are then as long as there are
+channels.
+
+Images are not padded where runs of a few pixels are long enough. Outputs at an edge have fewer taps instead, and tiles
+of their own, of many images at once since they are narrow:
+
+    corner | top  | corner
+    left   | inner tiles  | right
+    corner | bottom | corner
 """
 
 from functools import lru_cache
@@ -17,28 +25,36 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from arrayops._backends.numpy.blocks import Compute, Work
 from arrayops._backends.numpy.memory import Array, compute_dtype, load, store
 from arrayops._backends.numpy.scratch import Scratch
 from arrayops._core.shapes import Axis
-from arrayops._core.taps import AxisTaps, Phase, axis_taps
+from arrayops._core.taps import Phase, Source, axis_taps
 
-RUN = 1 << 12
-"""Values of a row of a tile."""
+RUN = 3 << 10
+"""Values of a row of a tile: with the weights of all taps for as many they fill the first-level cache."""
+
+GRADIENT_RUN = 1 << 12
+"""The same for the gradient of a weight. What a row of taps reads is copied if it fits into einsum's buffer, 8192."""
 
 REPEATED = 1 << 17
 """Values of all weights, repeated for a row of a tile."""
 
 TILE = 1 << 17
-"""Values of a tile."""
+"""Values of a tile of some images."""
 
 ROWS = 64
-"""Rows of a tile: terms that a gradient's float32 sums have before they are widened."""
+"""Rows of a tile, of all its images: terms that a gradient's float32 sums have before they are widened."""
 
-GAPS = 64
-"""Channels from which runs with gaps are long enough."""
+FEW = 16
+"""Rows of all images that are few."""
+
+SHORT = 64
+"""Channels from which runs of a single pixel are long enough."""
+
+EDGES = 3
+"""Ranges of outputs along an axis, by the taps that they have; where there are more images are padded instead."""
 
 
 class Strip(NamedTuple):
@@ -57,12 +73,25 @@ class Strip(NamedTuple):
         """Samples from the first to the last that are read."""
         return (self.length - 1) * self.stride + max(self.tap_count - 1, 0) * self.step + 1
 
+    def inside(self, size: int) -> bool:
+        """Whether all of them are samples of an axis of ``size``."""
+        return self.first >= 0 and self.first + self.extent <= size
+
 
 class Tile(NamedTuple):
-    """A rectangle of outputs."""
+    """A rectangle of outputs of some images; ``runs`` is whether its rows are runs of columns, or of channels alone."""
 
+    images: slice
     rows: Strip
     columns: Strip
+    runs: bool
+    inside: bool
+    """Whether all samples that it reads are of the images."""
+
+    @property
+    def batch(self) -> int:
+        """Number of images."""
+        return int(self.images.stop - self.images.start)
 
 
 def serves(channels: int, axes: tuple[Axis, Axis]) -> bool:
@@ -70,7 +99,7 @@ def serves(channels: int, axes: tuple[Axis, Axis]) -> bool:
 
     With one channel neighbouring taps are as near as neighbouring outputs, and einsum would run along the taps.
     """
-    return channels > 1 and (axes[1].transposed or axes[1].stride == 1 or channels >= GAPS)
+    return channels > 1 and (axes[1].transposed or axes[1].stride == 1 or channels >= SHORT)
 
 
 def correlate(samples: Array, weight: Array, axes: tuple[Axis, Axis], bias: Array | None, result: Array) -> Work:
@@ -79,27 +108,26 @@ def correlate(samples: Array, weight: Array, axes: tuple[Axis, Axis], bias: Arra
     ``weight`` and ``bias`` are of the dtype that `compute_dtype` has for the samples.
     """
     dtype, channels = weight.dtype, weight.shape[2]
-    tiles = _tiles(axes, channels)
-    # Runs with gaps take one pixel's weights for all of them.
-    widest = max(tile.columns.length if tile.columns.stride == 1 else 1 for tile in tiles)
+    tiles, workspace = _plan(axes, channels, len(samples), RUN)
+    widest = max((tile.columns.length for tile in tiles if tile.runs), default=1)
     repeated = np.repeat(weight[:, :, None], widest, axis=2)
 
     def begin(scratch: Scratch) -> Compute:
         def compute(index: int) -> None:
-            image, number = divmod(index, len(tiles))
-            tile = tiles[number]
-            rows, columns = tile
-            target = result[image, rows.outputs, columns.outputs]
+            tile = tiles[index]
+            images, rows, columns, runs, _ = tile
+            target = result[images, rows.outputs, columns.outputs]
             plain = target.dtype == dtype and columns.outputs.step == 1
             sums = target if plain else scratch("sums", target.shape, dtype)
-            block = _padded(scratch, samples[image], tile, dtype)
+            window = _window(scratch, samples, tile, dtype)
             factors = repeated[rows.taps, columns.taps]
-            if columns.stride == 1:
+            if runs:
                 run = columns.length * channels
                 factors = factors[:, :, : columns.length].reshape(*factors.shape[:2], run)
-                np.einsum("rije,ije->re", _runs(block, tile), factors, out=sums.reshape(rows.length, run))
+                out = sums.reshape(*sums.shape[:2], run)
+                np.einsum("nrije,ije->nre", window, factors, out=out)
             else:
-                np.einsum("rqijc,ijc->rqc", _pixels(block, tile), factors[:, :, 0], out=sums)
+                np.einsum("nrqijc,ijc->nrqc", window, factors[:, :, 0], out=sums)
             if bias is not None:
                 np.add(sums, bias, out=sums)
             if not plain:
@@ -107,37 +135,35 @@ def correlate(samples: Array, weight: Array, axes: tuple[Axis, Axis], bias: Arra
 
         return compute
 
-    return Work(len(samples) * len(tiles), begin, workspace=_workspace(tiles, channels))
+    return Work(len(tiles), begin, workspace=workspace)
 
 
 def weight_gradient(samples: Array, grad: Array, target: Array, axes: tuple[Axis, Axis]) -> Work:
     """Work that stores the gradient of a weight in ``target`` (kh, kw, C), from that of the output (N, Ho, Wo, C)."""
     dtype, channels = compute_dtype(samples), samples.shape[3]
-    tiles = _tiles(axes, channels)
+    tiles, workspace = _plan(axes, channels, len(samples), GRADIENT_RUN)
     total = np.zeros(target.shape)
-    blocks = len(samples) * len(tiles)
-    if blocks == 0:
+    if not tiles:
         target[...] = 0
 
     def begin(scratch: Scratch) -> Compute:
         def compute(index: int) -> tuple[Tile, Array]:
-            image, number = divmod(index, len(tiles))
-            tile = tiles[number]
-            rows, columns = tile
-            block = _padded(scratch, samples[image], tile, dtype)
-            given = grad[image, rows.outputs, columns.outputs]
-            if given.dtype != dtype or given.strides[1:] != (channels * dtype.itemsize, dtype.itemsize):
+            tile = tiles[index]
+            images, rows, columns, runs, _ = tile
+            window = _window(scratch, samples, tile, dtype)
+            given = grad[images, rows.outputs, columns.outputs]
+            if given.dtype != dtype or given.strides[2:] != (channels * dtype.itemsize, dtype.itemsize):
                 plain = scratch("given", given.shape, dtype)
                 load(plain, given)
                 given = plain
             # One sum for each column, of as many terms as there are rows.
             sums = scratch("sums", (rows.tap_count, columns.tap_count, columns.length, channels), dtype)
-            if columns.stride == 1:
+            if runs:
                 run = columns.length * channels
                 flat = sums.reshape(rows.tap_count, columns.tap_count, run)
-                np.einsum("rije,re->ije", _runs(block, tile), given.reshape(rows.length, run), out=flat)
+                np.einsum("nrije,nre->ije", window, given.reshape(*given.shape[:2], run), out=flat)
             else:
-                np.einsum("rqijc,rqc->ijqc", _pixels(block, tile), given, out=sums)
+                np.einsum("nrqijc,nrqc->ijqc", window, given, out=sums)
             return tile, sums.sum(axis=2, dtype=np.float64)
 
         return compute
@@ -145,111 +171,146 @@ def weight_gradient(samples: Array, grad: Array, target: Array, axes: tuple[Axis
     def commit(index: int, found: tuple[Tile, Array]) -> None:
         tile, sums = found
         total[tile.rows.taps, tile.columns.taps] += sums
-        if index == blocks - 1:
+        if index == len(tiles) - 1:
             store(target, total)
 
-    return Work(blocks, begin, commit, _workspace(tiles, channels))
+    return Work(len(tiles), begin, commit, workspace)
 
 
-def _padded(scratch: Scratch, image: Array, tile: Tile, dtype: "np.dtype[Any]") -> Array:
-    """What a tile reads of an image (H, W, C), C-contiguous along columns and channels, with zeros around the image.
+def _window(scratch: Scratch, samples: Array, tile: Tile, dtype: "np.dtype[Any]") -> Array:
+    """What the taps of a tile read of images (N, H, W, C): (images, rows, taps down, taps across, run).
 
-    The image itself where it holds all of that, else a copy.
+    Without runs, (images, rows, columns, taps down, taps across, channels). Of the images where they lie, or of a copy
+    with zeros around them.
     """
+    images, rows, columns, runs, inside = tile
+    channels = samples.shape[3]
+    if inside and samples.dtype == dtype and samples.flags.c_contiguous:
+        base, origin = samples, (images.start, rows.first, columns.first)
+    else:
+        base, origin = _padded(scratch, samples[images], tile, dtype), (0, 0, 0)
+    by_image, by_row, by_column, by_channel = _contiguous(base.shape, dtype.itemsize)
+    offset = origin[0] * by_image + origin[1] * by_row + origin[2] * by_column
+    down, across = rows.step * by_row, columns.step * by_column
+    if runs:
+        shape: tuple[int, ...] = rows.tap_count, columns.tap_count, columns.length * channels
+        strides: tuple[int, ...] = rows.stride * by_row, down, across, by_channel
+    else:
+        shape = columns.length, rows.tap_count, columns.tap_count, channels
+        strides = rows.stride * by_row, columns.stride * by_column, down, across, by_channel
+    return np.ndarray((tile.batch, rows.length, *shape), dtype, base, offset, (by_image, *strides))
+
+
+def _contiguous(shape: tuple[int, ...], itemsize: int) -> tuple[int, int, int, int]:
+    """Strides of images (N, H, W, C). Those of an array whose axis has one entry may be any number."""
+    _, height, width, channels = shape
+    pixel = channels * itemsize
+    return height * width * pixel, width * pixel, pixel, itemsize
+
+
+def _padded(scratch: Scratch, images: Array, tile: Tile, dtype: "np.dtype[Any]") -> Array:
+    """A contiguous copy of what a tile reads of its images (n, H, W, C), with zeros around them."""
     inside, outside = [], []
-    for strip, size in zip(tile, image.shape, strict=False):
+    for strip, size in zip((tile.rows, tile.columns), images.shape[1:], strict=False):
         low, high = max(strip.first, 0), min(strip.first + strip.extent, size)
         inside.append(slice(low, max(low, high)))
         outside.append(slice(low - strip.first, max(low, high) - strip.first))
-    part = image[tuple(inside)]
-    shape = tile.rows.extent, tile.columns.extent, image.shape[2]
-    if part.shape == shape and part.dtype == dtype and part[0].flags.c_contiguous:
-        return part
-    copy = scratch("samples", shape, dtype)
+    copy = scratch("samples", (tile.batch, tile.rows.extent, tile.columns.extent, images.shape[3]), dtype)
     rows, columns = outside
-    copy[: rows.start] = 0
-    copy[rows.stop :] = 0
-    copy[rows, : columns.start] = 0
-    copy[rows, columns.stop :] = 0
-    load(copy[rows, columns], part)
+    copy[:, : rows.start] = 0
+    copy[:, rows.stop :] = 0
+    copy[:, rows, : columns.start] = 0
+    copy[:, rows, columns.stop :] = 0
+    load(copy[:, rows, columns], images[:, *inside])
     return copy
 
 
-def _runs(block: Array, tile: Tile) -> Array:
-    """Runs of columns and channels, (rows, taps down, taps across, run), of samples without a stride along columns."""
-    rows, columns = tile
-    by_row, by_column, by_channel = _steps(block)
-    shape = rows.length, rows.tap_count, columns.tap_count, columns.length * block.shape[2]
-    strides = rows.stride * by_row, rows.step * by_row, columns.step * by_column, by_channel
-    return as_strided(block, shape, strides, writeable=False)
+class Plan(NamedTuple):
+    """Tiles of all outputs; they depend on shapes alone."""
 
-
-def _pixels(block: Array, tile: Tile) -> Array:
-    """Samples as (rows, columns, taps down, taps across, channels)."""
-    rows, columns = tile
-    by_row, by_column, by_channel = _steps(block)
-    shape = rows.length, columns.length, rows.tap_count, columns.tap_count, block.shape[2]
-    strides = rows.stride * by_row, columns.stride * by_column, rows.step * by_row, columns.step * by_column, by_channel
-    return as_strided(block, shape, strides, writeable=False)
-
-
-def _steps(block: Array) -> tuple[int, int, int]:
-    """Strides of a block from `_padded`; those of an axis of one entry may be any number.
-
-    The views made with them need `as_strided`: a part of an image is no contiguous buffer, which `views` is made for.
-    """
-    return block.strides[0], block.shape[2] * block.itemsize, block.itemsize
-
-
-def _workspace(tiles: tuple[Tile, ...], channels: int) -> int:
-    """Bytes that a block takes: samples, sums, and a gradient with its terms."""
-
-    def values(tile: Tile) -> int:
-        (rows, columns) = tile
-        return (
-            rows.extent * columns.extent
-            + rows.length * columns.length
-            + rows.tap_count * columns.tap_count * columns.length
-        )
-
-    return max(map(values, tiles)) * channels * 8
+    tiles: tuple[Tile, ...]
+    workspace: int
+    """Bytes that a tile takes: samples, sums, and a gradient with its terms."""
 
 
 @lru_cache(maxsize=128)
-def _tiles(axes: tuple[Axis, Axis], channels: int) -> tuple[Tile, ...]:
-    """Tiles of all outputs; they depend on shapes alone."""
+def _plan(axes: tuple[Axis, Axis], channels: int, batch: int, run: int) -> Plan:
+    """Plan for images of some channels, in tiles with rows of ``run`` values."""
     rows, columns = axes
-    across = _strips(columns, max(1, min(RUN, REPEATED // (rows.kernel * columns.kernel)) // channels))
-    widest = max(strip.length for strip in across)
-    down = _strips(rows, max(1, min(ROWS, TILE // (widest * channels))))
-    return tuple(Tile(row, column) for row in down for column in across)
+    size = batch * rows.output * columns.output * channels
+    # Few tiles for a small call, whose price would tell.
+    cut = channels >= SHORT and size > 2 * TILE
+    longest = max(1, min(run if size > TILE else size, REPEATED // (rows.kernel * columns.kernel)) // channels)
+    tiles, largest = [], 0
+    for down in _ranges(rows, cut):
+        for across in _ranges(columns, cut):
+            # Weights that are read for a few rows only need not stay in cache, nor be repeated.
+            few = cut and down.length * batch <= FEW
+            for column in _parts(across, across.length if few else longest):
+                runs = column.stride == 1 and column.length <= longest
+                for row in _parts(down, max(1, min(ROWS, TILE // (column.length * channels)))):
+                    inside = row.inside(rows.size) and column.inside(columns.size)
+                    area = row.length * column.length
+                    for first, stop in _shares(batch, max(1, min(ROWS // row.length, TILE // (area * channels)))):
+                        tile = Tile(slice(first, stop), row, column, runs, inside)
+                        tiles.append(tile)
+                        pixels = tile.batch * (row.extent * column.extent + area)
+                        largest = max(largest, pixels + row.tap_count * column.tap_count * column.length)
+    # All tiles of an image while it is in cache.
+    return Plan(tuple(sorted(tiles, key=lambda tile: tile.images.start)), largest * channels * 8)
 
 
-def _strips(axis: Axis, most: int) -> list[Strip]:
-    """Strips of at most ``most`` outputs, of about equal lengths."""
+def _shares(length: int, most: int) -> list[tuple[int, int]]:
+    """Cut ``length`` into parts of at most ``most``, about equally long."""
+    count = -(-length // most)
+    return list(pairwise(length * number // count for number in range(count + 1))) if length else []
+
+
+def _parts(strip: Strip, most: int) -> list[Strip]:
+    """Cut a strip into strips of at most ``most`` outputs."""
+    first, step = strip.outputs.start, strip.outputs.step
+    return [
+        strip._replace(
+            outputs=slice(first + start * step, first + (stop - 1) * step + 1, step),
+            length=stop - start,
+            first=strip.first + start * strip.stride,
+        )
+        for start, stop in _shares(strip.length, most)
+    ]
+
+
+def _ranges(axis: Axis, cut: bool) -> list[Strip]:
+    """Outputs along an axis that have the same taps; all of a phase if they are not ``cut``, or were in many ranges."""
     found = axis_taps(axis)
-    strips = []
+    source = found.input
+    ranges = []
     for phase in found.phases:
-        count = -(-phase.length // most)
-        edges = [phase.length * number // count for number in range(count + 1)]
-        strips += [_strip(found, phase, start, stop) for start, stop in pairwise(edges)]
-    return strips
+        real = [tap for tap in phase.taps if tap.plane >= 0]
+        # The sample of each tap for the first output, and the outputs for which it is one of the image.
+        at = [tap.shift * source.stride + source.planes[tap.plane] - source.before for tap in real]
+        inside = [(-(first // source.stride), -((first - axis.size) // source.stride)) for first in at]
+        edges = {min(max(edge, 0), phase.length) for edges in inside for edge in edges} | {0, phase.length}
+        if not cut or len(edges) - 1 > EDGES:
+            edges, inside = {0, phase.length}, [(0, phase.length)] * len(real)
+        for start, stop in pairwise(sorted(edges)):
+            taps = [number for number, (low, high) in enumerate(inside) if low <= start and stop <= high]
+            ranges.append(_strip(phase, source, [(real[number].number, at[number]) for number in taps], start, stop))
+    return ranges
 
 
-def _strip(taps: AxisTaps, phase: Phase, start: int, stop: int) -> Strip:
-    """Outputs ``start`` to ``stop`` of a phase. Its taps on real samples are a constant number apart."""
-    source = taps.input
-    real = [tap for tap in phase.taps if tap.plane >= 0]
-    at = [tap.shift * source.stride + source.planes[tap.plane] - source.before for tap in real]
-    numbers = slice(0, 0)
-    if real:
-        numbers = slice(real[0].number, real[-1].number + 1, real[1].number - real[0].number if len(real) > 1 else 1)
+def _strip(phase: Phase, source: Source, taps: list[tuple[int, int]], start: int, stop: int) -> Strip:
+    """Outputs ``start`` to ``stop`` of a phase, of taps given by number and first sample, a constant number apart."""
+    numbers, step = slice(0, 0), 1
+    if taps:
+        (first, at), (last, _) = taps[0], taps[-1]
+        apart, step = (taps[1][0] - first, taps[1][1] - at) if len(taps) > 1 else (1, 1)
+        numbers = slice(first, last + 1, apart)
     return Strip(
         outputs=slice(phase.first + start * phase.step, phase.first + (stop - 1) * phase.step + 1, phase.step),
         length=stop - start,
         taps=numbers,
-        tap_count=len(real),
-        first=(at[0] if at else 0) + start * source.stride,
+        tap_count=len(taps),
+        first=(taps[0][1] if taps else 0) + start * source.stride,
         stride=source.stride,
-        step=at[1] - at[0] if len(at) > 1 else 1,
+        step=step,
     )
