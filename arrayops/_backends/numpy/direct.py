@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from arrayops._backends.numpy.blocks import Compute, Work
-from arrayops._backends.numpy.direct_columns import COLUMN_BYTES, MOST_BYTES, Axes, Columns, Plan, plan, serves
+from arrayops._backends.numpy.direct_columns import COLUMN_BYTES, MOST_BYTES, Axes, Columns, plan, serves
 from arrayops._backends.numpy.layouts import grouped_images
 from arrayops._backends.numpy.memory import Array, compute_dtype, empty, load, store, widened
 from arrayops._backends.numpy.products import multiply
@@ -30,6 +30,9 @@ __all__ = ["correlate", "serves"]
 
 ORDERED = 1 << 16
 """Values of a weight that are put in order at a time."""
+
+IN_CACHE = 1 << 16
+"""Bytes of weights of a group that stay in a core's nearest caches."""
 
 SIDE_BY_SIDE, MOST_SIDE_BY_SIDE = 16, 64
 """Outputs of a group from which, a cache line, and up to which they are made side by side where they are to lie so."""
@@ -70,13 +73,16 @@ def correlate(samples: Array, weight: Array, axes: Axes, bias: Array | None, res
     def begin(scratch: Scratch) -> Compute:
         held: tuple[slice, int] | None = None
         task: _Task | None = None
+        shaped: tuple[int, int] | None = None
+        columns: Columns | None = None
 
         def compute(index: int) -> None:
-            nonlocal held, task
+            nonlocal held, task, shaped, columns
             if index < len(pieces):
                 piece = pieces[index]
-                # Read once as they lie, not in the order in which they are written: that misses every cache.
-                load(filters[piece], np.copy(weight[piece], order="K"))
+                given = weight[piece]
+                # What of a group does not stay in cache is read once as it lies, not in the order of writing.
+                load(filters[piece], given if given[0].nbytes <= IN_CACHE else np.copy(given, order="K"))
                 return
             some, number, image = strips.block(index - len(pieces), batch, groups)
             strip = strips.strips[number]
@@ -91,7 +97,13 @@ def correlate(samples: Array, weight: Array, axes: Axes, bias: Array | None, res
                 multiply(ordered[some, 0], run, sums, _call)
             else:
                 if task is None or held != (some, number):
-                    task, held = _task(strips, number, ordered[some], inputs, side_by_side, scratch), (some, number)
+                    shape = some.stop - some.start, number
+                    if columns is None or shaped != shape:
+                        columns, shaped = (
+                            Columns(strips, strips.strips[number], shape[0], inputs, dtype, scratch),
+                            shape,
+                        )
+                    task, held = _task(columns, ordered[some], side_by_side, scratch), (some, number)
                 np.copyto(task.columns.samples, run[:, None])
                 task.program.run()
                 np.add.reduce(task.products, axis=1, out=sums)
@@ -119,10 +131,9 @@ def _pieces(groups: int, outputs: int, size: int) -> list[tuple[Any, ...]]:
     ]
 
 
-def _task(strips: Plan, number: int, weight: Array, inputs: int, side_by_side: bool, scratch: Scratch) -> _Task:
+def _task(columns: Columns, weight: Array, side_by_side: bool, scratch: Scratch) -> _Task:
     """The task of a strip and of the groups that ``weight`` (groups, rows, columns x channels, outputs) is for."""
     groups, rows, _, outputs = weight.shape
-    columns = Columns(strips, strips.strips[number], groups, inputs, weight.dtype, scratch)
     shape = groups, rows, outputs, columns.matrices.shape[-1], 1
     products = _outputs(scratch, "products", shape, weight.dtype, side_by_side)[..., 0]
     program = Program(scratch)
