@@ -11,7 +11,16 @@ import pytest
 
 import arrayops as ao
 from arrayops._backends.numpy import conv as ways
-from arrayops._backends.numpy import correlation, direct, direct_columns, products, stacks, tap_products
+from arrayops._backends.numpy import (
+    correlation,
+    direct,
+    direct_columns,
+    pointwise,
+    products,
+    stacks,
+    tap_products,
+    turning,
+)
 from arrayops._core.shapes import Axis
 from conv_cases import build
 from conv_checks import assert_equals_loops
@@ -23,6 +32,8 @@ SMALL: dict[Any, dict[str, int]] = {
     direct_columns: {"COLUMN_BYTES": 1 << 11, "LEAST_ROWS": 2},
     tap_products: {"COLUMN_BYTES": 1 << 11, "LEAST_PLACES": 16, "MOST_PLACES": 48, "WIDE": 3},
     correlation: {"LEAST_DEPTH": 6, "MOST_JOBS": 2},
+    pointwise: {"NARROWEST": 2, "AT_ONCE": 7, "FEWEST": 5, "MOST": 20},
+    turning: {"LEAST": 1, "APART": 1, "PIECE": 40},
     products: {"SMALL_PRODUCT": 1 << 9, "LEAST_FRONT": 8, "LEAST_BLOCK": 8},
 }
 STACKS: dict[str, dict[str, int]] = {

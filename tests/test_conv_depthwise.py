@@ -64,6 +64,22 @@ def test_the_same_bits_with_any_number_of_threads(operator: str, tiles: str) -> 
     assert len(found) == 1
 
 
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+@pytest.mark.parametrize("place", [(0, 0, 9), (0, 8, 9), (1, 3, 0), (1, 0, 0)], ids=str)
+def test_neighbours_in_memory_do_not_meet(place: tuple[int, int, int], poison: float, tiles: str) -> None:
+    """Ends of rows and of images: what lies next in memory is not what a window sees."""
+    call = case("conv2d", "3x3", FLOAT32)
+    clean = call.call(ao)
+    n, y, x = place
+    samples = call.arrays["input"].copy()
+    samples[n, y, x, 2] = poison
+    found = call.replace(input=samples).call(ao)
+    seen = np.zeros(found.shape, bool)
+    seen[n, max(0, y - 1) : y + 2, max(0, x - 1) : x + 2, 2] = True
+    assert not np.isfinite(found[seen]).any()
+    np.testing.assert_array_equal(found[~seen], clean[~seen])
+
+
 @pytest.mark.parametrize("memory", ["NCHW", "every other channel", "reversed rows"])
 def test_the_same_bits_in_any_memory(memory: str) -> None:
     call = case("conv2d", "3x3", FLOAT32)

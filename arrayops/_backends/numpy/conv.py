@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from arrayops._backends.numpy import correlation, depthwise, direct
+from arrayops._backends.numpy import correlation, depthwise, direct, pointwise
 from arrayops._backends.numpy.blocks import Compute, Work, run_works
 from arrayops._backends.numpy.layouts import channels_first, exchanged, grouped_weight
 from arrayops._backends.numpy.memory import Array, compute_dtype, empty, load, store, widened
@@ -103,6 +103,8 @@ def _weight_gradient(samples: Array, grad: Array, target: Array, axes: Axes, lay
     """Work that stores the gradient of a convolution's weight in ``target`` (groups, kh, kw, inputs, outputs)."""
     if _depthwise(samples, target, axes, layout):
         return depthwise.weight_gradient(samples, grad, target[..., 0, 0].transpose(1, 2, 0), axes)
+    if layout == "NHWC" and pointwise.serves(samples, grad, target, axes):
+        return pointwise.weight_gradient(samples, grad, target)
     return correlation.weight_gradient(channels_first(samples, layout), channels_first(grad, layout), target, axes)
 
 

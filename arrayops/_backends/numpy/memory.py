@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from arrayops._backends.numpy import turning
 from arrayops._frameworks.numpy import BFLOAT16
 
 Array = np.ndarray[Any, Any]
@@ -46,6 +47,18 @@ def _aligned(allocate: Callable[..., Array], shape: tuple[int, ...], dtype: np.d
 
 def load(destination: Array, source: Array) -> None:
     """Copy ``source`` into a float32 or float64 array, widening half precision."""
+    if source.size >= turning.LEAST:
+        turned = turning.turn(source, destination)
+        if turned is not None:
+            for piece in turned.pieces():
+                between = turned.between(piece)
+                _load(between, turned.source[piece])
+                np.copyto(turned.destination[piece], between)
+            return
+    _load(destination, source)
+
+
+def _load(destination: Array, source: Array) -> None:
     if source.dtype == BFLOAT16:
         np.left_shift(source.view(np.uint16), 16, out=destination.view(np.uint32), dtype=np.uint32)
     else:
