@@ -28,6 +28,7 @@ from fixed_cases import grad_output
 from strategies import CONVOLUTIONS, DTYPES, FLOAT32, Case
 
 SMALL: dict[Any, dict[str, int]] = {
+    ways: {"SMALL": 0},
     direct: {"ORDERED": 8, "SIDE_BY_SIDE": 2},
     direct_columns: {"COLUMN_BYTES": 1 << 11, "LEAST_ROWS": 2},
     tap_products: {"COLUMN_BYTES": 1 << 11, "LEAST_PLACES": 16, "MOST_PLACES": 48, "WIDE": 3},
@@ -129,9 +130,11 @@ def test_direct_is_chosen_where_outputs_are_as_wide_as_images() -> None:
 def test_one_image_is_cut_into_strips() -> None:
     axes = Axis(64, 3, 1, 1, 1, 1, 64), Axis(64, 3, 1, 1, 1, 1, 64)
     direct_columns.plan.cache_clear()
-    strips = direct_columns.plan(axes, 1, 1, 1, (4, 4), 4).strips
+    strips = direct_columns.plan(axes, 1, 1, 1, (8, 8), 4).strips
     assert [strip.bottom - strip.top for strip in strips] == [8] * 8
     assert [(strip.low, strip.high) for strip in strips] == [
         (max(0, 8 * number - 1), min(64, 8 * number + 9)) for number in range(8)
     ]
-    assert len(direct_columns.plan(axes, 8, 1, 1, (4, 4), 4).strips) == 1
+    assert len(direct_columns.plan(axes, 8, 1, 1, (8, 8), 4).strips) == 1
+    # Columns and products of less than 128 KiB.
+    assert len(direct_columns.plan(axes, 1, 1, 1, (1, 1), 4).strips) == 1

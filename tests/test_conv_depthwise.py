@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import arrayops as ao
-from arrayops._backends.numpy import depthwise
+from arrayops._backends.numpy import conv, depthwise
 from conv_cases import build
 from conv_checks import assert_equals_loops
 from fixed_cases import grad_output
@@ -36,6 +36,7 @@ def tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
         monkeypatch.setattr(depthwise, "GRADIENT_RUN", 20)
         monkeypatch.setattr(depthwise, "TILE", 40)
         monkeypatch.setattr(depthwise, "SHORT", 2)
+    monkeypatch.setattr(conv, "SMALL", 0)
     depthwise._plan.cache_clear()
     yield request.param
     depthwise._plan.cache_clear()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 
 import arrayops as ao
+from arrayops._backends.numpy import blocks
+from arrayops._backends.numpy import conv as ways
 from conv_cases import NAMED, build, named
 from fixed_cases import grad_output
 from oracles import conv
@@ -140,8 +143,9 @@ def test_many_blocks_equal_torch(name: str, layout: str) -> None:
 
 
 @pytest.fixture
-def threads() -> Iterator[None]:
-    """Whatever a test does to the number of threads ends with it."""
+def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Small calls too may take several; whatever a test does to the number of threads ends with it."""
+    monkeypatch.setattr(ways, "SMALL", 0)
     yield
     ao.set_num_threads(None)
 
@@ -161,3 +165,15 @@ def test_same_bits_for_every_number_of_threads(name: str, layout: str, threads: 
     for count in (2, 5, 2):
         ao.set_num_threads(count)
         assert every_bit(case) == want, count
+
+
+@pytest.mark.parametrize(("size", "asked"), [((8, 8), False), ((160, 160), True)])
+def test_small_calls_wake_no_thread(size: tuple[int, int], asked: bool) -> None:
+    case = build("conv2d", FLOAT32, size=size, padding=1)
+    ao.set_num_threads(2)
+    try:
+        with mock.patch.object(blocks.helpers, "ask", wraps=blocks.helpers.ask) as ask:
+            case.backward(ao, grad_output(case, case.call(ao).shape))
+    finally:
+        ao.set_num_threads(None)
+    assert ask.call_count == (2 if asked else 0)

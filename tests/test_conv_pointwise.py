@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import arrayops as ao
-from arrayops._backends.numpy import pointwise
+from arrayops._backends.numpy import conv, pointwise
 from conv_cases import build
 from conv_checks import assert_equals_loops
 from fixed_cases import grad_output
@@ -48,7 +48,10 @@ def test_values(operator: str, dtype: np.dtype, size: tuple[int, int], inputs: i
 
 
 @pytest.mark.parametrize(("size", "inputs"), [((2, 2), 300), ((61, 50), 40), ((61, 50), 130)])
-def test_the_same_bits_with_any_number_of_threads(size: tuple[int, int], inputs: int) -> None:
+def test_the_same_bits_with_any_number_of_threads(
+    size: tuple[int, int], inputs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conv, "SMALL", 0)
     call = case(size, inputs, 32)
     found = set()
     try:

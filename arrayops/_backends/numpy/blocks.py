@@ -167,14 +167,15 @@ def run_blocks(count: int, begin: Begin, commit: Commit | None = None, workspace
     run_works(Work(count, begin, commit, workspace, first))
 
 
-def run_works(*works: Work) -> None:
+def run_works(*works: Work, small: bool = False) -> None:
     """Run the blocks of several works as those of one: of one after the other, but without a pause in between.
 
-    Works know nothing of each other: they share neither order of commits nor contents of the scratch.
+    Works know nothing of each other: they share neither order of commits nor contents of the scratch. What is ``small``
+    is done before another thread has woken up.
     """
     count = sum(work.count for work in works)
     workspace = max((work.workspace for work in works if work.count), default=0)
-    threads = min(count, get_num_threads(), max(1, WORKSPACE_LIMIT // max(workspace, 1)))
+    threads = 1 if small else min(count, get_num_threads(), max(1, WORKSPACE_LIMIT // max(workspace, 1)))
     if count == 0:
         return
     run = _Run([work for work in works if work.count])

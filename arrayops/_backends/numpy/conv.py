@@ -20,6 +20,9 @@ from arrayops._ops import images
 from arrayops._ops.conv import ConvParameters
 
 Axes = tuple[Axis, Axis]
+SMALL, MULTIPLICATIONS = 1 << 17, 1 << 24
+"""Values of all arrays, and multiplications, of a convolution for which waking a thread takes longer than it saves."""
+
 Correlated = tuple[Array, Work]
 """A result, and the work that fills it."""
 
@@ -48,7 +51,7 @@ def _forward(op: str, arrays: tuple[Any, ...], p: ConvParameters) -> tuple[Array
     samples, weight, bias = arrays
     ordered = grouped_weight(weight, p.layout, p.transposed, p.groups)
     output, work = _correlate(samples, ordered, _axes(op, samples, weight, p), p.layout, bias)
-    run_works(work)
+    run_works(work, small=_small(samples, output, weight, p.layout))
     return (output,)
 
 
@@ -74,8 +77,15 @@ def _backward(op: str, arrays: tuple[Any, ...], parameters: BackwardParameters) 
         grad_bias = empty(bias.shape, bias.dtype)
         works.append(_channel_sums(channels_first(grad, p.layout), grad_bias))
     # A run of its own for each would make the threads wait for each other three times.
-    run_works(*works)
+    run_works(*works, small=_small(samples, grad, weight, p.layout))
     return grad_input, grad_weight, grad_bias
+
+
+def _small(samples: Array, outputs: Array, weight: Array, layout: str) -> bool:
+    """Whether a convolution of ``samples`` to ``outputs``, or back, takes no longer than waking a thread."""
+    # Every value of a weight is multiplied once for each window, of which there are as many as there are pixels left.
+    windows = min(array.size // max(1, channels_first(array, layout).shape[1]) for array in (samples, outputs))
+    return samples.size + outputs.size + weight.size <= SMALL and windows * weight.size <= MULTIPLICATIONS
 
 
 def _axes(op: str, samples: Array, weight: Array, p: ConvParameters) -> Axes:

@@ -30,6 +30,9 @@ MOST_BYTES = 4 << 20
 LEAST_ROWS = 8
 """Rows of a strip, where the image has as many."""
 
+LEAST_BYTES = 1 << 16
+"""Size of the columns and products of a strip that is cut off for the sake of another thread."""
+
 
 class Line(NamedTuple):
     """Taps of a filter along one axis: tap i of output o reads sample ``o + first + i step``."""
@@ -82,11 +85,8 @@ class Plan(NamedTuple):
     width: int
     strips: tuple[Strip, ...]
     groups_at_once: int
-
-    @property
-    def margin(self) -> int:
-        """Places in front of the columns, and behind, for samples that no output reads."""
-        return max(abs(self.columns.first), abs(self.columns.first + self.columns.reach))
+    margin: int
+    """Places in front of the columns, and behind, for samples that no output reads."""
 
     def parts(self, groups: int) -> int:
         """How many times some groups are taken."""
@@ -124,13 +124,16 @@ def plan(axes: Axes, batch: int, groups: int, least: int, channels: Pair, itemsi
     row_bytes = _row_bytes(rows, columns, width, channels, itemsize)
     most = max(LEAST_ROWS, COLUMN_BYTES // (row_bytes * least) - rows.reach)
     # A few blocks for each of a few threads, unless they would be slivers.
-    count = max(-(-height // most), min(-(-LEAST_BLOCKS // (batch * groups)), height // LEAST_ROWS))
+    slivers = min(height // LEAST_ROWS, row_bytes * least * height // LEAST_BYTES)
+    count = max(-(-height // most), min(-(-LEAST_BLOCKS // (batch * groups)), slivers))
     edges = [height * number // count for number in range(count + 1)]
     strips = tuple(_strip(top, bottom, rows, axes[0].size) for top, bottom in pairwise(edges))
     fitting = COLUMN_BYTES // (row_bytes * (-(-height // count) + rows.reach))
     # Shorter blocks than those of other ways, and twice as many: they are of few calls.
     shared = groups * batch * count // (2 * LEAST_BLOCKS)
-    return Plan(rows, columns, width, strips, equal_share(groups, max(least, min(fitting, shared))))
+    at_once = equal_share(groups, max(least, min(fitting, shared)))
+    margin = max(abs(columns.first), abs(columns.first + columns.reach))
+    return Plan(rows, columns, width, strips, at_once, margin)
 
 
 def _strip(top: int, bottom: int, rows: Line, height: int) -> Strip:
@@ -149,7 +152,7 @@ class Columns:
     def __init__(
         self, plan: Plan, strip: Strip, groups: int, inputs: int, dtype: "np.dtype[Any]", scratch: Scratch
     ) -> None:
-        rows, columns, width, _, _ = plan
+        rows, columns, width, *_ = plan
         run, full = plan.places(strip)
         made = scratch("columns", (groups, columns.taps, inputs, full), dtype)
         made.fill(0)
@@ -174,7 +177,7 @@ class Columns:
 
         Taps on opposite sides of the middle have as many of them, at opposite ends of a row, and share a view.
         """
-        _, columns, width, _, _ = plan
+        _, columns, width, *_ = plan
         groups, _, inputs, _ = made.shape
         by_group, by_tap, by_channel, by_place = made.strides
         lines = (full - 2 * plan.margin) // width
