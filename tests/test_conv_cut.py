@@ -61,6 +61,9 @@ def cut(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
     for module, constants in {**SMALL, stacks: STACKS[name]}.items():
         for constant, value in constants.items():
             monkeypatch.setattr(module, constant, value)
+    if name == "two images":
+        # Products of all planes are made and added up one by one.
+        monkeypatch.setattr(tap_products, "NARROW", 0)
     if way == "planes":
         monkeypatch.setattr(ways.direct, "serves", lambda *arguments: False)
     for cached in (stacks.divide, direct_columns.plan):
@@ -115,6 +118,19 @@ def test_neighbours_in_memory_do_not_meet(poison: float, layout: str, cut: str) 
         seen[n, c // 3 * 2 : c // 3 * 2 + 2, max(0, y - 1) : y + 2, max(0, x - 1) : x + 2] = True
         assert not np.isfinite(found[seen]).any()
         np.testing.assert_array_equal(found[~seen], clean[~seen])
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("name", ["3x3", "column", "two middles", "dilation", "stride"])
+def test_thin_products_are_joined(name: str, layout: str, cut: str) -> None:
+    """Few channels and many outputs: the taps of all rows make one product."""
+    with mock.patch.object(tap_products, "_join", wraps=tap_products._join) as taken:
+        for dtype, groups in zip(DTYPES, (1, 2, 1, 2), strict=True):
+            call = build(
+                "conv2d", dtype, layout, (11, 9), 2 * groups, 24 * groups, batch=3, groups=groups, **OPTIONS[name]
+            )
+            assert_equals_loops(call)
+    assert taken.called == (name != "stride" or tap_products.NARROW > 0)
 
 
 def test_direct_is_chosen_where_outputs_are_as_wide_as_images() -> None:

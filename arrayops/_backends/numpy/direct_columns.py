@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from arrayops._backends.numpy.memory import Array, compute_dtype
+from arrayops._backends.numpy.products import is_thin
 from arrayops._backends.numpy.scratch import Scratch
 from arrayops._backends.numpy.stacks import LEAST_BLOCKS, equal_share
 from arrayops._core.shapes import Axis, Pair
@@ -59,7 +60,7 @@ class Strip(NamedTuple):
 def serves(samples: Array, axes: Axes, channels: Pair) -> bool:
     """Whether this way can be gone, and is the quick one for groups of ``channels`` (inputs, outputs).
 
-    That is, few columns are to be set to zero, and strips of some rows fit into the cache.
+    That is, few columns are to be set to zero, strips of some rows fit into the cache, and products are not thin.
     """
     width = samples.shape[3]
     if samples.size == 0 or axes[1].output != width or axes[0].output == 0:
@@ -67,9 +68,11 @@ def serves(samples: Array, axes: Axes, channels: Pair) -> bool:
     rows, columns = _line(axes[0]), _line(axes[1])
     if rows is None or columns is None:
         return False
+    if is_thin(rows.taps, columns.taps * channels[0], channels[1]):
+        return False
     itemsize = compute_dtype(samples).itemsize
     strip = _row_bytes(rows, columns, width, channels, itemsize) * (LEAST_ROWS + rows.reach)
-    return strip <= MOST_BYTES and max(-columns.first, columns.first + columns.reach) <= width // 3
+    return strip <= MOST_BYTES and max(-columns.first, columns.first + columns.reach) <= width // 2
 
 
 def _line(axis: Axis) -> Line | None:

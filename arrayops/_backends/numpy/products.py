@@ -17,10 +17,22 @@ LEAST_FRONT, LEAST_BLOCK = 16, 128
 """Places of such a block, in front and behind: smaller ones take longer than what blocks gain."""
 
 
+DEEPEST = 512
+"""Depth of the product of all taps that may take the place of those of their rows."""
+
+
 def balanced(run: int, chunk: int) -> int:
     """Length, in whole cache lines, of the fewest about equal chunks of at most about ``chunk`` that make up a run."""
     chunks = max(1, -(-run // chunk))
     return -(-max(run, 1) // chunks // 16) * 16
+
+
+def is_thin(rows: int, depth: int, outputs: int) -> bool:
+    """Whether products for ``rows`` of taps, each of ``depth``, take less time than adding them up does.
+
+    All taps then better make one product, though their columns are to be copied row by row.
+    """
+    return rows > 1 and 2 * depth <= outputs and rows * depth <= DEEPEST
 
 
 def multiply(factors: Array, matrix: Array, target: Array, program: Callable[..., None]) -> None:

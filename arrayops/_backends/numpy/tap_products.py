@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from arrayops._backends.numpy.memory import Array
-from arrayops._backends.numpy.products import balanced, multiply
+from arrayops._backends.numpy.products import DEEPEST, balanced, is_thin, multiply
 from arrayops._backends.numpy.program import Program
 from arrayops._backends.numpy.stacks import balanced_share
 from arrayops._backends.numpy.tiles import FlatPhase, TapBlock
@@ -25,6 +25,9 @@ COLUMN_BYTES = 3 << 19
 
 LEAST_PLACES, MOST_PLACES = 512, 4096
 """Places that are taken at a time where the run has as many."""
+
+NARROW = 64
+"""Depth of the product of a row of taps, columns times channels, up to which all taps of several planes make one."""
 
 MANY, WIDE = 2, 64
 """Groups from which, and channels of each up to which, the gradient of a weight is made of samples where they lie."""
@@ -96,7 +99,11 @@ def add_up(
     outputs = output.shape[1]
     rows = max((block.taps.grid.rows for block in blocks), default=1)
     columns = max((block.taps.grid.columns for block in blocks), default=1)
-    steps = list(_steps(groups, columns * channels + rows * outputs, run, output.itemsize))
+    depth = columns * channels
+    if _joins(blocks, channels, outputs):
+        _join(planes, blocks, weights, output, run, program)
+        return None
+    steps = list(_steps(groups, depth + rows * outputs, run, output.itemsize))
     if len(steps) == len(blocks) == 1 and rows > 1:
         (block,), (weight,) = blocks, weights
         matrices = _matrices(planes[block.taps.plane], block.taps, 0, run, program)
@@ -118,6 +125,35 @@ def add_up(
             for row in range(block.taps.grid.rows):
                 program(np.add, target, products[:, row], out=target)
     return None
+
+
+def _joins(blocks: Sequence[Block], channels: int, outputs: int) -> bool:
+    """Whether all taps make one product."""
+    grids = [block.taps.grid for block in blocks]
+    if len(grids) == 1:
+        return is_thin(grids[0].rows, grids[0].columns * channels, outputs)
+    narrow = all(grid.columns * channels <= NARROW for grid in grids)
+    return len(grids) > 1 and narrow and sum(grid.taps for grid in grids) * channels <= DEEPEST
+
+
+def _join(
+    planes: Array, blocks: Sequence[Block], weights: Sequence[Array], output: Array, run: int, program: Program
+) -> None:
+    """Record `add_up` by one product of the columns of all taps, one below the other."""
+    _, groups, channels, _ = planes.shape
+    outputs = output.shape[1]
+    depths = [block.taps.grid.taps * channels for block in blocks]
+    starts = [sum(depths[:number]) for number in range(len(depths))]
+    joined = program.buffer("joined", (groups, sum(depths), outputs), output.dtype)
+    for weight, start, depth in zip(weights, starts, depths, strict=True):
+        program(np.copyto, joined[:, start : start + depth], weight.reshape(groups, depth, outputs))
+    for some, first, length in _steps(groups, sum(depths) + outputs, run, output.itemsize):
+        made = program.buffer("columns", (some.stop - some.start, sum(depths), length), planes.dtype)
+        for block, start, depth in zip(blocks, starts, depths, strict=True):
+            _, plane, offset, grid = block.taps
+            read = shifted(planes[plane, some], offset + first, grid, length)
+            program(np.copyto, made[:, start : start + depth].reshape(read.shape), read)
+        multiply(joined[some], made, output[some, :, first : first + length], program)
 
 
 def _like(target: Array, rows: int, program: Program) -> Array:
