@@ -29,7 +29,7 @@ from strategies import CONVOLUTIONS, DTYPES, FLOAT32, Case
 
 SMALL: dict[Any, dict[str, int]] = {
     ways: {"SMALL": 0},
-    direct: {"ORDERED": 8, "SIDE_BY_SIDE": 2},
+    direct: {"ORDERED": 8, "LONG": 1, "SIDE_BY_SIDE": 2},
     direct_columns: {"COLUMN_BYTES": 1 << 11, "LEAST_ROWS": 2},
     tap_products: {"COLUMN_BYTES": 1 << 11, "LEAST_PLACES": 16, "MOST_PLACES": 48, "WIDE": 3},
     correlation: {"LEAST_DEPTH": 6, "MOST_JOBS": 2},
@@ -83,6 +83,13 @@ def case(operator: str, name: str, dtype: np.dtype, layout: str, groups: int = 4
 def test_values(operator: str, name: str, layout: str, cut: str) -> None:
     for dtype, groups in zip(DTYPES, (4, 1, 2, 4), strict=True):
         assert_equals_loops(case(operator, name, dtype, layout, groups))
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("operator", CONVOLUTIONS)
+def test_a_filter_for_every_channel(operator: str, name: str, cut: str) -> None:
+    for dtype in DTYPES:
+        assert_equals_loops(build(operator, dtype, "NCHW", (11, 9), 6, 6, batch=5, groups=6, **OPTIONS[name]))
 
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
