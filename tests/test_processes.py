@@ -1,5 +1,7 @@
 """Forked children, threads and limited CPU affinity: nothing hangs and no bit changes."""
 
+import contextlib
+import gc
 import hashlib
 import multiprocessing
 import os
@@ -8,14 +10,19 @@ import sys
 import threading
 import time
 import warnings
+import weakref
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import arrayops as ao
+from arrayops._backends.numpy.block_threads import UFUNC_BUFFER
 from arrayops._backends.numpy.blocks import run_blocks
+from arrayops._backends.numpy.process_settings import SingleThreadedBlas
+from arrayops._backends.numpy.scratch import Scratch
 
 TIMEOUT = 120
 
@@ -206,6 +213,22 @@ class TestThreads:
         assert held
         assert seen == [held, given_back] * 3
 
+    def test_a_blas_of_another_make_is_held_by_threadpoolctl(self) -> None:
+        """As is an OpenBLAS whose threads are those of OpenMP, with a number for each thread of ours."""
+        for make, layer in (("mkl", "intel"), ("openblas", "openmp")):
+            counts = [4]
+            library = SimpleNamespace(
+                internal_api=make,
+                threading_layer=layer,
+                get_num_threads=lambda counts=counts: counts[-1],
+                set_num_threads=counts.append,
+            )
+            blas = SingleThreadedBlas()
+            blas.libraries = [library]
+            with blas:
+                assert counts == [4, 1]
+            assert counts == [4, 1, 4]
+
     def test_switch_interval_is_given_back(self) -> None:
         before = sys.getswitchinterval()
         during = []
@@ -220,6 +243,72 @@ class TestThreads:
             ao.set_num_threads(None)
         assert during == [pytest.approx(2e-4)] * 4
         assert sys.getswitchinterval() == before
+
+    @pytest.mark.parametrize("count", [1, 2])
+    def test_error_state_and_buffer_are_those_of_blocks_and_of_the_caller(self, count: int) -> None:
+        seen = []
+
+        def compute(index: int) -> None:
+            # Both threads take a block each.
+            time.sleep(0.01)
+            seen.append((set(np.geterr().values()), np.getbufsize()))
+
+        ao.set_num_threads(count)
+        try:
+            with np.errstate(all="raise"):
+                before = np.geterr(), np.getbufsize()
+                run_blocks(4, lambda scratch: compute)
+                assert (np.geterr(), np.getbufsize()) == before
+        finally:
+            ao.set_num_threads(None)
+        assert seen == [({"ignore"}, UFUNC_BUFFER)] * 4
+
+    def test_a_call_within_a_block_has_a_workspace_of_its_own(self) -> None:
+        """As a finalizer makes it, which runs whenever the interpreter likes."""
+
+        def begin(scratch: Scratch) -> Any:
+            def compute(index: int) -> None:
+                mine = scratch("samples", (64,), np.float32)
+                mine.fill(index)
+                if index < 4:
+                    run_blocks(2, lambda other: lambda inner: other("samples", (64,), np.float32).fill(-1))
+                kept.append(np.array_equal(mine, np.full(64, index)))
+
+            return compute
+
+        for count in (1, 2):
+            kept: list[bool] = []
+            ao.set_num_threads(count)
+            try:
+                run_blocks(8, begin)
+            finally:
+                ao.set_num_threads(None)
+            assert kept == [True] * 8
+
+    @pytest.mark.parametrize("fails", [False, True])
+    def test_what_blocks_hold_is_free_after_the_call(self, fails: bool) -> None:
+        """Helpers that had no time for a call still have it before them."""
+
+        def call() -> "weakref.ref[Any]":
+            held = np.zeros(8)
+
+            def compute(index: int) -> None:
+                held[index] = index
+                if fails and index == 5:
+                    raise MemoryError("block 5")
+
+            with pytest.raises(MemoryError) if fails else contextlib.nullcontext():
+                run_blocks(8, lambda scratch: compute)
+            return weakref.ref(held)
+
+        ao.set_num_threads(4)
+        try:
+            found = [call() for _ in range(20)]
+        finally:
+            ao.set_num_threads(None)
+        gc.collect()
+        # The last calls may still be looked at by a helper that finds nothing to do.
+        assert all(reference() is None for reference in found[:10])
 
     def test_first_blocks_are_done_before_any_other(self) -> None:
         for count in (1, 2, 4):

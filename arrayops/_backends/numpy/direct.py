@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from arrayops._backends.numpy.blocks import Compute, Work
-from arrayops._backends.numpy.direct_columns import COLUMN_BYTES, MOST_BYTES, Axes, Columns, plan, serves
+from arrayops._backends.numpy.direct_columns import COLUMN_BYTES, MOST_BYTES, Axes, Columns, Plan, plan, serves
 from arrayops._backends.numpy.layouts import grouped_images
 from arrayops._backends.numpy.memory import Array, compute_dtype, empty, load, store, widened
 from arrayops._backends.numpy.products import multiply
@@ -53,6 +53,43 @@ class _Task(NamedTuple):
     finish: Callable[[Array], Any]
 
 
+class _Tasks:
+    """The task at hand, made anew for other groups or another strip; columns are kept for all groups of a strip."""
+
+    def __init__(self, strips: Plan, weight: Array, inputs: int, side_by_side: bool, scratch: Scratch) -> None:
+        self._strips, self._weight, self._inputs = strips, weight, inputs
+        self._side_by_side, self._scratch = side_by_side, scratch
+        self._held: tuple[slice, int] | None = None
+        self._shape: tuple[int, int] | None = None
+
+    def of(self, some: slice, number: int) -> _Task:
+        """The task of some groups and of a strip."""
+        if self._held != (some, number):
+            shape = some.stop - some.start, number
+            if self._shape != shape:
+                strip, dtype = self._strips.strips[number], self._weight.dtype
+                self._columns = Columns(self._strips, strip, shape[0], self._inputs, dtype, self._scratch)
+                self._shape = shape
+            self._task, self._held = self._make(self._columns, self._weight[some]), (some, number)
+        return self._task
+
+    def _make(self, columns: Columns, weight: Array) -> _Task:
+        """The task of the groups that ``weight`` (groups, rows, columns x channels, outputs) is for."""
+        groups, rows, depth, outputs = weight.shape
+        places = columns.matrices.shape[-1]
+        program = Program(self._scratch)
+        for wrong in columns.wrong:
+            program(wrong.fill, 0)
+        if outputs == columns.samples.shape[2] == 1 and places >= LONG and depth <= NARROW:
+            # BLAS has nothing to gain here, and this needs no products of each row.
+            return _Task(columns, program, partial(_sum_of_products, columns.matrices, weight[..., 0]))
+        products = _outputs(
+            self._scratch, "products", (groups, rows, outputs, places, 1), weight.dtype, self._side_by_side
+        )[..., 0]
+        multiply(weight, columns.matrices, products, program)
+        return _Task(columns, program, partial(_sum_of_rows, products))
+
+
 def correlate(samples: Array, weight: Array, axes: Axes, bias: Array | None, result: Array) -> Work:
     """Work that writes a correlation to ``result`` (N, O, Ho, Wo).
 
@@ -74,13 +111,9 @@ def correlate(samples: Array, weight: Array, axes: Axes, bias: Array | None, res
     side_by_side = not writes and SIDE_BY_SIDE <= outputs <= MOST_SIDE_BY_SIDE
 
     def begin(scratch: Scratch) -> Compute:
-        held: tuple[slice, int] | None = None
-        task: _Task | None = None
-        shaped: tuple[int, int] | None = None
-        columns: Columns | None = None
+        tasks = _Tasks(strips, ordered, inputs, side_by_side, scratch)
 
         def compute(index: int) -> None:
-            nonlocal held, task, shaped, columns
             if index < len(pieces):
                 piece = pieces[index]
                 given = weight[piece]
@@ -99,14 +132,7 @@ def correlate(samples: Array, weight: Array, axes: Axes, bias: Array | None, res
             if plain:
                 multiply(ordered[some, 0], run, sums, _call)
             else:
-                if task is None or held != (some, number):
-                    shape = some.stop - some.start, number
-                    if columns is None or shaped != shape:
-                        columns, shaped = (
-                            Columns(strips, strips.strips[number], shape[0], inputs, dtype, scratch),
-                            shape,
-                        )
-                    task, held = _task(columns, ordered[some], side_by_side, scratch), (some, number)
+                task = tasks.of(some, number)
                 np.copyto(task.columns.samples, run[:, None])
                 task.program.run()
                 task.finish(sums)
@@ -132,21 +158,6 @@ def _pieces(groups: int, outputs: int, size: int) -> list[tuple[Any, ...]]:
         for group in range(0, groups, some)
         for output in range(0, outputs, max(1, part))
     ]
-
-
-def _task(columns: Columns, weight: Array, side_by_side: bool, scratch: Scratch) -> _Task:
-    """The task of a strip and of the groups that ``weight`` (groups, rows, columns x channels, outputs) is for."""
-    groups, rows, depth, outputs = weight.shape
-    places = columns.matrices.shape[-1]
-    program = Program(scratch)
-    for wrong in columns.wrong:
-        program(wrong.fill, 0)
-    if outputs == columns.samples.shape[2] == 1 and places >= LONG and depth <= NARROW:
-        # BLAS has nothing to gain here, and this needs no products of each row.
-        return _Task(columns, program, partial(_sum_of_products, columns.matrices, weight[..., 0]))
-    products = _outputs(scratch, "products", (groups, rows, outputs, places, 1), weight.dtype, side_by_side)[..., 0]
-    multiply(weight, columns.matrices, products, program)
-    return _Task(columns, program, partial(_sum_of_rows, products))
 
 
 def _sum_of_products(matrices: Array, weight: Array, sums: Array) -> None:

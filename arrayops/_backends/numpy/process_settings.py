@@ -58,12 +58,15 @@ class SingleThreadedBlas(ProcessSetting):
     libraries: list[Any] | None = None
     """Controllers of the BLAS libraries that were loaded at the first call."""
 
+    _functions: "list[tuple[Callable[[], int], Callable[[int], Any]]] | None" = None
+
     def apply(self) -> None:
         """Save each library's number of threads and set it to 1."""
         if self.libraries is None:
             from threadpoolctl import ThreadpoolController
 
             self.libraries = ThreadpoolController().select(user_api="blas").lib_controllers
+        if self._functions is None:
             self._functions = [_thread_functions(library) for library in self.libraries]
         counts = [(change, read()) for read, change in self._functions]
         self._saved = [(change, count) for change, count in counts if count != 1]
