@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from arrayops._backends.numpy.blocks import Compute, Work
-from arrayops._backends.numpy.direct_columns import COLUMN_BYTES, MOST_BYTES, Axes, Columns, Plan, plan, serves
+from arrayops._backends.numpy.direct_columns import Axes, Columns, Plan, plan, serves
 from arrayops._backends.numpy.layouts import grouped_images
 from arrayops._backends.numpy.memory import Array, compute_dtype, empty, load, store, widened
 from arrayops._backends.numpy.products import multiply
@@ -144,8 +144,7 @@ def correlate(samples: Array, weight: Array, axes: Axes, bias: Array | None, res
         return compute
 
     blocks = strips.parts(groups) * batch * len(strips.strips)
-    workspace = 2 * max(COLUMN_BYTES, MOST_BYTES)
-    return Work(len(pieces) + blocks, begin, workspace=workspace, first=len(pieces))
+    return Work(len(pieces) + blocks, begin, workspace=strips.workspace, first=len(pieces))
 
 
 def _pieces(groups: int, outputs: int, size: int) -> list[tuple[Any, ...]]:

@@ -25,8 +25,8 @@ Axes = tuple[Axis, Axis]
 COLUMN_BYTES = 3 << 19
 """Size of the columns and products of a block: most of a core's second-level cache. Fewer calls on more are quicker."""
 
-MOST_BYTES = 4 << 20
-"""Size of the columns and products of one group from which it is left to another way."""
+MOST_BYTES = 12 << 20
+"""Size of the columns and products of one group from which it is left to another way. Planes are as large."""
 
 LEAST_ROWS = 8
 """Rows of a strip, where the image has as many."""
@@ -90,6 +90,8 @@ class Plan(NamedTuple):
     groups_at_once: int
     margin: int
     """Places in front of the columns, and behind, for samples that no output reads."""
+    workspace: int
+    """Bytes that a block takes at most: columns and products, and as much for samples and sums."""
 
     def parts(self, groups: int) -> int:
         """How many times some groups are taken."""
@@ -125,18 +127,20 @@ def plan(axes: Axes, batch: int, groups: int, least: int, channels: Pair, itemsi
     assert columns is not None
     height, width = axes[0].output, axes[1].size
     row_bytes = _row_bytes(rows, columns, width, channels, itemsize)
-    most = max(LEAST_ROWS, COLUMN_BYTES // (row_bytes * least) - rows.reach)
+    # Rows that lower taps reach are copied for every strip.
+    most = max(LEAST_ROWS, rows.reach // 2, COLUMN_BYTES // (row_bytes * least) - rows.reach)
     # A few blocks for each of a few threads, unless they would be slivers.
     slivers = min(height // LEAST_ROWS, row_bytes * least * height // LEAST_BYTES)
     count = max(-(-height // most), min(-(-LEAST_BLOCKS // (batch * groups)), slivers))
     edges = [height * number // count for number in range(count + 1)]
     strips = tuple(_strip(top, bottom, rows, axes[0].size) for top, bottom in pairwise(edges))
-    fitting = COLUMN_BYTES // (row_bytes * (-(-height // count) + rows.reach))
+    strip_bytes = row_bytes * (-(-height // count) + rows.reach)
+    fitting = COLUMN_BYTES // strip_bytes
     # Shorter blocks than those of other ways, and twice as many: they are of few calls.
     shared = groups * batch * count // (2 * LEAST_BLOCKS)
     at_once = equal_share(groups, max(least, min(fitting, shared)))
     margin = max(abs(columns.first), abs(columns.first + columns.reach))
-    return Plan(rows, columns, width, strips, at_once, margin)
+    return Plan(rows, columns, width, strips, at_once, margin, 2 * at_once * strip_bytes)
 
 
 def _strip(top: int, bottom: int, rows: Line, height: int) -> Strip:
