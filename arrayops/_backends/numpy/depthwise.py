@@ -21,7 +21,7 @@ of their own, of many images at once since they are narrow:
 """
 
 from functools import lru_cache
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -92,6 +92,13 @@ class Tile(NamedTuple):
     def batch(self) -> int:
         """Number of images."""
         return int(self.images.stop - self.images.start)
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of its samples and outputs, and terms of a gradient for a channel."""
+        rows, columns = self.rows, self.columns
+        of_an_image = rows.extent * columns.extent + rows.length * columns.length
+        return self.batch * of_an_image + rows.tap_count * columns.tap_count * columns.length
 
 
 def serves(channels: int, axes: tuple[Axis, Axis]) -> bool:
@@ -241,29 +248,26 @@ def _plan(axes: tuple[Axis, Axis], channels: int, batch: int, run: int) -> Plan:
     # Few tiles for a small call, whose price would tell.
     cut = channels >= SHORT and size > 2 * TILE
     longest = max(1, min(run if size > TILE else size, REPEATED // (rows.kernel * columns.kernel)) // channels)
-    tiles, largest = [], 0
-    for down in _ranges(rows, cut):
-        for across in _ranges(columns, cut):
-            # Weights that are read for a few rows only need not stay in cache, nor be repeated.
-            few = cut and down.length * batch <= FEW
-            for column in _parts(across, across.length if few else longest):
-                runs = column.stride == 1 and column.length <= longest
-                for row in _parts(down, max(1, min(ROWS, TILE // (column.length * channels)))):
-                    inside = row.inside(rows.size) and column.inside(columns.size)
-                    area = row.length * column.length
-                    for first, stop in _shares(batch, max(1, min(ROWS // row.length, TILE // (area * channels)))):
-                        tile = Tile(slice(first, stop), row, column, runs, inside)
-                        tiles.append(tile)
-                        pixels = tile.batch * (row.extent * column.extent + area)
-                        largest = max(largest, pixels + row.tap_count * column.tap_count * column.length)
+    tiles: list[Tile] = []
+    for down, across in product(_ranges(rows, cut), _ranges(columns, cut)):
+        # Weights that are read for a few rows only need not stay in cache, nor be repeated.
+        few = cut and down.length * batch <= FEW
+        for column in _parts(across, across.length if few else longest):
+            runs = column.stride == 1 and column.length <= longest
+            for row in _parts(down, max(1, min(ROWS, TILE // (column.length * channels)))):
+                inside = row.inside(rows.size) and column.inside(columns.size)
+                most = max(1, min(ROWS // row.length, TILE // (row.length * column.length * channels)))
+                tiles += [Tile(images, row, column, runs, inside) for images in _shares(batch, most)]
     # All tiles of an image while it is in cache.
-    return Plan(tuple(sorted(tiles, key=lambda tile: tile.images.start)), largest * channels * 8)
+    tiles.sort(key=lambda tile: tile.images.start)
+    return Plan(tuple(tiles), max((tile.pixels for tile in tiles), default=0) * channels * 8)
 
 
-def _shares(length: int, most: int) -> list[tuple[int, int]]:
+def _shares(length: int, most: int) -> list[slice]:
     """Cut ``length`` into parts of at most ``most``, about equally long."""
     count = -(-length // most)
-    return list(pairwise(length * number // count for number in range(count + 1))) if length else []
+    edges = [length * number // count for number in range(count + 1)] if length else []
+    return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
 def _parts(strip: Strip, most: int) -> list[Strip]:
@@ -271,11 +275,11 @@ def _parts(strip: Strip, most: int) -> list[Strip]:
     first, step = strip.outputs.start, strip.outputs.step
     return [
         strip._replace(
-            outputs=slice(first + start * step, first + (stop - 1) * step + 1, step),
-            length=stop - start,
-            first=strip.first + start * strip.stride,
+            outputs=slice(first + share.start * step, first + (share.stop - 1) * step + 1, step),
+            length=share.stop - share.start,
+            first=strip.first + share.start * strip.stride,
         )
-        for start, stop in _shares(strip.length, most)
+        for share in _shares(strip.length, most)
     ]
 
 
