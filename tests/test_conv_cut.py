@@ -32,7 +32,7 @@ SMALL: dict[Any, dict[str, int]] = {
     direct: {"ORDERED": 8, "LONG": 1, "SIDE_BY_SIDE": 2},
     direct_columns: {"COLUMN_BYTES": 1 << 11, "LEAST_ROWS": 2},
     tap_products: {"COLUMN_BYTES": 1 << 11, "LEAST_PLACES": 16, "MOST_PLACES": 48, "WIDE": 3},
-    correlation: {"LEAST_DEPTH": 6, "MOST_JOBS": 2},
+    correlation: {"LEAST_DEPTH": 6, "MOST_JOBS": 2, "LEAST_BESIDE": 2},
     pointwise: {"NARROWEST": 2, "AT_ONCE": 7, "FEWEST": 5, "MOST": 20},
     turning: {"LEAST": 1, "APART": 1, "PIECE": 40},
     products: {"SMALL_PRODUCT": 1 << 9, "LEAST_FRONT": 8, "LEAST_BLOCK": 8},

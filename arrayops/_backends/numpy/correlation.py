@@ -28,6 +28,10 @@ fewer terms do not make up for that, nor do wide groups, whose rows of places fa
 """
 
 
+LEAST_BESIDE = 16
+"""Outputs of a group from which gradients of channels-last images are kept side by side: a line of the cache."""
+
+
 class _Samples(NamedTuple):
     """Planes of some groups, (planes, groups, channels, places), and the places of images in them."""
 
@@ -216,6 +220,8 @@ def weight_gradient(samples: Array, grad: Array, target: Array, axes: Axes) -> W
         return NO_WORK
     division = _divide(axes, target, samples, dtype)
     images, grads = grouped_images(samples, groups), grouped_images(grad, groups)
+    # Products take them as they lie, if only runs are long enough to be copied.
+    side_by_side = grad.strides[1] == grad.itemsize and outputs >= LEAST_BESIDE
     # Each block takes its groups through some jobs; if through all of them, its sums are the gradient.
     jobs = min(MOST_JOBS, max(1, division.jobs * division.parts // LEAST_BLOCKS))
     jobs = balanced_share(division.jobs, jobs)
@@ -229,7 +235,7 @@ def weight_gradient(samples: Array, grad: Array, target: Array, axes: Axes) -> W
 
         def plan(stack: Stack, found: Array, first: bool) -> tuple[_Samples, Array, Program]:
             planes = _Samples.make(scratch, len(found), channels, stack, dtype)
-            given = _outputs(scratch, len(found), outputs, stack, dtype, side_by_side=False)
+            given = _outputs(scratch, len(found), outputs, stack, dtype, side_by_side)
             program = Program(scratch)
             (phase,) = stack.tile.phases
             weight_sums(planes.planes, filter_blocks(phase), given[..., : stack.run], found, first, program)
