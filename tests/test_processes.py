@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import arrayops as ao
-from arrayops._backends.numpy.block_threads import UFUNC_BUFFER
+from arrayops._backends.numpy.block_threads import UFUNC_BUFFER, helpers
 from arrayops._backends.numpy.blocks import run_blocks
 from arrayops._backends.numpy.process_settings import SingleThreadedBlas
 from arrayops._backends.numpy.scratch import Scratch
@@ -286,7 +286,8 @@ class TestThreads:
             assert kept == [True] * 8
 
     @pytest.mark.parametrize("fails", [False, True])
-    def test_what_blocks_hold_is_free_after_the_call(self, fails: bool) -> None:
+    @pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
+    def test_what_blocks_hold_is_free_after_the_call(self, fails: bool, busy: bool) -> None:
         """Helpers that had no time for a call still have it before them."""
 
         def call() -> "weakref.ref[Any]":
@@ -302,13 +303,21 @@ class TestThreads:
             return weakref.ref(held)
 
         ao.set_num_threads(4)
+        run_blocks(8, lambda scratch: lambda index: None)  # starts the helpers
+        released = threading.Event()
+
+        def wait() -> None:
+            released.wait()
+
+        if busy:
+            helpers.ask(threading.active_count(), wait)
         try:
             found = [call() for _ in range(20)]
+            gc.collect()
+            assert all(reference() is None for reference in found)
         finally:
+            released.set()
             ao.set_num_threads(None)
-        gc.collect()
-        # The last calls may still be looked at by a helper that finds nothing to do.
-        assert all(reference() is None for reference in found[:10])
 
     def test_first_blocks_are_done_before_any_other(self) -> None:
         for count in (1, 2, 4):

@@ -97,10 +97,15 @@ class _Run:
         with self.lock:
             while self.helping:
                 self.changed.wait()
-        # Helpers that were busy all the time still have this run before them, but need not keep its arrays.
+        # Helpers that were busy all the time still have this run before them, but need not keep its arrays, which the
+        # frames of a failure hold as well.
         self.works.clear()
-        if self.failure is not None:
-            raise self.failure
+        failure, self.failure = self.failure, None
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                del failure
 
     def _work(self, scratch: Scratch) -> None:
         compute: Compute | None = None
