@@ -203,16 +203,32 @@ def test_pieces_of_many_runs(length: int) -> None:
     assert_close(got, totals(features, labels, 50), FLOAT32, totals(np.abs(features), labels, 50))
 
 
-def test_products_and_what_they_leave_are_all_pixels() -> None:
-    """Each pixel is summed once: by one row of ones and zeros, or as one of those left."""
+@pytest.mark.parametrize("last", [1, 7, 20, 31, 32])
+@pytest.mark.parametrize("length", [1, 2, 40])
+def test_products_and_what_they_leave_are_all_pixels(last: int, length: int) -> None:
+    """Each pixel is summed once: by one row of ones and zeros, or as one of those left; with a last piece of any kind."""
     labels = patches((64, 140)).reshape(-1)
+    labels = np.append(labels, np.arange(last, dtype=np.int32) // length)
     first = np.append(True, labels[1:] != labels[:-1])
     first[::32] = True
     made = Products(labels, first)
     weights = segment_products._weights()[made._intervals].reshape(-1, segment_products.MOST, 32)
-    covered = weights.sum(axis=1).reshape(-1)[: len(labels)]
+    covered = weights.sum(axis=1).reshape(-1)
+    assert not covered[len(labels) :].any()
     covered[made._left] += 1
-    np.testing.assert_array_equal(covered, 1)
+    np.testing.assert_array_equal(covered[: len(labels)], 1)
     row, column = np.nonzero(weights.reshape(-1, 32))
     np.testing.assert_array_equal(made._slots[row], labels[row // segment_products.MOST * 32 + column])
+    np.testing.assert_array_equal(made._left_slots, labels[made._left])
     assert 0 < made.left < len(labels) / 16
+
+
+@pytest.mark.parametrize("last", [7, 20, 31])
+def test_a_short_last_piece_of_many_runs(last: int, products: list[Products]) -> None:
+    """Its pixels that products leave end where the image does."""
+    labels = np.append(np.zeros(32 * 19, np.int32), np.arange(last, dtype=np.int32)).reshape(1, 1, -1)
+    features = normal((1, 12, 1, labels.size))
+    got = ao.segment_sum(features, labels, 40)
+    assert products
+    assert products[0].left == max(last - segment_products.MOST, 0)
+    assert_close(got, totals(features, labels, 40), FLOAT32, totals(np.abs(features), labels, 40))

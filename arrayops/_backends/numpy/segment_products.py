@@ -58,9 +58,11 @@ class Products(Way):
         # FEW is a power of 2.
         heads = np.flatnonzero(self._begins & (FEW - 1) == 0)
         starts = np.arange(len(heads)) * FEW
+        # The last piece may be a short one.
+        stops = np.minimum(starts + FEW, self._pixels)
         # Where the first runs of each piece begin, and the one behind them: (MOST + 1, pieces), since loops over pieces
         # are long. Behind the last run stands whatever comes behind the piece.
-        begins = np.append(self._begins, len(heads) * FEW)
+        begins = np.append(self._begins, self._pixels)
         begins = begins.take(heads + np.arange(MOST + 1)[:, None], mode="clip")
         # Rows behind the last run have no ones, so that any slot will do.
         self._slots = slots.take(begins[:-1].T, mode="clip").reshape(-1)
@@ -68,11 +70,11 @@ class Products(Way):
         np.minimum(begins, FEW, out=begins)
         self._intervals = (begins[:-1] * (FEW + 1) + begins[1:]).T.reshape(-1)
 
-        lengths = FEW - begins[-1]
+        lengths = stops - starts - begins[-1]
         more = np.flatnonzero(lengths)
         lengths = lengths[more]
         ends = lengths.cumsum()
-        self._left = np.repeat((more + 1) * FEW - ends, lengths) + np.arange(lengths.sum())
+        self._left = np.repeat(stops[more] - ends, lengths) + np.arange(lengths.sum())
         self._left_slots = slots[self._left]
 
     @property
