@@ -206,7 +206,7 @@ def test_pieces_of_many_runs(length: int) -> None:
 @pytest.mark.parametrize("last", [1, 7, 20, 31, 32])
 @pytest.mark.parametrize("length", [1, 2, 40])
 def test_products_and_what_they_leave_are_all_pixels(last: int, length: int) -> None:
-    """Each pixel is summed once: by one row of ones and zeros, or as one of those left; with a last piece of any kind."""
+    """Each pixel is summed once: by one row of ones and zeros, or as one of those left. Any last piece will do."""
     labels = patches((64, 140)).reshape(-1)
     labels = np.append(labels, np.arange(last, dtype=np.int32) // length)
     first = np.append(True, labels[1:] != labels[:-1])
