@@ -22,3 +22,17 @@ def assert_equals_loops(call: Case) -> None:
         gradient = getattr(got, array)
         assert gradient.dtype == call.dtype
         assert_close(gradient, want[array], call.dtype, terms[array], f"{array} of {call}")
+
+
+def assert_equal_bits(call: Case) -> None:
+    """Output and all gradients of a call are the same with any number of threads."""
+    grad = grad_output(call, call.call(ao).shape)
+    found = set()
+    try:
+        for threads in (1, 2, 3, 8):
+            ao.set_num_threads(threads)
+            gradients = call.backward(ao, grad)
+            found.add((call.call(ao).tobytes(), *(gradient.tobytes() for gradient in gradients)))
+    finally:
+        ao.set_num_threads(None)
+    assert len(found) == 1

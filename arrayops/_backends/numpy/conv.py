@@ -5,11 +5,12 @@ gradients of their inputs, are one function: `_correlate`. Their weights have on
 convolution's is that of the convolution back, with input and gradient of the output exchanged.
 """
 
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from arrayops._backends.numpy import correlation, depthwise, direct, pointwise
+from arrayops._backends.numpy import banded, correlation, depthwise, direct, pointwise
 from arrayops._backends.numpy.blocks import Compute, Work, run_works
 from arrayops._backends.numpy.layouts import channels_first, exchanged, grouped_weight
 from arrayops._backends.numpy.memory import Array, compute_dtype, empty, load, store, widened
@@ -104,9 +105,16 @@ def _correlate(samples: Array, weight: Array, axes: Axes, layout: str, bias: Arr
         work = depthwise.correlate(samples, filters, axes, None if bias is None else widened(bias, dtype), result)
     else:
         source, target = channels_first(samples, layout), channels_first(result, layout)
-        way = direct if direct.serves(source, axes, (weight.shape[3], outputs)) else correlation
-        work = way.correlate(source, weight, axes, bias, target)
+        work = _way(source, weight, axes).correlate(source, weight, axes, bias, target)
     return result, work
+
+
+def _way(samples: Array, weight: Array, axes: Axes) -> ModuleType:
+    """The quickest way of planes."""
+    inputs, outputs = weight.shape[3:]
+    if inputs == 1 and banded.serves(samples, axes, outputs):
+        return banded
+    return direct if direct.serves(samples, axes, (inputs, outputs)) else correlation
 
 
 def _weight_gradient(samples: Array, grad: Array, target: Array, axes: Axes, layout: str) -> Work:

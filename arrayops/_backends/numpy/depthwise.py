@@ -21,16 +21,17 @@ of their own, of many images at once since they are narrow:
 """
 
 from functools import lru_cache
-from itertools import pairwise, product
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from arrayops._backends.numpy.blocks import Compute, Work
+from arrayops._backends.numpy.layouts import channels_first
 from arrayops._backends.numpy.memory import Array, compute_dtype, load, store
 from arrayops._backends.numpy.scratch import Scratch
+from arrayops._backends.numpy.strips import Strip, parts, ranges, shares, surrounded
 from arrayops._core.shapes import Axis
-from arrayops._core.taps import Phase, Source, axis_taps
 
 RUN = 3 << 10
 """Values of a row of a tile: with the weights of all taps for as many they fill the first-level cache."""
@@ -52,30 +53,6 @@ FEW = 16
 
 SHORT = 64
 """Channels from which runs of a single pixel are long enough."""
-
-EDGES = 3
-"""Ranges of outputs along an axis, by the taps that they have; where there are more images are padded instead."""
-
-
-class Strip(NamedTuple):
-    """A tile along one axis: output m reads samples ``first + m stride + t step`` for the t-th of its taps."""
-
-    outputs: slice
-    length: int
-    taps: slice
-    tap_count: int
-    first: int
-    stride: int
-    step: int
-
-    @property
-    def extent(self) -> int:
-        """Samples from the first to the last that are read."""
-        return (self.length - 1) * self.stride + max(self.tap_count - 1, 0) * self.step + 1
-
-    def inside(self, size: int) -> bool:
-        """Whether all of them are samples of an axis of ``size``."""
-        return self.first >= 0 and self.first + self.extent <= size
 
 
 class Tile(NamedTuple):
@@ -217,18 +194,9 @@ def _contiguous(shape: tuple[int, ...], itemsize: int) -> tuple[int, int, int, i
 
 def _padded(scratch: Scratch, images: Array, tile: Tile, dtype: "np.dtype[Any]") -> Array:
     """A contiguous copy of what a tile reads of its images (n, H, W, C), with zeros around them."""
-    inside, outside = [], []
-    for strip, size in zip((tile.rows, tile.columns), images.shape[1:], strict=False):
-        low, high = max(strip.first, 0), min(strip.first + strip.extent, size)
-        inside.append(slice(low, max(low, high)))
-        outside.append(slice(low - strip.first, max(low, high) - strip.first))
     copy = scratch("samples", (tile.batch, tile.rows.extent, tile.columns.extent, images.shape[3]), dtype)
-    rows, columns = outside
-    copy[:, : rows.start] = 0
-    copy[:, rows.stop :] = 0
-    copy[:, rows, : columns.start] = 0
-    copy[:, rows, columns.stop :] = 0
-    load(copy[:, rows, columns], images[:, *inside])
+    first = tile.rows.first, tile.columns.first
+    surrounded(channels_first(copy, "NHWC"), channels_first(images, "NHWC"), first)
     return copy
 
 
@@ -249,72 +217,15 @@ def _plan(axes: tuple[Axis, Axis], channels: int, batch: int, run: int) -> Plan:
     cut = channels >= SHORT and size > 2 * TILE
     longest = max(1, min(run if size > TILE else size, REPEATED // (rows.kernel * columns.kernel)) // channels)
     tiles: list[Tile] = []
-    for down, across in product(_ranges(rows, cut), _ranges(columns, cut)):
+    for down, across in product(ranges(rows, cut), ranges(columns, cut)):
         # Weights that are read for a few rows only need not stay in cache, nor be repeated.
         few = cut and down.length * batch <= FEW
-        for column in _parts(across, across.length if few else longest):
+        for column in parts(across, across.length if few else longest):
             runs = column.stride == 1 and column.length <= longest
-            for row in _parts(down, max(1, min(ROWS, TILE // (column.length * channels)))):
+            for row in parts(down, max(1, min(ROWS, TILE // (column.length * channels)))):
                 inside = row.inside(rows.size) and column.inside(columns.size)
                 most = max(1, min(ROWS // row.length, TILE // (row.length * column.length * channels)))
-                tiles += [Tile(images, row, column, runs, inside) for images in _shares(batch, most)]
+                tiles += [Tile(images, row, column, runs, inside) for images in shares(batch, most)]
     # All tiles of an image while it is in cache.
     tiles.sort(key=lambda tile: tile.images.start)
     return Plan(tuple(tiles), max((tile.pixels for tile in tiles), default=0) * channels * 8)
-
-
-def _shares(length: int, most: int) -> list[slice]:
-    """Cut ``length`` into parts of at most ``most``, about equally long."""
-    count = -(-length // most)
-    edges = [length * number // count for number in range(count + 1)] if length else []
-    return [slice(start, stop) for start, stop in pairwise(edges)]
-
-
-def _parts(strip: Strip, most: int) -> list[Strip]:
-    """Cut a strip into strips of at most ``most`` outputs."""
-    first, step = strip.outputs.start, strip.outputs.step
-    return [
-        strip._replace(
-            outputs=slice(first + share.start * step, first + (share.stop - 1) * step + 1, step),
-            length=share.stop - share.start,
-            first=strip.first + share.start * strip.stride,
-        )
-        for share in _shares(strip.length, most)
-    ]
-
-
-def _ranges(axis: Axis, cut: bool) -> list[Strip]:
-    """Outputs along an axis that have the same taps; all of a phase if they are not ``cut``, or were in many ranges."""
-    found = axis_taps(axis)
-    source = found.input
-    ranges = []
-    for phase in found.phases:
-        real = [tap for tap in phase.taps if tap.plane >= 0]
-        # The sample of each tap for the first output, and the outputs for which it is one of the image.
-        at = [tap.shift * source.stride + source.planes[tap.plane] - source.before for tap in real]
-        inside = [(-(first // source.stride), -((first - axis.size) // source.stride)) for first in at]
-        edges = {min(max(edge, 0), phase.length) for edges in inside for edge in edges} | {0, phase.length}
-        if not cut or len(edges) - 1 > EDGES:
-            edges, inside = {0, phase.length}, [(0, phase.length)] * len(real)
-        for start, stop in pairwise(sorted(edges)):
-            taps = [number for number, (low, high) in enumerate(inside) if low <= start and stop <= high]
-            ranges.append(_strip(phase, source, [(real[number].number, at[number]) for number in taps], start, stop))
-    return ranges
-
-
-def _strip(phase: Phase, source: Source, taps: list[tuple[int, int]], start: int, stop: int) -> Strip:
-    """Outputs ``start`` to ``stop`` of a phase, of taps given by number and first sample, a constant number apart."""
-    numbers, step = slice(0, 0), 1
-    if taps:
-        (first, at), (last, _) = taps[0], taps[-1]
-        apart, step = (taps[1][0] - first, taps[1][1] - at) if len(taps) > 1 else (1, 1)
-        numbers = slice(first, last + 1, apart)
-    return Strip(
-        outputs=slice(phase.first + start * phase.step, phase.first + (stop - 1) * phase.step + 1, phase.step),
-        length=stop - start,
-        taps=numbers,
-        tap_count=len(taps),
-        first=(taps[0][1] if taps else 0) + start * source.stride,
-        stride=source.stride,
-        step=step,
-    )
