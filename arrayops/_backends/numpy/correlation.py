@@ -29,7 +29,7 @@ fewer terms do not make up for that, nor do wide groups, whose rows of places fa
 
 
 LEAST_BESIDE = 16
-"""Outputs of a group from which gradients of channels-last images are kept side by side: a line of the cache."""
+"""Outputs of a group from which those of channels-last images are side by side: a line of the cache is copied."""
 
 
 class _Samples(NamedTuple):
@@ -135,7 +135,8 @@ def correlate(samples: Array, weight: Array, axes: Axes, bias: Array | None, res
         return NO_WORK
     division = _divide(axes, weight, samples, dtype)
     images, results = grouped_images(samples, groups), grouped_images(result, groups)
-    side_by_side = axes[1].kernel * channels >= LEAST_DEPTH and outputs <= MOST_OUTPUTS
+    deep = axes[1].kernel * channels >= LEAST_DEPTH and outputs <= MOST_OUTPUTS
+    side_by_side = deep or _beside(result, outputs)
     # Sums are slow to add up where they are not stored as they are made.
     places_last = not side_by_side and result.strides[3] == result.itemsize
 
@@ -208,6 +209,11 @@ def _store_sum(terms: Array, added: Array | None, target: Array) -> None:
         np.add(target, added[..., None, None], out=target)
 
 
+def _beside(images: Array, outputs: int) -> bool:
+    """Whether outputs lie side by side in ``images`` (N, O, Ho, Wo), in runs that are long enough to be copied."""
+    return images.strides[1] == images.itemsize and outputs >= LEAST_BESIDE
+
+
 def weight_gradient(samples: Array, grad: Array, target: Array, axes: Axes) -> Work:
     """Work that stores the gradient of a convolution's weight in ``target`` (groups, kh, kw, inputs, outputs).
 
@@ -220,8 +226,7 @@ def weight_gradient(samples: Array, grad: Array, target: Array, axes: Axes) -> W
         return NO_WORK
     division = _divide(axes, target, samples, dtype)
     images, grads = grouped_images(samples, groups), grouped_images(grad, groups)
-    # Products take them as they lie, if only runs are long enough to be copied.
-    side_by_side = grad.strides[1] == grad.itemsize and outputs >= LEAST_BESIDE
+    side_by_side = _beside(grad, outputs)
     # Each block takes its groups through some jobs; if through all of them, its sums are the gradient.
     jobs = min(MOST_JOBS, max(1, division.jobs * division.parts // LEAST_BLOCKS))
     jobs = balanced_share(division.jobs, jobs)
