@@ -65,16 +65,19 @@ class JAXFramework(Framework):
 
 @contextmanager
 def _launching(number: int) -> Iterator[None]:
-    """Launch on CuPy's current stream, and wait for it.
+    """Launch on CuPy's current stream, once the GPU has done what JAX asked it for, and wait for it.
 
-    JAX and CuPy order the data between their streams through the stream argument of ``__dlpack__``, but nothing tells
-    JAX's allocator that CuPy's stream still reads an array: an argument that is freed on return could be overwritten.
+    JAX and CuPy order the data between their streams through the stream argument of ``__dlpack__``, but neither's
+    allocator knows of the other's stream. An argument that is freed on return could be overwritten while CuPy's stream
+    reads it. And JAX gives a result's memory back to CuPy as soon as the result is dropped, though a computation on
+    JAX's stream may still read it, or wait for its turn: this call must not write there before.
     """
     import cupy
 
     from arrayops._frameworks.cupy import launching
 
     with launching(number):
+        cupy.cuda.runtime.deviceSynchronize()
         try:
             yield
         finally:
