@@ -70,7 +70,11 @@ def dispatch(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:
         if device is None:
             device = where
         elif where is not device and where != device:
-            raise ValueError(f"{op.name}: {spec.name} is on {where}, expected {device} as for {first}")
+            moved = found.moved(array, device)
+            if moved is None:
+                raise ValueError(f"{op.name}: {spec.name} is on {where}, expected {device} as for {first}")
+            number = len(metas) - 1
+            arrays = (*arrays[:number], moved, *arrays[number + 1 :])
     if framework is None or device is None:
         raise TypeError(f"{op.name}: got no array")
     promised = op.infer_cached(tuple(metas), parameters)

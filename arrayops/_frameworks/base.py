@@ -54,6 +54,10 @@ class Framework(ABC):
     def device(self, array: Any) -> Device:
         """Where the array lies; raises Unreadable for a device that no backend serves."""
 
+    def moved(self, array: Any, device: Device) -> Any:
+        """The array on ``device``, where the framework itself keeps it elsewhere; None where that is for the caller."""
+        return None
+
     def wants_gradient(self, array: Any) -> bool:
         """Whether the framework would record a gradient through this array."""
         return False

@@ -52,13 +52,12 @@ class JAXFramework(Framework):
         return host_view(np.asarray(array))
 
     def from_backend(self, result: Any, like: Any) -> Any:
-        if not isinstance(result, np.ndarray):
-            return jax.dlpack.from_dlpack(result)
-        if result.dtype == BFLOAT16:
+        on_gpu = not isinstance(result, np.ndarray)
+        if result.dtype == BFLOAT16 and not on_gpu:
             result = result.view(jax.numpy.bfloat16)
         elif result.dtype.itemsize == 8 and jax.dtypes.canonicalize_dtype(result.dtype) != result.dtype:
-            return _put_wide(result, like)
-        return _put(result, like)
+            return _taken_wide(result) if on_gpu else _put_wide(result, like)
+        return jax.dlpack.from_dlpack(result) if on_gpu else _put(result, like)
 
     def launching(self, device: Device) -> Any:
         return _launching(device.number)
@@ -66,16 +65,19 @@ class JAXFramework(Framework):
 
 @contextmanager
 def _launching(number: int) -> Iterator[None]:
-    """Launch on CuPy's current stream, and wait for it.
+    """Launch on CuPy's current stream, once the GPU has done what JAX asked it for, and wait for it.
 
-    JAX and CuPy order the data between their streams through the stream argument of ``__dlpack__``, but nothing tells
-    JAX's allocator that CuPy's stream still reads an array: an argument that is freed on return could be overwritten.
+    JAX and CuPy order the data between their streams through the stream argument of ``__dlpack__``, but neither's
+    allocator knows of the other's stream. An argument that is freed on return could be overwritten while CuPy's stream
+    reads it. And JAX gives a result's memory back to CuPy as soon as the result is dropped, though a computation on
+    JAX's stream may still read it, or wait for its turn: this call must not write there before.
     """
     import cupy
 
     from arrayops._frameworks.cupy import launching
 
     with launching(number):
+        cupy.cuda.runtime.deviceSynchronize()
         try:
             yield
         finally:
@@ -119,12 +121,27 @@ def _put_wide(result: Any, like: Any) -> Any:
     if result.dtype.kind == "f":
         with jax.enable_x64(True):
             return _put(result, like)
-    narrow = np.iinfo(jax.dtypes.canonicalize_dtype(result.dtype))
+    _check_fits(result, jax.dtypes.canonicalize_dtype(result.dtype))
+    return _put(result, like)
+
+
+def _taken_wide(result: Any) -> Any:
+    """The same of a GPU's result, which JAX takes over; ``jax.dlpack`` by itself would cut off without a word."""
+    kept = result.dtype if result.dtype.kind == "f" else jax.dtypes.canonicalize_dtype(result.dtype)
+    with jax.enable_x64(True):
+        taken = jax.dlpack.from_dlpack(result)
+        if kept != taken.dtype:
+            _check_fits(taken, kept)
+        return taken.astype(kept)
+
+
+def _check_fits(result: Any, dtype: "np.dtype[Any]") -> None:
+    """Refuse integers that do not fit the 32 bits that they get."""
+    narrow = np.iinfo(dtype)
     if result.size and not narrow.min <= int(result.min()) <= int(result.max()) <= narrow.max:
         raise OverflowError(
             f"a result is {result.dtype} with values beyond {narrow.dtype}, which JAX would cut off: set jax_enable_x64"
         )
-    return _put(result, like)
 
 
 framework = JAXFramework()

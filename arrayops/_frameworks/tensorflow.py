@@ -41,6 +41,14 @@ class TensorFlowFramework(Framework):
         place = array.backing_device
         return _devices.get(place) or _classify(place)
 
+    def moved(self, array: Any, device: Device) -> Any:
+        # TensorFlow keeps int32 in memory of the host, whatever device it is made for, and callers cannot move it.
+        # Beside arrays on a GPU, as labels are, it goes there with 64 bits.
+        if device.kind != "cuda" or array.dtype != tf.int32 or self.device(array).kind != "cpu":
+            return None
+        with tf.device(f"/GPU:{device.number}"):
+            return tf.cast(array, tf.int64)
+
     def to_backend(self, array: Any) -> Any:
         if self.device(array).kind == "cuda":
             import cupy

@@ -87,6 +87,7 @@ class Clock:
 def captured(call: Callable[[], Any]) -> Callable[[], Any]:
     """The call recorded into a CUDA graph; it costs no Python when it is replayed."""
     stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         call()
     torch.cuda.current_stream().wait_stream(stream)

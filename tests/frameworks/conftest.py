@@ -15,6 +15,9 @@ from toy_op import Backend
 # Read when JAX starts its CPU platform, and by no test that runs before this file is collected.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2".strip()
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Frameworks share a GPU here: by themselves JAX takes three quarters of its memory, and TensorFlow the rest.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 
 
 def imported(name: str) -> Any:

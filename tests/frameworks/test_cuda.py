@@ -38,7 +38,9 @@ class FakeCuPy(ModuleType):
         self.streams = 0
         self.current = 0
         self.cuda = SimpleNamespace(
-            runtime=SimpleNamespace(getDevice=lambda: self.current),
+            runtime=SimpleNamespace(
+                getDevice=lambda: self.current, deviceSynchronize=lambda: self.log.append("wait for all")
+            ),
             Device=lambda number: self.entered(f"device {number}"),
             Stream=SimpleNamespace(from_external=self.from_external),
             get_current_stream=lambda: SimpleNamespace(synchronize=lambda: self.log.append("wait")),
@@ -166,13 +168,14 @@ def test_foreign_streams_are_made_once_each(cupy: FakeCuPy) -> None:
 
 
 def test_jax_arrays_outlive_the_work_on_them(cupy: FakeCuPy, jax: Any) -> None:
+    """Arguments that of CuPy, and results that of JAX, whose memory the next call may get."""
     framework = _frameworks.find(jax.numpy.ones(1))
     with framework.launching(Device("cuda", 1)):
         cupy.log.append("work")
     with pytest.raises(ZeroDivisionError), framework.launching(Device("cuda", 1)):
         raise ZeroDivisionError
-    assert cupy.log[:4] == ["enter device 1", "work", "wait", "leave device 1"]
-    assert cupy.log[4:6] == ["enter device 1", "wait"]
+    assert cupy.log[:5] == ["enter device 1", "wait for all", "work", "wait", "leave device 1"]
+    assert cupy.log[5:8] == ["enter device 1", "wait for all", "wait"]
 
 
 def test_tensorflow_uses_the_current_stream(cupy: FakeCuPy, tf: Any) -> None:

@@ -23,18 +23,54 @@ RNG = np.random.default_rng(0)
 IMAGE, GUIDE = (RNG.standard_normal((2, channels, 13, 18)).astype(np.float32) for channels in (8, 3))
 WEIGHT = RNG.standard_normal((4, 8, 3, 3)).astype(np.float32)
 GRAD = RNG.standard_normal((2, 4, 13, 18)).astype(np.float32)
+SMALL, POOLED = (RNG.standard_normal(shape).astype(np.float32) for shape in ((2, 8, 6, 9), (2, 8, 7)))
+LABELS = RNG.integers(0, 7, (2, 13, 18))
 
 Call = Callable[..., Any]
 CALLS: dict[str, tuple[Call, tuple[np.ndarray, ...]]] = {
     "conv2d": (lambda *arrays: ao.conv2d(*arrays, padding=1), (IMAGE, WEIGHT)),
     "pac_conv2d": (lambda *arrays: ao.pac_conv2d(*arrays, padding=1, normalize_kernel=True), (IMAGE, GUIDE, WEIGHT)),
     "pac_conv2d_backward": (lambda *arrays: ao.pac_conv2d_backward(*arrays, padding=1), (GRAD, IMAGE, GUIDE, WEIGHT)),
+    "segment_mean": (lambda *arrays: ao.segment_mean(*arrays, 7, ignore_label=3), (IMAGE, LABELS)),
+    "segment_reduce": (lambda *arrays: ao.segment_reduce(*arrays, ("sum", "max", "var"), 7), (IMAGE, LABELS)),
+    "segment_mean_backward": (lambda *arrays: ao.segment_mean_backward(*arrays, 7), (POOLED, IMAGE, LABELS)),
+    "segment_var_backward": (lambda *arrays: ao.segment_var_backward(*arrays, 7), (POOLED, IMAGE, LABELS)),
+    "segment_unpool": (lambda *arrays: ao.segment_unpool(*arrays, fill=2, ignore_label=3), (POOLED, LABELS)),
+    "resize2d": (lambda image: ao.resize2d(image, (20, 11)), (IMAGE,)),
+    "merge_feature_maps": (lambda *maps: ao.merge_feature_maps(maps), (SMALL, IMAGE)),
+    "merge_feature_maps_backward": (
+        lambda grad, *maps: ao.merge_feature_maps_backward(grad, maps, how="mean"),
+        (IMAGE, SMALL, IMAGE),
+    ),
 }
 every_call = pytest.mark.parametrize("name", CALLS)
 
 
+@pytest.fixture
+def torch(torch: Any) -> Any:
+    if not torch.cuda.is_available():
+        pytest.skip("PyTorch has no GPU here")
+    return torch
+
+
+@pytest.fixture
+def jax(jax: Any) -> Any:
+    if jax.default_backend() != "gpu":
+        pytest.skip("JAX has no GPU here")
+    return jax
+
+
+@pytest.fixture
+def tf(tf: Any) -> Any:
+    if not tf.config.list_physical_devices("GPU"):
+        pytest.skip("TensorFlow has no GPU here")
+    return tf
+
+
 def flat(result: Any) -> list[Any]:
-    return [value for value in (result if isinstance(result, tuple) else (result,)) if value is not None]
+    if isinstance(result, (tuple, list)):
+        return [value for each in result for value in flat(each)]
+    return [] if result is None else [result]
 
 
 def check(name: str, found: list[np.ndarray], tolerance: float = 1e-5) -> None:
@@ -46,16 +82,18 @@ def check(name: str, found: list[np.ndarray], tolerance: float = 1e-5) -> None:
         assert error <= tolerance, error
 
 
-def on_torch(torch: Any, name: str, **how: Any) -> list[Any]:
-    return [torch.from_numpy(array).to("cuda", **how) for array in CALLS[name][1]]
+def on_torch(torch: Any, name: str) -> list[Any]:
+    return [torch.from_numpy(array).to("cuda") for array in CALLS[name][1]]
 
 
 @every_call
 @pytest.mark.parametrize("order", ["contiguous_format", "channels_last"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_torch(torch: Any, name: str, order: str, dtype: str) -> None:
-    tensors = on_torch(torch, name, dtype=getattr(torch, dtype))
-    tensors = [tensor.to(memory_format=getattr(torch, order)) for tensor in tensors]
+    tensors = [
+        tensor.to(getattr(torch, dtype)) if tensor.is_floating_point() else tensor for tensor in on_torch(torch, name)
+    ]
+    tensors = [tensor.to(memory_format=getattr(torch, order)) if tensor.ndim == 4 else tensor for tensor in tensors]
     results = flat(CALLS[name][0](*tensors))
     assert all(result.device == tensors[0].device and result.dtype == tensors[0].dtype for result in results)
     check(name, [result.float().cpu().numpy() for result in results], 1e-5 if dtype == "float32" else 3e-2)
@@ -103,19 +141,25 @@ def test_torch_graph(torch: Any, name: str) -> None:
 
 @every_call
 def test_cupy_graph(name: str) -> None:
+    """With a pool of the graph's own, where its temporaries stay: a replay leaves other arrays alone."""
     import cupy
 
     call, arrays = CALLS[name]
     given = [cupy.asarray(array) for array in arrays]
     call(*given)
-    stream = cupy.cuda.Stream(non_blocking=True)
-    with stream:
+    # The other stream waits for nothing, not even for the arrays.
+    cupy.cuda.Device().synchronize()
+    stream, pool = cupy.cuda.Stream(non_blocking=True), cupy.cuda.MemoryPool()
+    with stream, cupy.cuda.using_allocator(pool.malloc):
         stream.begin_capture()
         results = flat(call(*given))
         graph = stream.end_capture()
+    with stream:
+        others = [cupy.ones(1 << size, np.uint8) for size in range(9, 21) for _ in range(8)]
         graph.launch(stream)
     stream.synchronize()
     check(name, [cupy.asnumpy(result) for result in results])
+    assert all(bool((other == 1).all()) for other in others)
 
 
 @every_call
@@ -129,10 +173,37 @@ def test_jax(jax: Any, name: str) -> None:
         check(name, [np.asarray(result) for result in results])
 
 
+def test_jax_results_stay_while_jax_reads_them(jax: Any) -> None:
+    """A result that is dropped while JAX's stream still reads it is not given to the next call."""
+    call, arrays = CALLS["conv2d"]
+    given = [jax.device_put(array, jax.devices("gpu")[0]) for array in arrays]
+    other = [array * 2 for array in given]
+    want, large = np.asarray(call(*given)), jax.numpy.full((8192, 8192), 1 / 8192)
+    late = jax.jit(lambda found, large: found + jax.numpy.isnan((large @ large @ large).mean()))
+    late(call(*given), large).block_until_ready()
+    read = []
+    for _ in range(8):
+        read.append(late(call(*given), large))
+        call(*other)
+    for found in read:
+        np.testing.assert_array_equal(found, want)
+
+
+def test_jax_counts_have_32_bits(jax: Any) -> None:
+    found = ao.segment_count(jax.device_put(LABELS, jax.devices("gpu")[0]), 7)
+    assert found.dtype == np.int32
+    np.testing.assert_array_equal(found, ao.segment_count(LABELS, 7))
+
+
+def test_tensorflow_labels_of_32_bits(tf: Any) -> None:
+    """Which TensorFlow keeps on the host."""
+    with tf.device("/GPU:0"):
+        found = ao.segment_mean(tf.constant(IMAGE), tf.constant(LABELS, tf.int32), 7, ignore_label=3)
+    check("segment_mean", [found.numpy()])
+
+
 @every_call
 def test_tensorflow(tf: Any, name: str) -> None:
-    if not tf.config.list_physical_devices("GPU"):
-        pytest.skip("TensorFlow has no GPU here")
     call, arrays = CALLS[name]
     with tf.device("/GPU:0"):
         given = [tf.constant(array) for array in arrays]

@@ -7,6 +7,7 @@ import pytest
 
 import arrayops as ao
 from arrayops import _frameworks
+from arrayops._backends.numpy.memory import empty
 from toy_op import FLOATS, Backend, address, unaligned
 
 GRADIENT = (
@@ -153,6 +154,55 @@ class TestWideIntegers:
             f"a result is {dtype} with values beyond {dtype.replace('64', '32')}, which JAX would cut off: set "
             "jax_enable_x64"
         )
+
+
+class OnGPU:
+    """A result as CuPy's: no `numpy.ndarray`, and taken by DLPack."""
+
+    def __init__(self, array: Any) -> None:
+        self.memory, self.dtype, self.size = aligned(array), array.dtype, array.size
+
+    def __dlpack__(self, **_: Any) -> Any:
+        return self.memory.__dlpack__()
+
+    def __dlpack_device__(self) -> Any:
+        return self.memory.__dlpack_device__()
+
+
+def aligned(array: Any) -> Any:
+    copy = empty(array.shape, array.dtype)
+    copy[...] = array
+    return copy
+
+
+class TestWideResultsOfGPUs:
+    """What jax.dlpack makes narrow by itself: as on the CPU."""
+
+    def test_floats_stay_wide(self, jax: Any) -> None:
+        like = jax.numpy.ones(1)
+        result = _frameworks.find(like).from_backend(OnGPU(np.array([1 / 3, 2])), like)
+        assert result.dtype == np.float64
+        np.testing.assert_array_equal(result, [1 / 3, 2])
+
+    @pytest.mark.parametrize("values", [[3, 2**31 - 1], [], 5])
+    def test_integers_become_narrow(self, jax: Any, values: Any) -> None:
+        like = jax.numpy.ones(1)
+        for dtype in ("int64", "uint64"):
+            result = _frameworks.find(like).from_backend(OnGPU(np.array(values, dtype)), like)
+            assert result.dtype == dtype.replace("64", "32")
+            np.testing.assert_array_equal(result, values)
+
+    @pytest.mark.parametrize(("value", "dtype"), [(2**40, "int64"), (-(2**31) - 1, "int64"), (2**32, "uint64")])
+    def test_never_cut_off(self, jax: Any, value: int, dtype: str) -> None:
+        like = jax.numpy.ones(1)
+        with pytest.raises(OverflowError, match="jax_enable_x64"):
+            _frameworks.find(like).from_backend(OnGPU(np.array([0, value], dtype)), like)
+
+    def test_all_is_kept_under_x64(self, jax: Any, x64: Any) -> None:
+        like = jax.numpy.ones(1)
+        with x64(True):
+            result = _frameworks.find(like).from_backend(OnGPU(np.array([2**40])), like)
+            assert (result.dtype, int(result[0])) == (np.int64, 2**40)
 
 
 class TestTransformations:

@@ -1,5 +1,6 @@
 """Eager TensorFlow tensors on two logical CPU devices, and what TensorFlow and Keras have beside them."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 
 import arrayops as ao
 from arrayops import _frameworks
+from arrayops._frameworks.base import Device
+from arrayops._frameworks.numpy import HOST
 from toy_op import FLOATS, Backend, address, bfloat16, unaligned
 
 GRADIENT = (
@@ -94,6 +97,22 @@ class TestDevices:
                 tensors.append(tf.ones(3))
         with pytest.raises(ValueError, match=r"^scaled: weight is on cpu:1, expected cpu:0 as for input$"):
             toy.scaled(*tensors)
+
+    def test_labels_that_tensorflow_keeps_on_the_host(
+        self, tf: Any, toy: Backend, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Beside arrays on a GPU: TensorFlow has int32 in memory of the host, whatever device it is made for."""
+        framework, gpu = _frameworks.find(tf.ones(1)), Device("cuda", 0)
+        monkeypatch.setattr(framework, "device", lambda array: HOST if array.dtype == tf.int32 else gpu)
+        monkeypatch.setattr(framework, "launching", lambda device: nullcontext())
+        monkeypatch.setattr(framework, "to_backend", np.asarray)
+        toy.scaled(tf.ones(2), tf.constant([2**31 - 1, -5]))
+        assert toy.arrays[1].dtype == np.int64
+        assert toy.arrays[1].tolist() == [2**31 - 1, -5]
+        assert framework.moved(tf.constant([1]), HOST) is None
+        monkeypatch.setattr(framework, "device", lambda array: gpu if array.dtype == tf.float32 else HOST)
+        with pytest.raises(ValueError, match=r"^scaled: weight is on cpu:0, expected cuda:0 as for input$"):
+            toy.scaled(tf.ones(2), tf.constant([1, 2], tf.int64))
 
     def test_device_that_no_backend_serves(self, tf: Any) -> None:
         class OnTPU:
