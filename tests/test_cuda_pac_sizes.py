@@ -263,3 +263,11 @@ def test_contraction_of_other_architectures(
         grad = grad_output(case, oracle(case).forward().shape)
         got = backward(device, case, grad, needs=("input",))
         assert_close(got.input, oracle(case).backward(grad)["input"], dtype)
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_little_shared_memory_holds_many_taps_in_float64(layout: str) -> None:
+    """Of K for all taps of a chunk, float64 takes the most shared memory, and compute capability 7.5 has the least."""
+    case = build("pac_conv2d", dtype=FLOAT64, layout=layout, kernel_size=(7, 7), padding=3, batch=1)
+    with cuda_device.emulated(75) as device:
+        check_forward(device, case)

@@ -28,6 +28,9 @@ NARROWEST = 8
 """Channels up to which narrow groups are taken together on multiply-adds."""
 TAPS = 32
 """Taps whose kernel values are kept at once."""
+KERNEL_BYTES = 32 << 10
+"""Kernel values that are kept at once on multiply-adds: float64 with wide tiles keeps fewer taps, or K and the weights
+alone would be beyond the shared memory of compute capability 7.5."""
 WEIGHT_BYTES = 16 << 10
 """Weights that are staged at once."""
 DEFAULT_SHARED_BYTES = 48 << 10
@@ -234,12 +237,13 @@ def _multiply_adds(call_shape: _Shape) -> _Kernel:
     stage_rows, stage_pitch = shape.stage(tile)
     stage_bytes = stage_rows * stage_pitch * itemsize
     channels = next(count for count in (1, 2, 4, CHANNELS) if count >= min(shape.sources, CHANNELS))
-    weight_taps = min(shape.taps, max(1, WEIGHT_BYTES // (channels * output_tile * itemsize)))
+    pixels = tile[0] * tile[1]
+    taps = min(shape.taps, KERNEL_BYTES // (pixels * itemsize)) if made.adaptive else shape.taps
+    kernel_taps = min(shape.kernel_taps, taps)
+    weight_taps = min(taps, max(1, WEIGHT_BYTES // (channels * output_tile * itemsize)))
 
     def shared(count: int, stage: int) -> int:
-        total: int = (
-            shape.kernel_taps * tile[0] * tile[1] + weight_taps * count * output_tile
-        ) * itemsize + count * stage
+        total: int = (kernel_taps * pixels + weight_taps * count * output_tile) * itemsize + count * stage
         return total
 
     while channels > 1 and shared(channels, stage_bytes) > DEFAULT_SHARED_BYTES:
@@ -254,11 +258,11 @@ def _multiply_adds(call_shape: _Shape) -> _Kernel:
         ("THREAD_PIXELS", thread),
         ("THREAD_OUTPUTS", thread),
         ("CHANNELS", channels),
-        ("TAP_CHUNK", shape.taps),
+        ("TAP_CHUNK", taps),
         ("WEIGHT_TAPS", weight_taps),
         *((("DIRECT", ""),) if direct else ()),
     )
-    threads = tile[0] * tile[1] // thread * (output_tile // thread)
+    threads = pixels // thread * (output_tile // thread)
     return _Kernel(
         file="contract.cu",
         name="contract",
