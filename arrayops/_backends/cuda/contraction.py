@@ -144,12 +144,16 @@ class _Shape:
 
 @dataclass(frozen=True)
 class _Kernel:
-    """The kernel for a contraction. ``channels`` are staged at once; ``sources_last`` is the order of its weights."""
+    """The kernel for a contraction.
+
+    ``channels`` are staged at once, in ``stage`` rows and columns; ``sources_last`` is the order of its weights.
+    """
 
     file: str
     name: str
     shape: _Shape
     tile: Pair
+    stage: Pair
     output_tile: int
     channels: int
     threads: int
@@ -178,7 +182,7 @@ def _launch(made: Plan, source: View, aligned: bool, result_shape: tuple[int, ..
             defines += (("PAIRED", ""),)
         packing_defines = _packing_defines(made)
     down, across = shape.tiles(tile)
-    stage_rows, stage_pitch = shape.stage(tile)
+    stage_rows, stage_pitch = kernel.stage
     padded_sources = -(-shape.sources // kernel.channels) * kernel.channels
     padded_results = -(-shape.results // kernel.output_tile) * kernel.output_tile
     counts = dict(
@@ -235,6 +239,8 @@ def _multiply_adds(call_shape: _Shape) -> _Kernel:
     output_tile = next(tile for tile in sorted(TILES) if tile >= min(shape.results, 32 if wide else 64))
     tile = TILES[output_tile]
     stage_rows, stage_pitch = shape.stage(tile)
+    # A warp reads eight rows or more at once, which an odd pitch spreads over all banks.
+    stage_pitch |= 1
     stage_bytes = stage_rows * stage_pitch * itemsize
     channels = next(count for count in (1, 2, 4, CHANNELS) if count >= min(shape.sources, CHANNELS))
     pixels = tile[0] * tile[1]
@@ -268,6 +274,7 @@ def _multiply_adds(call_shape: _Shape) -> _Kernel:
         name="contract",
         shape=shape,
         tile=tile,
+        stage=(stage_rows, stage_pitch),
         output_tile=output_tile,
         channels=channels,
         threads=threads,
@@ -318,6 +325,7 @@ def _mma(call_shape: _Shape) -> _Kernel | None:
         name="contract_mma",
         shape=shape,
         tile=MMA_TILE,
+        stage=(stage_rows, stage_pitch),
         output_tile=output_tile,
         channels=channels,
         threads=32 * MMA_TILE[0] // MMA_PIXEL_TILES,
