@@ -108,6 +108,8 @@ def test_cupy_graph(name: str) -> None:
     call, arrays = CALLS[name]
     given = [cupy.asarray(array) for array in arrays]
     call(*given)
+    # A stream that does not block waits for nothing on the default stream, the arguments' upload included.
+    cupy.cuda.Device().synchronize()
     stream = cupy.cuda.Stream(non_blocking=True)
     with stream:
         stream.begin_capture()
