@@ -31,7 +31,8 @@ __device__ inline accumulator input_at(
 //                 outputs of the weight (DEPTH at a time)
 //      CHANNELS  |            |     x   DEPTH | PIXELS |     ->  4 x 4 a thread, times input, summed over channels
 //
-// The sums of a pixel lie in CHANNELS / 4 threads, which add theirs in a fixed order at the end.
+// The sums of a pixel lie in CHANNELS / 4 threads, which add theirs in a fixed order at the end. Threads that follow each
+// other stage neighbours in memory: output channels with CHANNELS_LAST, pixels otherwise.
 #define THREADS_ACROSS (PIXELS / 4)
 #define THREADS_DOWN (CHANNELS / 4)
 
@@ -41,7 +42,8 @@ extern "C" __global__ void __launch_bounds__(THREADS_ACROSS * THREADS_DOWN, 4) p
     accumulator* __restrict__ moment)
 {
     const adaptive_source a = ADAPTIVE_SOURCE;
-    __shared__ __align__(16) accumulator grads[DEPTH][PIXELS];
+    // Four more places keep rows aligned, and threads that write down a column out of each other's banks.
+    __shared__ __align__(16) accumulator grads[DEPTH][PIXELS + 4];
     __shared__ __align__(16) accumulator weights[DEPTH][CHANNELS];
     __shared__ accumulator parts[THREADS_DOWN][PIXELS];
     const int thread = threadIdx.x, across = thread % THREADS_ACROSS, down = thread / THREADS_ACROSS;
@@ -71,14 +73,19 @@ extern "C" __global__ void __launch_bounds__(THREADS_ACROSS * THREADS_DOWN, 4) p
             for (int first_output = 0; first_output < g.outputs; first_output += DEPTH) {
                 __syncthreads();
                 for (int at = thread; at < DEPTH * PIXELS; at += THREADS_ACROSS * THREADS_DOWN) {
-                    const int output = first_output + at / PIXELS, pixel = first_pixel + at % PIXELS;
+#if defined(CHANNELS_LAST)
+                    const int d = at % DEPTH, i = at / DEPTH;
+#else
+                    const int d = at / PIXELS, i = at % PIXELS;
+#endif
+                    const int output = first_output + d, pixel = first_pixel + i;
                     accumulator value = 0;
                     if (output < g.outputs && pixel < pixels)
                         value = widen(grad[
                             image * g.grad.batch
                             + (static_cast<long long>(group) * g.outputs + output) * g.grad.channel
                             + at_pixel(g.grad, g.where.first_row + pixel / w.columns.output, pixel % w.columns.output)]);
-                    grads[at / PIXELS][at % PIXELS] = value;
+                    grads[d][i] = value;
                 }
                 for (int at = thread; at < DEPTH * CHANNELS; at += THREADS_ACROSS * THREADS_DOWN) {
                     const int output = first_output + at / CHANNELS, channel = first_channel + at % CHANNELS;

@@ -38,22 +38,33 @@ struct image_batch {
     int images, channels, rows, columns;
 };
 
-// part[block, c] = sum over a block's share of the pixels of all images of array[n, c, y, x]. blockIdx.y is c.
+// part[block, c] = sum over a block's share of the pixels of all images of array[n, c, y, x].
+//
+// A block takes ACROSS channels, a power of two: above 1 where these are neighbours in memory, and so are the threads.
+#if !defined(ACROSS)
+#define ACROSS 1
+#endif
+#define DOWN (THREADS / ACROSS)
+
 extern "C" __global__ void __launch_bounds__(THREADS) sum_pixels(
     const scalar* __restrict__ array, image_batch of, accumulator* __restrict__ part)
 {
     __shared__ accumulator sums[THREADS];
+    const int channel = blockIdx.y * ACROSS + threadIdx.x % ACROSS;
     const long long plane = static_cast<long long>(of.rows) * of.columns, count = plane * of.images;
     accumulator sum = 0;
-    for (long long at = static_cast<long long>(blockIdx.x) * THREADS + threadIdx.x; at < count;
-         at += static_cast<long long>(gridDim.x) * THREADS)
-        sum += widen(array[
-            at / plane * of.batch + blockIdx.y * of.channel + at % plane / of.columns * of.row
-            + at % of.columns * of.column]);
+    // Threads beyond the channels only keep the others company at barriers.
+    if (channel < of.channels)
+        for (long long at = static_cast<long long>(blockIdx.x) * DOWN + threadIdx.x / ACROSS; at < count;
+             at += static_cast<long long>(gridDim.x) * DOWN)
+            sum += widen(array[
+                at / plane * of.batch + channel * of.channel + at % plane / of.columns * of.row
+                + at % of.columns * of.column]);
     sums[threadIdx.x] = sum;
-    for (int half = THREADS / 2; half > 0; half /= 2) {
+    for (int half = THREADS / 2; half >= ACROSS; half /= 2) {
         __syncthreads();
         if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
     }
-    if (threadIdx.x == 0) part[static_cast<long long>(blockIdx.x) * of.channels + blockIdx.y] = sums[0];
+    if (threadIdx.x < ACROSS && channel < of.channels)
+        part[static_cast<long long>(blockIdx.x) * of.channels + channel] = sums[threadIdx.x];
 }

@@ -52,8 +52,19 @@ __device__ inline pair pair_at(const window& w, const weight_gradient& g, long l
 //    grads    OUTPUTS | PAIRS |
 //
 // SPLIT teams of threads take every SPLIT-th pair each; their sums are added up at the end, in the order of the teams.
+// Shares grow with the call, but float32 keeps few digits of a long sum: every so many PAIRS, a thread puts its sums away.
 #define TEAM ((CHANNELS / 4) * (OUTPUTS / 4))
 #define THREADS (TEAM * SPLIT)
+#define MOST_PAIRS (64 * PAIRS)
+
+// Threads that follow each other stage neighbours in memory: channels with CHANNELS_LAST, pairs otherwise.
+#if defined(CHANNELS_LAST)
+#define CHANNEL_OF(at, channels) ((at) % (channels))
+#define PAIR_OF(at, channels) ((at) / (channels))
+#else
+#define CHANNEL_OF(at, channels) ((at) / PAIRS)
+#define PAIR_OF(at, channels) ((at) % PAIRS)
+#endif
 
 extern "C" __global__ void __launch_bounds__(THREADS, 4) sum_weight(
     CALL_PARAMETERS, weight_gradient g,
@@ -65,7 +76,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) sum_weight(
     __shared__ accumulator grads[OUTPUTS][PAIRS + 1];
     __shared__ accumulator kappa[PAIRS];
     __shared__ pair pairs[PAIRS];
-    __shared__ accumulator others[SPLIT - 1][TEAM][16];
+    __shared__ accumulator totals[16][THREADS];
     const int thread = threadIdx.x, team = thread / TEAM, member = thread % TEAM;
     const int mine_c = member % (CHANNELS / 4) * 4, mine_o = member / (CHANNELS / 4) * 4;
     const int tap = blockIdx.x % FILTER_TAPS, tap_row = tap / FILTER_WIDTH, tap_column = tap % FILTER_WIDTH;
@@ -79,10 +90,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) sum_weight(
 
     accumulator sums[4][4];
 #pragma unroll
-    for (int i = 0; i < 4; ++i)
-#pragma unroll
-        for (int j = 0; j < 4; ++j) sums[i][j] = 0;
+    for (int i = 0; i < 16; ++i) sums[i / 4][i % 4] = totals[i][thread] = 0;
     for (long long first = begin; first < end; first += PAIRS) {
+        if ((first - begin) % MOST_PAIRS == 0)
+#pragma unroll
+            for (int i = 0; i < 16; ++i) {
+                totals[i][thread] += sums[i / 4][i % 4];
+                sums[i / 4][i % 4] = 0;
+            }
         // Everyone is done with the former pairs.
         __syncthreads();
         for (int i = thread; i < PAIRS; i += THREADS) {
@@ -99,7 +114,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) sum_weight(
         }
         __syncthreads();
         for (int at = thread; at < CHANNELS * PAIRS; at += THREADS) {
-            const int c = at / PAIRS, i = at % PAIRS;
+            const int c = CHANNEL_OF(at, CHANNELS), i = PAIR_OF(at, CHANNELS);
             const pair& found = pairs[i];
             accumulator value = 0;
             if (found.sample.real && first_channel + c < g.inputs)
@@ -110,7 +125,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) sum_weight(
             scaled[c][i] = value;
         }
         for (int at = thread; at < OUTPUTS * PAIRS; at += THREADS) {
-            const int o = at / PAIRS, i = at % PAIRS;
+            const int o = CHANNEL_OF(at, OUTPUTS), i = PAIR_OF(at, OUTPUTS);
             const pair& found = pairs[i];
             accumulator value = 0;
             if (found.sample.real && first_output + o < g.outputs)
@@ -130,14 +145,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) sum_weight(
                 for (int j = 0; j < 4; ++j) sums[i][j] += sample * grads[mine_o + j][k];
             }
     }
-    if (team > 0)
 #pragma unroll
-        for (int i = 0; i < 16; ++i) others[team - 1][member][i] = sums[i / 4][i % 4];
+    for (int i = 0; i < 16; ++i) totals[i][thread] = sums[i / 4][i % 4] += totals[i][thread];
     __syncthreads();
     if (team > 0) return;
-    for (int other = 0; other < SPLIT - 1; ++other)
+#pragma unroll 1
+    for (int other = 1; other < SPLIT; ++other)
 #pragma unroll
-        for (int i = 0; i < 16; ++i) sums[i / 4][i % 4] += others[other][member][i];
+        for (int i = 0; i < 16; ++i) sums[i / 4][i % 4] += totals[i][other * TEAM + member];
     // part is (shares, narrow groups, taps, inputs, outputs) of narrow groups.
     const int inputs = g.inputs / g.span, outputs = g.outputs / g.span;
     const long long base = (static_cast<long long>(share) * g.groups + group) * g.span;

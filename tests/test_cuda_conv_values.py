@@ -15,7 +15,7 @@ from strategies import BFLOAT16, CONVOLUTIONS, DTYPES, FLOAT16, FLOAT32, FLOAT64
 pytest.importorskip("cupy", reason="CuPy is not installed")
 
 import cuda_device
-from arrayops._backends.cuda import conv_direct
+from arrayops._backends.cuda import conv_direct, sums
 from cuda_checks import check_backward, check_forward, in_form
 from fixed_cases import grad_output
 
@@ -150,6 +150,17 @@ def test_wide_offsets(device: Any, layout: str, monkeypatch: pytest.MonkeyPatch)
     cuda_device.forget()
     assert case.call(device).tobytes() == near.tobytes()
     assert ("WIDE", "") in cuda_device.kernels()[0].identity.defines
+
+
+@pytest.mark.parametrize("channels", [1, 3, 32, 70])
+def test_gradient_of_a_bias_whose_channels_share_blocks(
+    device: Any, channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in more blocks, which many pixels take."""
+    case = build("conv2d", channels=channels, outputs=channels, layout="NHWC", kernel_size=(1, 1), size=(9, 70))
+    check_backward(device, case, needs=("bias",))
+    monkeypatch.setattr(sums, "PIXELS_EACH", 1)
+    check_backward(device, case, needs=("bias",))
 
 
 @pytest.mark.parametrize("groups", [1, 8])

@@ -233,6 +233,25 @@ def test_shares_of_a_weight(device: Any, operator: str, options: dict[str, Any],
     check_backward(device, build(operator, dtype=FLOAT32, **options), needs=("weight",))
 
 
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_long_shares_of_a_weight_lose_no_digits(device: Any, layout: str, constant: Any) -> None:
+    """As for many large images, whose shares are long."""
+    constant(weight_gradient, "MOST_SHARES", 1)
+    draw = np.random.default_rng(7)
+    x, grad = (draw.standard_normal((1, 17, 40960), FLOAT32) for _ in range(2))
+
+    def image(array: np.ndarray) -> np.ndarray:
+        found = array.reshape(1, 17, 160, 256)
+        return found if layout == "NCHW" else np.ascontiguousarray(np.moveaxis(found, 1, 3))
+
+    weight = np.zeros((17, 17, 1, 1) if layout == "NCHW" else (1, 1, 17, 17), FLOAT32)
+    got = device.conv2d_backward(image(grad), image(x), weight, layout=layout, needs=("weight",)).weight
+    want = np.einsum("ncp, nop -> oc", x.astype(FLOAT64), grad)
+    found = got.reshape(17, 17) if layout == "NCHW" else got.reshape(17, 17).T
+    # One sum in float32 throughout would be at 3e-6.
+    assert np.linalg.norm(found - want) < 1.5e-6 * np.linalg.norm(want)
+
+
 def test_more_images_than_a_block_has_threads(device: Any) -> None:
     case = build("pac_conv2d", dtype=FLOAT32, batch=300, size=(2, 2), kernel_size=(2, 2), channels=1, outputs=1)
     check(device, case)
@@ -263,3 +282,11 @@ def test_contraction_of_other_architectures(
         grad = grad_output(case, oracle(case).forward().shape)
         got = backward(device, case, grad, needs=("input",))
         assert_close(got.input, oracle(case).backward(grad)["input"], dtype)
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_little_shared_memory_holds_many_taps_in_float64(layout: str) -> None:
+    """Of K for all taps of a chunk, float64 takes the most shared memory, and compute capability 7.5 has the least."""
+    case = build("pac_conv2d", dtype=FLOAT64, layout=layout, kernel_size=(7, 7), padding=3, batch=1)
+    with cuda_device.emulated(75) as device:
+        check_forward(device, case)

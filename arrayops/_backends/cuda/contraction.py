@@ -28,6 +28,9 @@ NARROWEST = 8
 """Channels up to which narrow groups are taken together on multiply-adds."""
 TAPS = 32
 """Taps whose kernel values are kept at once."""
+KERNEL_BYTES = 32 << 10
+"""Kernel values that are kept at once on multiply-adds: float64 with wide tiles keeps fewer taps, or K and the weights
+alone would be beyond the shared memory of compute capability 7.5."""
 WEIGHT_BYTES = 16 << 10
 """Weights that are staged at once."""
 DEFAULT_SHARED_BYTES = 48 << 10
@@ -141,12 +144,16 @@ class _Shape:
 
 @dataclass(frozen=True)
 class _Kernel:
-    """The kernel for a contraction. ``channels`` are staged at once; ``sources_last`` is the order of its weights."""
+    """The kernel for a contraction.
+
+    ``channels`` are staged at once, in ``stage`` rows and columns; ``sources_last`` is the order of its weights.
+    """
 
     file: str
     name: str
     shape: _Shape
     tile: Pair
+    stage: Pair
     output_tile: int
     channels: int
     threads: int
@@ -175,7 +182,7 @@ def _launch(made: Plan, source: View, aligned: bool, result_shape: tuple[int, ..
             defines += (("PAIRED", ""),)
         packing_defines = _packing_defines(made)
     down, across = shape.tiles(tile)
-    stage_rows, stage_pitch = shape.stage(tile)
+    stage_rows, stage_pitch = kernel.stage
     padded_sources = -(-shape.sources // kernel.channels) * kernel.channels
     padded_results = -(-shape.results // kernel.output_tile) * kernel.output_tile
     counts = dict(
@@ -232,14 +239,17 @@ def _multiply_adds(call_shape: _Shape) -> _Kernel:
     output_tile = next(tile for tile in sorted(TILES) if tile >= min(shape.results, 32 if wide else 64))
     tile = TILES[output_tile]
     stage_rows, stage_pitch = shape.stage(tile)
+    # A warp reads eight rows or more at once, which an odd pitch spreads over all banks.
+    stage_pitch |= 1
     stage_bytes = stage_rows * stage_pitch * itemsize
     channels = next(count for count in (1, 2, 4, CHANNELS) if count >= min(shape.sources, CHANNELS))
-    weight_taps = min(shape.taps, max(1, WEIGHT_BYTES // (channels * output_tile * itemsize)))
+    pixels = tile[0] * tile[1]
+    taps = min(shape.taps, KERNEL_BYTES // (pixels * itemsize)) if made.adaptive else shape.taps
+    kernel_taps = min(shape.kernel_taps, taps)
+    weight_taps = min(taps, max(1, WEIGHT_BYTES // (channels * output_tile * itemsize)))
 
     def shared(count: int, stage: int) -> int:
-        total: int = (
-            shape.kernel_taps * tile[0] * tile[1] + weight_taps * count * output_tile
-        ) * itemsize + count * stage
+        total: int = (kernel_taps * pixels + weight_taps * count * output_tile) * itemsize + count * stage
         return total
 
     while channels > 1 and shared(channels, stage_bytes) > DEFAULT_SHARED_BYTES:
@@ -254,16 +264,17 @@ def _multiply_adds(call_shape: _Shape) -> _Kernel:
         ("THREAD_PIXELS", thread),
         ("THREAD_OUTPUTS", thread),
         ("CHANNELS", channels),
-        ("TAP_CHUNK", shape.taps),
+        ("TAP_CHUNK", taps),
         ("WEIGHT_TAPS", weight_taps),
         *((("DIRECT", ""),) if direct else ()),
     )
-    threads = tile[0] * tile[1] // thread * (output_tile // thread)
+    threads = pixels // thread * (output_tile // thread)
     return _Kernel(
         file="contract.cu",
         name="contract",
         shape=shape,
         tile=tile,
+        stage=(stage_rows, stage_pitch),
         output_tile=output_tile,
         channels=channels,
         threads=threads,
@@ -314,6 +325,7 @@ def _mma(call_shape: _Shape) -> _Kernel | None:
         name="contract_mma",
         shape=shape,
         tile=MMA_TILE,
+        stage=(stage_rows, stage_pitch),
         output_tile=output_tile,
         channels=channels,
         threads=32 * MMA_TILE[0] // MMA_PIXEL_TILES,

@@ -28,7 +28,8 @@ NEAR = 2**30
 
 SHARE = 512
 """Outputs whose products one block adds up for the gradient of the weight."""
-MOST_SHARES = 64
+MOST_SHARES = {"NCHW": 64, "NHWC": 512}
+"""Parts of that gradient: the fewer threads a block has along pixels, the more, or float32 sums would be too long."""
 TAPS = 9
 """Taps whose sums a thread keeps at once."""
 
@@ -129,7 +130,7 @@ def _weight_launch(made: Plan, samples: View, grad: View, result: View) -> _Weig
         axes, (inputs, outputs) = (axes[0].reversed(), axes[1].reversed()), (outputs, inputs)
     pixels, channels, defines = _block(p.layout)
     every = made.batch * axes[0].output * axes[1].output
-    shares, share = fixed_shares(every, SHARE, MOST_SHARES)
+    shares, share = fixed_shares(every, SHARE, MOST_SHARES[p.layout])
     first, group, result_step, source_step, row, column = weight_strides(result, p, exchanged=p.transposed)
     assert first == 0
     return _WeightLaunch(

@@ -8,6 +8,7 @@ import numpy as np
 
 from arrayops._backends.cuda import memory, structures
 from arrayops._backends.cuda.launch import launch, struct
+from arrayops._backends.cuda.module import Pairs
 from arrayops._backends.cuda.pac_call import PacCall
 from arrayops._backends.cuda.pac_plan import PacPlan
 from arrayops._backends.cuda.plan import THREADS, correlation_strides
@@ -134,12 +135,14 @@ class KernelGradients:
         geometry = _moments(made, samples_view, grad_view, band)
         arguments = (*call.arguments, geometry, call.samples, call.weight, grad, moment)
         if made.filters == "grouped":
-            defines = (
+            defines: Pairs = (
                 ("GROUPED", ""),
                 ("PIXELS", MOMENT_PIXELS),
                 ("CHANNELS", MOMENT_CHANNELS),
                 ("DEPTH", MOMENT_DEPTH),
             )
+            if structures.image_strides(grad_view.strides, made.parameters.layout)[1] == 1:
+                defines += (("CHANNELS_LAST", ""),)
             function = call.plan.kernel("pac_moment.cu", "pac_moment", *defines)
             blocks = -(-band.rows * made.output_size[1] // MOMENT_PIXELS) * band.images
             threads = MOMENT_PIXELS // 4 * (MOMENT_CHANNELS // 4)

@@ -14,7 +14,13 @@ from arrayops._backends.cuda.plan import BLOCKS_EACH, THREADS
 from arrayops._backends.cuda.structures import view
 
 PIXEL_BLOCKS = 64
-"""Blocks that share the pixels of one channel: a fixed number, so that sums do not depend on the GPU."""
+"""Blocks that share the pixels of one channel: by shapes alone, so that sums do not depend on the GPU."""
+
+MOST_ACROSS = 32
+"""Channels of one block, where they lie side by side."""
+
+PIXELS_EACH = 1024
+"""Pixels of one thread, beyond which channels that share a block get more blocks."""
 
 
 def fixed_shares(count: int, share: int, most: int) -> tuple[int, int]:
@@ -63,11 +69,16 @@ def channel_sums(array: Any, layout: str, accumulator: Any) -> Any:
     strides = structures.image_strides(view(array).strides, layout)
     batch, channels, *size = array.shape if layout == "NCHW" else (array.shape[0], array.shape[3], *array.shape[1:3])
     result = memory.empty((channels,), array.dtype)
-    parts = memory.empty((PIXEL_BLOCKS, channels), accumulator)
-    function = module.kernel("sums.cu", "sum_pixels", (*memory.dtype_defines(array.dtype), ("THREADS", THREADS)))
+    # Neighbours in memory are read by neighbouring threads, whole sectors at a time.
+    across = min(MOST_ACROSS, 1 << max(channels - 1, 0).bit_length()) if strides[1] == 1 else 1
+    wanted = batch * size[0] * size[1] // (THREADS // across * PIXELS_EACH)
+    blocks = min(PIXEL_BLOCKS * across, max(PIXEL_BLOCKS, wanted))
+    parts = memory.empty((blocks, channels), accumulator)
+    defines = *memory.dtype_defines(array.dtype), ("THREADS", THREADS), ("ACROSS", across)
+    function = module.kernel("sums.cu", "sum_pixels", defines)
     of = _images(strides, (batch, channels, size[0], size[1]))
-    launch(function, (PIXEL_BLOCKS, channels, 1), (THREADS, 1, 1), (array, of, parts))
-    sum_parts(parts, PIXEL_BLOCKS, (channels,), (1,), result)
+    launch(function, (blocks, -(-channels // across), 1), (THREADS, 1, 1), (array, of, parts))
+    sum_parts(parts, blocks, (channels,), (1,), result)
     return result
 
 

@@ -61,6 +61,7 @@ def _launch(made: Plan, samples: View, grad: View, result: View) -> _Launch:
     pairs = made.batch * pair_rows * pair_columns
     shares, share = fixed_shares(pairs, SHARE, MOST_SHARES)
     first, group, result_step, source_step, row, column = correlation_strides(made, result)
+    input_strides, grad_strides = (structures.image_strides(each.strides, p.layout) for each in (samples, grad))
     sizes: tuple[int, ...] = made.kernel_size
     steps: tuple[int, ...] = row, column
     groups = tiles = together = 1
@@ -80,15 +81,16 @@ def _launch(made: Plan, samples: View, grad: View, result: View) -> _Launch:
         threads = THREADS
         split = threads // (channel_tile // 4 * (output_tile // 4))
         tile = ("CHANNELS", channel_tile), ("OUTPUTS", output_tile)
-        defines = ("GROUPED", ""), *tile, ("PAIRS", PAIRS), ("SPLIT", split)
+        last: Pairs = (("CHANNELS_LAST", ""),) if input_strides[1] == grad_strides[1] == 1 else ()
+        defines = ("GROUPED", ""), *tile, ("PAIRS", PAIRS), ("SPLIT", split), *last
     return _Launch(
         function=made.kernel("weight.cu", name, *defines),
         grid=(shares * made.taps, groups * tiles, 1),
         block=(threads, 1, 1),
         geometry=struct(
             structures.WEIGHT_GRADIENT,
-            input=structures.image_strides(samples.strides, p.layout),
-            grad=structures.image_strides(grad.strides, p.layout),
+            input=input_strides,
+            grad=grad_strides,
             groups=groups,
             inputs=inputs,
             outputs=outputs,
