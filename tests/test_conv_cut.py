@@ -31,7 +31,7 @@ SMALL: dict[Any, dict[str, int]] = {
     direct: {"ORDERED": 8, "LONG": 1, "SIDE_BY_SIDE": 2},
     direct_columns: {"COLUMN_BYTES": 1 << 11, "LEAST_ROWS": 2},
     tap_products: {"COLUMN_BYTES": 1 << 11, "LEAST_PLACES": 16, "MOST_PLACES": 48, "WIDE": 3},
-    correlation: {"LEAST_DEPTH": 6, "MOST_JOBS": 2, "LEAST_BESIDE": 2, "SLICE_BYTES": 64, "LARGE_BYTES": 1 << 10},
+    correlation: {"LEAST_DEPTH": 6, "MOST_JOBS": 2, "LEAST_BESIDE": 2},
     pointwise: {"NARROWEST": 2, "AT_ONCE": 7, "FEWEST": 5, "MOST": 20},
     turning: {"LEAST": 1, "APART": 1, "PIECE": 40},
     products: {"SMALL_PRODUCT": 1 << 9, "LEAST_FRONT": 8, "LEAST_BLOCK": 8},
@@ -150,14 +150,3 @@ def test_one_image_is_cut_into_strips() -> None:
     assert len(direct_columns.plan(axes, 8, 1, 1, (8, 8), 4).strips) == 1
     # Columns and products of less than 128 KiB.
     assert len(direct_columns.plan(axes, 1, 1, 1, (1, 1), 4).strips) == 1
-
-
-@pytest.mark.parametrize(("images", "channels", "count"), [(1, 256, 4), (1, 512, 8), (64, 256, 1), (1, 96, 1)])
-def test_gradients_of_wide_weights_are_sliced(images: int, channels: int, count: int) -> None:
-    """Where few images would make few blocks, and where a gradient is too large for the cache."""
-    axes = Axis(14, 3, 1, 1, 1, 1, 14), Axis(14, 3, 1, 1, 1, 1, 14)
-    target = np.empty((1, 3, 3, channels, channels), np.float32)
-    division = stacks.divide(axes, images, 1, 1, (channels, channels), 4)
-    slices = correlation._slices(target, division, 4)
-    assert len(slices) == count
-    assert [index for piece in slices for index in range(channels)[piece]] == list(range(channels))

@@ -1,6 +1,5 @@
 """Plain convolutions by planes: the correlation of images with a weight, and the gradient of that weight."""
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -20,12 +19,6 @@ Axes = tuple[Axis, Axis]
 
 MOST_JOBS = 8
 """Tiles of one image, or of a stack, whose gradients of a weight are added in float32 before they are widened."""
-
-SLICE_BYTES, LARGE_BYTES, MOST_SLICES = 1 << 19, 1 << 22, 8
-"""Size of a slice of a wide group's gradient of its weight at least, of gradients that are always sliced, and number.
-
-Slices stay in cache while images are added to them, but the samples are loaded for every one of them.
-"""
 
 LEAST_DEPTH, MOST_OUTPUTS = 150, 64
 """Terms of a product from which, and outputs of a group up to which, outputs are made side by side.
@@ -196,7 +189,7 @@ def correlate(samples: Array, weight: Array, axes: Axes, bias: Array | None, res
 
         return compute
 
-    return Work(division.blocks, begin, workspace=_workspace(division, weight.shape, dtype))
+    return Work(division.blocks, begin, workspace=_workspace(division, weight, dtype))
 
 
 def _of(places: Array, target: Array) -> Array:
@@ -234,14 +227,12 @@ def weight_gradient(samples: Array, grad: Array, target: Array, axes: Axes) -> W
     division = _divide(axes, target, samples, dtype)
     images, grads = grouped_images(samples, groups), grouped_images(grad, groups)
     side_by_side = _beside(grad, outputs)
-    slices = _slices(target, division, dtype.itemsize)
-    parts = division.parts * len(slices)
     # Each block takes its groups through some jobs; if through all of them, its sums are the gradient.
-    jobs = min(MOST_JOBS, max(1, division.jobs * parts // LEAST_BLOCKS))
+    jobs = min(MOST_JOBS, max(1, division.jobs * division.parts // LEAST_BLOCKS))
     jobs = balanced_share(division.jobs, jobs)
     shares = -(-division.jobs // jobs)
     total = None if shares == 1 else np.zeros(target.shape)
-    blocks = parts * shares
+    blocks = division.parts * shares
 
     def begin(scratch: Scratch) -> Compute:
         plans: dict[Any, tuple[_Samples, Array, Program]] = {}
@@ -249,59 +240,42 @@ def weight_gradient(samples: Array, grad: Array, target: Array, axes: Axes) -> W
 
         def plan(stack: Stack, found: Array, first: bool) -> tuple[_Samples, Array, Program]:
             planes = _Samples.make(scratch, len(found), channels, stack, dtype)
-            given = _outputs(scratch, len(found), found.shape[4], stack, dtype, side_by_side)
+            given = _outputs(scratch, len(found), outputs, stack, dtype, side_by_side)
             program = Program(scratch)
             (phase,) = stack.tile.phases
             weight_sums(planes.planes, filter_blocks(phase), given[..., : stack.run], found, first, program)
             return planes, given, program
 
-        def compute(index: int) -> tuple[Any, Array]:
+        def compute(index: int) -> tuple[slice, Array]:
             part, share = divmod(index, shares)
-            number, part = part % len(slices), part // len(slices)
-            some, these = division.part(part), slices[number]
-            shape = some.stop - some.start, *target.shape[1:4], these.stop - these.start
-            found = scratch("grad_weight", shape, dtype)
+            some = division.part(part)
+            found = scratch("grad_weight", (some.stop - some.start, *target.shape[1:]), dtype)
             for job in range(share * jobs, min((share + 1) * jobs, division.jobs)):
                 batch, stack = division.job(job)
-                kind = stack.tile.kind, found.shape, job == share * jobs
+                kind = stack.tile.kind, len(found), job == share * jobs
                 if kind not in plans:
                     plans[kind] = plan(stack, found, kind[2])
                 planes, given, program = plans[kind]
                 surroundings.clear(stack, len(found), batch.stop - batch.start, planes.planes, given)
                 planes.load(stack, images[batch, some])
                 (outputs_of,) = stack.tile.outputs
-                source = grads[batch, some, these, outputs_of.rows, outputs_of.columns].transpose(1, 2, 0, 3, 4)
+                source = grads[batch, some, :, outputs_of.rows, outputs_of.columns].transpose(1, 2, 0, 3, 4)
                 load(_of(stack.by_image(given), source), source)
                 program.run()
-            where = some, ..., these
             if total is None:
-                store(target[where], found)
-            return where, found
+                store(target[some], found)
+            return some, found
 
         return compute
 
-    def commit(index: int, found: tuple[Any, Array]) -> None:
+    def commit(index: int, found: tuple[slice, Array]) -> None:
         assert total is not None
-        where, sums = found
-        add_widened(total[where], sums)
+        some, sums = found
+        add_widened(total[some], sums)
         if index == blocks - 1:
             store(target, total)
 
-    workspace = _workspace(division, (*target.shape[:4], slices[0].stop), dtype)
-    return Work(blocks, begin, None if total is None else commit, workspace)
-
-
-def _slices(target: Array, division: Division, itemsize: int) -> list[slice]:
-    """Outputs that a block makes at a time of the gradient of a weight (groups, kh, kw, channels, outputs)."""
-    outputs = target.shape[4]
-    size = math.prod(target.shape[1:]) * itemsize
-    wanted = MOST_SLICES if size >= LARGE_BYTES else LEAST_BLOCKS // division.blocks
-    count = min(wanted, size // SLICE_BYTES)
-    if division.groups_at_once > 1 or count < 2:
-        return [slice(0, outputs)]
-    # A slice is some lines of the cache.
-    some = -(-outputs // count // LEAST_BESIDE) * LEAST_BESIDE
-    return [slice(start, min(start + some, outputs)) for start in range(0, outputs, some)]
+    return Work(blocks, begin, None if total is None else commit, _workspace(division, target, dtype))
 
 
 def _divide(axes: Axes, weight: Array, samples: Array, dtype: "np.dtype[Any]") -> Division:
@@ -310,9 +284,9 @@ def _divide(axes: Axes, weight: Array, samples: Array, dtype: "np.dtype[Any]") -
     return divide(axes, len(samples), groups, least, (channels, outputs), dtype.itemsize)
 
 
-def _workspace(division: Division, weight: tuple[int, ...], dtype: "np.dtype[Any]") -> int:
-    """Bytes that a block takes: samples, outputs, weights (groups, kh, kw, channels, outputs), columns."""
-    _, height, width, channels, outputs = weight
+def _workspace(division: Division, weight: Array, dtype: "np.dtype[Any]") -> int:
+    """Bytes that a block takes: samples, outputs, weights, columns."""
+    _, height, width, channels, outputs = weight.shape
     some = division.groups_at_once
     most: int = 0
     for stack in division.stacks:
