@@ -80,6 +80,7 @@ class Columns(NamedTuple):
 
 @lru_cache(maxsize=256)
 def _columns(axis: Axis) -> Columns:
+    """The blocks of an axis: the outputs of all phases in each."""
     strips = tuple(ranges(axis, cut=False))
     phases = len(strips)
     most = max(VECTOR // phases, 1)

@@ -89,7 +89,10 @@ def widened(array: Array, dtype: "np.dtype[Any]") -> Array:
 
 
 def add_widened(total: Array, part: Array) -> None:
-    """Add float32 values to float64 sums, a piece at a time: a ufunc that widens goes through its small buffer."""
+    """Add float32 values to float64 sums, a piece at a time: a ufunc that widens goes through its small buffer.
+
+    ``total`` is contiguous: flattened, a view with gaps would be a copy, and what is added to that is lost.
+    """
     if total.dtype == part.dtype or total.size < WIDENED:
         np.add(total, part, out=total)
         return
