@@ -1,108 +1,128 @@
-"""Grouped convolution on a GPU beside torch with cuDNN, both layouts, and the recipe of depthwise, reshape and sum.
+"""Convolution on a GPU beside torch with cuDNN: groups of 4 and 8 channels, depthwise, dense, 1 x 1, both layouts.
 
-The shapes of ResNeXt-50 32x4d, depthwise, dense and 1 x 1; float32 (TF32 off on all sides), float16 and bfloat16. Run
-on a machine with a GPU, torch and CuPy:
+float32 (TF32 off on all sides), float16 and bfloat16. *recipe* is a depthwise convolution, a reshape and a sum. From a
+checkout, on a machine with a GPU, torch and CuPy::
 
-    PYTHONPATH=. python tests/benchmarks/conv_cuda.py --json docs/benchmarks/<gpu>_conv.json
+    PYTHONPATH=. python tests/benchmarks/conv_cuda.py
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from conv_cpu import recipe
-from gpu_harness import DTYPES, Case, captured, main
+from gpu_harness import Comparison, Layout, Place, Row, main
+from pac_cuda import plain_backward
 from torch.nn import functional
 
 import arrayops as ao
 
-# N, C, H = W, groups, k
-SHAPES = (
-    (8, 128, 56, 32, 3),
-    (8, 256, 28, 32, 3),
-    (8, 512, 14, 32, 3),
-    (8, 1024, 7, 32, 3),
-    (64, 128, 56, 32, 3),
-    (64, 256, 28, 256, 3),
-    (64, 64, 56, 1, 3),
-    (64, 256, 56, 1, 1),
+
+class Shape(NamedTuple):
+    """Batch, channels (as many outputs), height and width, groups, filter size."""
+
+    batch: int
+    channels: int
+    size: int
+    groups: int
+    k: int
+
+
+# ResNeXt-50 32x4d and ResNeXt-101 32x8d, MobileNet, ResNet.
+SHAPES = {
+    "groups of 4": Shape(64, 128, 56, 32, 3),
+    "groups of 8": Shape(64, 256, 56, 32, 3),
+    "depthwise": Shape(64, 256, 28, 256, 3),
+    "dense": Shape(64, 64, 56, 1, 3),
+    "1x1": Shape(64, 256, 56, 1, 1),
+    "groups of 32, small maps": Shape(8, 1024, 7, 32, 3),
+}
+F32, F16, BF16 = torch.float32, torch.float16, torch.bfloat16
+PLAN = (
+    # rank, shape, direction, dtype, layout
+    (11, "groups of 4", "forward", F16, "NHWC"),
+    (11, "groups of 4", "forward", F32, "NHWC"),
+    (12, "groups of 4", "forward", F32, "NCHW"),
+    (12, "groups of 4", "forward", F16, "NCHW"),
+    (12, "groups of 4", "forward", BF16, "NHWC"),
+    (13, "groups of 4", "backward", F16, "NHWC"),
+    (13, "groups of 4", "backward", F32, "NCHW"),
+    (14, "groups of 8", "forward", F16, "NHWC"),
+    (14, "groups of 8", "forward", F32, "NCHW"),
+    (15, "depthwise", "forward", F16, "NHWC"),
+    (15, "depthwise", "forward", F32, "NCHW"),
+    (16, "dense", "forward", F16, "NHWC"),
+    (16, "dense", "forward", F32, "NCHW"),
+    (17, "1x1", "forward", F16, "NHWC"),
+    (17, "1x1", "forward", F32, "NCHW"),
+    (41, "groups of 8", "backward", F16, "NHWC"),
+    (41, "depthwise", "backward", F16, "NHWC"),
+    (41, "dense", "backward", F16, "NHWC"),
+    (42, "dense", "backward", F32, "NCHW"),
+    (43, "groups of 32, small maps", "forward", F16, "NHWC"),
+    (43, "groups of 4", "forward", F16, "channels_last"),
+    (43, "depthwise", "forward", F16, "channels_last"),
 )
-SMALL_SHAPES = ((2, 8, 9, 2, 3), (2, 8, 9, 8, 3))
 
 
-def case(shape: tuple[int, ...], dtype: torch.dtype, device: str, layout: str, both: bool) -> Case:
-    """One comparison; ours has to agree with torch in the same layout, and runs under a CUDA graph as well."""
-    batch, channels, size, groups, filter_size = shape
-    torch.manual_seed(0)
-    pad, memory = filter_size // 2, torch.channels_last if layout == "NHWC" else torch.contiguous_format
-    input = torch.randn(batch, channels, size, size).to(device, dtype).to(memory_format=memory)
-    grad = torch.randn(batch, channels, size, size).to(device, dtype).to(memory_format=memory)
-    weight = torch.randn(channels, channels // groups, filter_size, filter_size).to(device, dtype)
-    leaves = [tensor.clone(memory_format=torch.preserve_format).requires_grad_() for tensor in (input, weight)]
-
-    # Plain NHWC arrays, and weights HWIO, as users of that layout hold them.
-    def as_layout(tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.permute(0, 2, 3, 1) if layout == "NHWC" else tensor
-
-    x, dy = as_layout(input), as_layout(grad)
-    w = weight.permute(2, 3, 1, 0).contiguous() if layout == "NHWC" else weight
-    keywords: dict[str, Any] = {"groups": groups, "padding": pad, "layout": layout}
-
-    def ours() -> Any:
-        y = ao.conv2d(x, w, **keywords)
-        return ao.conv2d_backward(dy, x, w, **keywords) if both else y
-
-    def plain() -> Any:
-        if not both:
-            return functional.conv2d(input, weight, padding=pad, groups=groups)
-        y = functional.conv2d(*leaves, padding=pad, groups=groups)
-        return torch.autograd.grad(y, leaves, grad)
-
-    rivals: dict[str, Callable[[], Any]] = {"arrayops": ours, "torch": plain}
-    if device == "cuda":
-        rivals["arrayops graph"] = captured(ours)
-    if layout == "NCHW" and 1 < groups < channels:
-        rivals["recipe"] = lambda: with_recipe(leaves, groups, grad if both else None)
-
-    def found() -> tuple[torch.Tensor, ...]:
-        result = ours()
-        if not both:
-            return (result.permute(0, 3, 1, 2) if layout == "NHWC" else result,)
-        if layout == "NHWC":
-            return result.input.permute(0, 3, 1, 2), result.weight.permute(3, 2, 0, 1)
-        return result.input, result.weight
-
-    def expected() -> tuple[torch.Tensor, ...]:
-        result = plain()
-        return result if both else (result,)
-
-    passes = 3 if both else 1
+def make(place: Place, shape: Shape, direction: str, dtype: torch.dtype, layout: Layout) -> Comparison:
+    """One comparison; ``found`` is compared with torch in float64."""
+    if not place.cuda:
+        shape = Shape(2, 8, 9, min(shape.groups, 8), shape.k)
+    batch, channels, size, groups, k = shape
+    last, both = layout.last, direction == "backward"
     elements = batch * channels * size**2
-    return Case(
-        f"{'forward + backward' if both else 'forward'} {layout} {str(dtype).removeprefix('torch.')} {shape}",
-        dtype,
+    moved = 2.0 * elements * dtype.itemsize * (2 if both else 1)
+    sets = place.sets(moved)
+    x = [place.normal(batch, channels, size, size, dtype=dtype, last=last) for _ in range(sets)]
+    w = place.normal(channels, channels // groups, k, k, dtype=dtype, last=last, scale=0.2)
+    dy = place.normal(batch, channels, size, size, dtype=dtype, last=last)
+    keywords = {"groups": groups, "padding": k // 2}
+    given = {**keywords, **layout.keywords}
+    mine = [(layout.image(each), layout.weight(w)) for each in x]
+    my_dy = layout.image(dy)
+    operations = 2.0 * elements * channels // groups * k * k * (2 if both else 1)
+    if both:
+
+        def found() -> list[torch.Tensor]:
+            result = ao.conv2d_backward(my_dy, *mine[0], **given)
+            return [layout.image_of(result.input), layout.weight_of(result.weight)]
+
+        return Comparison(
+            {
+                "arrayops": lambda i: ao.conv2d_backward(my_dy, *mine[i], **given),
+                "cudnn": lambda i: plain_backward(dy, x[i], w, groups),
+            },
+            sets,
+            found,
+            lambda: plain_backward(dy.double(), x[0].double(), w.double(), groups),
+            operations,
+            moved,
+        )
+    rivals = {
+        "arrayops": lambda i: ao.conv2d(*mine[i], **given),
+        "cudnn": lambda i: functional.conv2d(x[i], w, **keywords),
+    }
+    if not last and 1 < groups < channels:
+        rivals["recipe"] = lambda i: recipe(x[i], w, groups)
+    return Comparison(
         rivals,
-        found,
-        expected,
-        2.0 * elements * channels // groups * filter_size**2 * passes,
-        2 * elements * passes,
+        sets,
+        lambda: [layout.image_of(ao.conv2d(*mine[0], **given))],
+        lambda: [functional.conv2d(x[0].double(), w.double(), **keywords)],
+        operations,
+        moved,
     )
 
 
-def with_recipe(leaves: list[torch.Tensor], groups: int, grad: torch.Tensor | None) -> Any:
-    """Depthwise convolution, reshape and sum."""
-    y = recipe(*leaves, groups)
-    return y if grad is None else torch.autograd.grad(y, leaves, grad)
-
-
-def cases(device: str) -> Iterator[Case]:
-    """Every shape, layout and dtype, forward and with backward."""
-    for shape in SMALL_SHAPES if device == "cpu" else SHAPES:
-        for layout in ("NHWC", "NCHW"):
-            for dtype in DTYPES[:1] if device == "cpu" else DTYPES:
-                for both in (False, True):
-                    yield case(shape, dtype, device, layout, both)
+def rows() -> Iterator[Row]:
+    """In order of weight."""
+    for rank, name, direction, dtype, layout in PLAN:
+        text = f"conv {name} {direction} {layout} {str(dtype).removeprefix('torch.')}"
+        plan = SHAPES[name], direction, dtype, Layout(layout)
+        yield Row(text, rank, dtype, lambda place, plan=plan: make(place, *plan))
 
 
 if __name__ == "__main__":
-    main("Grouped convolution on a GPU", cases)
+    sys.exit(main("Convolution on a GPU", rows))

@@ -1,83 +1,89 @@
 """Merging feature maps of three sizes on a GPU beside torch: interpolate, then cat or add.
 
-8 x 256 maps of 28, 14 and 7 pixels, bilinear, both layouts, float32 and float16, forward and with backward. The floor
-is what has to be read and written, at the bandwidth of a copy. Run on a machine with a GPU, torch and CuPy:
+16 x 256 maps of 56, 28 and 14 pixels, bilinear, both layouts, forward and backward. From a checkout, on a machine with
+a GPU, torch and CuPy::
 
-    PYTHONPATH=. python tests/benchmarks/merge_cuda.py --json docs/benchmarks/<gpu>_merge.json
+    PYTHONPATH=. python tests/benchmarks/merge_cuda.py
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from gpu_harness import Case, captured, main
+from gpu_harness import Comparison, Layout, Place, Row, main
 from torch.nn import functional
 
 import arrayops as ao
 
-BATCH, CHANNELS, SIZES = 8, 256, (28, 14, 7)
+BATCH, CHANNELS, SIZES = 16, 256, (56, 28, 14)
 SMALL = (2, 8, (8, 4, 2))
+F32, F16 = torch.float32, torch.float16
+PLAN = (
+    # rank, how, direction, layout, dtype
+    (31, "concat", "forward", "NHWC", F16),
+    (31, "concat", "forward", "NCHW", F32),
+    (32, "add", "forward", "NHWC", F16),
+    (32, "add", "forward", "NCHW", F32),
+    (33, "concat", "backward", "NHWC", F16),
+    (33, "concat", "backward", "NCHW", F32),
+    (46, "add", "backward", "NHWC", F16),
+    (46, "concat", "forward", "NHWC", F32),
+)
 
 
-def case(how: str, layout: str, dtype: torch.dtype, device: str, both: bool) -> Case:
-    """One comparison; ours has to agree with torch in float64, and runs under a CUDA graph as well."""
-    torch.manual_seed(0)
-    batch, channels, sizes = (BATCH, CHANNELS, SIZES) if device == "cuda" else SMALL
-    memory = torch.channels_last if layout == "NHWC" else torch.contiguous_format
-    maps = [torch.randn(batch, channels, size, size).to(device, dtype).to(memory_format=memory) for size in sizes]
+def make(place: Place, how: str, direction: str, layout: str, dtype: torch.dtype) -> Comparison:
+    """One comparison; ``found`` is compared with torch in float64."""
+    batch, channels, sizes = (BATCH, CHANNELS, SIZES) if place.cuda else SMALL
+    last, both = layout == "NHWC", direction == "backward"
     merged_channels = channels * (len(sizes) if how == "concat" else 1)
-    grad = torch.randn(batch, merged_channels, sizes[0], sizes[0]).to(device, dtype).to(memory_format=memory)
-    leaves = [tensor.clone(memory_format=torch.preserve_format).requires_grad_(both) for tensor in maps]
-    exact = [tensor.double().requires_grad_(both) for tensor in maps]
+    outputs = batch * merged_channels * sizes[0] ** 2
+    moved = float(dtype.itemsize * (outputs + batch * channels * sum(size**2 for size in sizes)))
+    sets = place.sets(moved)
+    maps = [[place.normal(batch, channels, size, size, dtype=dtype, last=last) for size in sizes] for _ in range(sets)]
+    grads = [place.normal(batch, merged_channels, *sizes[:1] * 2, dtype=dtype, last=last) for _ in range(sets)]
 
-    # Plain NHWC arrays, as users of that layout hold them.
-    def as_layout(tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.permute(0, 2, 3, 1) if layout == "NHWC" else tensor
+    form = Layout(layout)
+    mine = [[form.image(each) for each in each_set] for each_set in maps]
+    dy = [form.image(grad) for grad in grads]
+    given: dict[str, Any] = {"how": how, "layout": layout}
 
-    def as_torch(tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.permute(0, 3, 1, 2) if layout == "NHWC" else tensor
+    def merged(sources: list[torch.Tensor]) -> torch.Tensor:
+        resized = [sources[0], *(functional.interpolate(each, sizes[:1] * 2, mode="bilinear") for each in sources[1:])]
+        return torch.cat(resized, 1) if how == "concat" else resized[0] + resized[1] + resized[2]
 
-    mine, dy = [as_layout(tensor) for tensor in maps], as_layout(grad)
-    keywords: dict[str, Any] = {"how": how, "layout": layout}
+    def differentiated(sources: list[torch.Tensor], grad: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        leaves = [each.detach().requires_grad_() for each in sources]
+        return torch.autograd.grad(merged(leaves), leaves, grad)
 
-    def ours() -> Any:
-        y = ao.merge_feature_maps(mine, **keywords)
-        return ao.merge_feature_maps_backward(dy, mine, **keywords).maps if both else y
+    rivals: dict[str, Callable[[int], Any]]
+    if both:
+        # The forward of torch is part of it: there is no other way to its gradient.
+        rivals = {
+            "arrayops": lambda i: ao.merge_feature_maps_backward(dy[i], mine[i], **given).maps,
+            "torch forward + backward": lambda i: differentiated(maps[i], grads[i]),
+        }
+    else:
+        rivals = {"arrayops": lambda i: ao.merge_feature_maps(mine[i], **given), "torch": lambda i: merged(maps[i])}
 
-    def merged(sources: list[torch.Tensor], upstream: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        size = sizes[:1] * 2
-        resized = [sources[0], *(functional.interpolate(each, size, mode="bilinear") for each in sources[1:])]
-        y = torch.cat(resized, 1) if how == "concat" else resized[0] + resized[1] + resized[2]
-        return torch.autograd.grad(y, sources, upstream) if both else (y,)
+    def found() -> list[torch.Tensor]:
+        result = rivals["arrayops"](0)
+        return [form.image_of(each) for each in (result if both else [result])]
 
-    rivals: dict[str, Callable[[], Any]] = {"arrayops": ours, "torch": lambda: merged(leaves, grad)}
-    if device == "cuda":
-        rivals["arrayops graph"] = captured(ours)
+    def expected() -> Any:
+        wide = [each.double() for each in maps[0]]
+        return differentiated(wide, grads[0].double()) if both else [merged(wide)]
 
-    def found() -> tuple[torch.Tensor, ...]:
-        result = ours()
-        return tuple(as_torch(each) for each in (result if both else (result,)))
-
-    passes = 2 if both else 1
-    return Case(
-        f"{'forward + backward' if both else 'forward'} {how} {layout} {str(dtype).removeprefix('torch.')}",
-        dtype,
-        rivals,
-        found,
-        lambda: merged(exact, grad.double()),
-        8.0 * grad.numel() * passes,
-        passes * (grad.numel() + sum(tensor.numel() for tensor in maps)),
-    )
+    return Comparison(rivals, sets, found, expected, 8.0 * outputs, moved)
 
 
-def cases(device: str) -> Iterator[Case]:
-    """Both ways to merge, both layouts, forward and with backward."""
-    for how in ("concat", "add"):
-        for layout in ("NHWC", "NCHW"):
-            for dtype in (torch.float32, torch.float16):
-                for both in (False, True):
-                    yield case(how, layout, dtype, device, both)
+def rows() -> Iterator[Row]:
+    """In order of weight."""
+    for rank, how, direction, layout, dtype in PLAN:
+        name = f"merge {how} {direction} {layout} {str(dtype).removeprefix('torch.')}"
+        plan = how, direction, layout, dtype
+        yield Row(name, rank, dtype, lambda place, plan=plan: make(place, *plan))
 
 
 if __name__ == "__main__":
-    main("Merging feature maps on a GPU", cases)
+    sys.exit(main("Merging feature maps on a GPU", rows))

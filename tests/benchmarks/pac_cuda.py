@@ -1,105 +1,121 @@
 """Pixel-adaptive convolution on a GPU beside torch: a plain cuDNN convolution, and unfold and einsum.
 
-Time and peak memory, forward and forward + backward, float32 (TF32 off on all sides), float16 and bfloat16. Run on a
-machine with a GPU, torch and CuPy:
+64 channels, 8 guide channels, 512 x 512; float32 in NCHW (TF32 off on all sides), halves in NHWC, against
+torch's channels_last. cuDNN's convolution computes no adaptive kernel, and its backward no gradient for a guide. From a
+checkout, on a machine with a GPU, torch and CuPy::
 
-    PYTHONPATH=. python tests/benchmarks/pac_cuda.py --json docs/benchmarks/<gpu>.json
+    PYTHONPATH=. python tests/benchmarks/pac_cuda.py
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from gpu_harness import DTYPES, Case, main
+from gpu_harness import Comparison, Layout, Place, Row, main
 from pac_cpu import unfold_pac
 from torch.nn import functional
 
 import arrayops as ao
 
-# N, C, O, G, H, W, k
-SHAPES = (
-    (4, 32, 32, 8, 256, 256, 5),
-    (4, 64, 64, 16, 256, 256, 5),
-    (8, 16, 16, 8, 256, 256, 3),
-    (4, 64, 64, 16, 256, 256, 3),
-    (4, 128, 128, 16, 128, 128, 3),
-    (1, 21, 21, 5, 512, 512, 5),
-)
-SMALL_SHAPES = ((1, 8, 8, 3, 20, 24, 3),)
+CHANNELS, GUIDES, SIZE = 64, 8, 512
+SMALL = (8, 3, 12)
 
 
-def rivals(shape: tuple[int, ...], dtype: torch.dtype, device: str, both: bool) -> dict[str, Callable[[], Any]]:
-    """What is compared: ours in both layouts, a plain convolution, unfold and einsum."""
-    batch, channels, outputs, guides, height, width, size = shape
-    torch.manual_seed(0)
-    made = [
-        torch.randn(batch, channels, height, width),
-        torch.randn(batch, guides, height, width) / 4,
-        torch.randn(outputs, channels, size, size),
-        torch.randn(batch, outputs, height, width),
-    ]
-    input, guide, weight, grad = (tensor.to(device, dtype) for tensor in made)
-    last = {"memory_format": torch.channels_last}
-    input_last, guide_last, grad_last = (tensor.to(**last) for tensor in (input, guide, grad))
-    leaves = [tensor.clone().requires_grad_() for tensor in (input, guide, weight)]
-    pad = size // 2
-
-    def ours(x: torch.Tensor, f: torch.Tensor, g: torch.Tensor) -> Any:
-        y = ao.pac_conv2d(x, f, weight, padding=pad)
-        return ao.pac_conv2d_backward(g, x, f, weight, padding=pad) if both else y
-
-    def plain() -> Any:
-        if not both:
-            return functional.conv2d(input, weight, padding=pad)
-        y = functional.conv2d(leaves[0], leaves[2], padding=pad)
-        return torch.autograd.grad(y, [leaves[0], leaves[2]], grad)
-
-    def unfolded() -> Any:
-        if not both:
-            return unfold_pac(input, guide, weight)
-        return torch.autograd.grad(unfold_pac(*leaves), leaves, grad)
-
-    return {
-        "arrayops": lambda: ours(input, guide, grad),
-        # Read where it lies: strides tell the layout.
-        "arrayops channels_last": lambda: ours(input_last, guide_last, grad_last),
-        "conv2d": plain,
-        "unfold": unfolded,
-    }
+def plain_backward(grad: torch.Tensor, input: torch.Tensor, weight: torch.Tensor, groups: int = 1) -> Any:
+    """Torch's gradients of input and weight of a convolution that keeps the size, without its forward."""
+    pad = [weight.shape[2] // 2] * 2
+    return torch.ops.aten.convolution_backward(
+        grad, input, weight, None, [1, 1], pad, [1, 1], False, [0, 0], groups, [True, True, False]
+    )[:2]
 
 
-def cases(device: str) -> Iterator[Case]:
-    """Every shape and dtype, forward and with backward."""
-    for shape in SMALL_SHAPES if device == "cpu" else SHAPES:
-        for dtype in DTYPES[:1] if device == "cpu" else DTYPES:
-            for both in (False, True):
-                yield case(shape, dtype, device, both)
+def make(place: Place, dtype: torch.dtype, k: int, both: str, layout: Layout) -> Comparison:
+    """Forward or backward at one filter size; ``found`` is compared with unfold and einsum in float32."""
+    channels, guides, size = (CHANNELS, GUIDES, SIZE) if place.cuda else SMALL
+    last = layout.last
+    moved = dtype.itemsize * size**2 * (2 * channels + guides) * (2 if both == "backward" else 1)
+    sets, pad = place.sets(moved), k // 2
+    x = [place.normal(1, channels, size, size, dtype=dtype, last=last) for _ in range(sets)]
+    g = [place.normal(1, guides, size, size, dtype=dtype, last=last, scale=0.25) for _ in range(sets)]
+    w = place.normal(channels, channels, k, k, dtype=dtype, last=last, scale=0.1)
+    dy = place.normal(1, channels, size, size, dtype=dtype, last=last)
+    operations = 2.0 * size**2 * channels**2 * k * k
+    given = {"padding": pad, **layout.keywords}
+    mine = [(layout.image(x[i]), layout.image(g[i]), layout.weight(w)) for i in range(sets)]
+    my_dy = layout.image(dy)
+    if both == "forward":
+        return Comparison(
+            {
+                "arrayops": lambda i: ao.pac_conv2d(*mine[i], **given),
+                "cudnn": lambda i: functional.conv2d(x[i], w, padding=pad),
+                "unfold": lambda i: unfold_pac(x[i], g[i], w),
+            },
+            sets,
+            lambda: [layout.image_of(ao.pac_conv2d(*mine[0], **given))],
+            lambda: [unfold_pac(x[0].float(), g[0].float(), w.float())],
+            operations,
+            moved,
+        )
 
+    def unfolded(i: int, cast: Callable[[torch.Tensor], torch.Tensor] = torch.Tensor.detach) -> tuple[Any, ...]:
+        leaves = [cast(tensor).detach().requires_grad_() for tensor in (x[i], g[i], w)]
+        return torch.autograd.grad(unfold_pac(*leaves), leaves, cast(dy))
 
-def case(shape: tuple[int, ...], dtype: torch.dtype, device: str, both: bool) -> Case:
-    """One comparison; ours has to agree with unfold and einsum."""
-    calls = rivals(shape, dtype, device, both)
+    def found() -> list[Any]:
+        result = ao.pac_conv2d_backward(my_dy, *mine[0], **given)
+        images = layout.image_of(result.input), layout.image_of(result.guide)
+        return [*images, layout.weight_of(result.weight)]
 
-    def found() -> tuple[torch.Tensor, ...]:
-        result = calls["arrayops"]()
-        return (result.input, result.guide, result.weight) if both else (result,)
-
-    def expected() -> tuple[torch.Tensor, ...]:
-        result = calls["unfold"]()
-        return result if both else (result,)
-
-    batch, channels, outputs, guides, height, width, size = shape
-    passes = 3 if both else 1
-    return Case(
-        f"{'forward + backward' if both else 'forward'} {str(dtype).removeprefix('torch.')} {shape}",
-        dtype,
-        calls,
+    return Comparison(
+        {
+            "arrayops": lambda i: ao.pac_conv2d_backward(my_dy, *mine[i], **given),
+            "cudnn": lambda i: plain_backward(dy, x[i], w),
+            "unfold forward + backward": unfolded,
+        },
+        sets,
         found,
-        expected,
-        2.0 * batch * height * width * channels * outputs * size**2 * passes,
-        batch * height * width * (channels + guides + outputs) * passes,
+        lambda: unfolded(0, torch.Tensor.float),
+        2 * operations,
+        moved,
     )
 
 
+def pooling(place: Place) -> Comparison:
+    """A joint bilateral filter of an image's three channels by the image."""
+    size, k = SIZE * 4 if place.cuda else 12, 5
+    moved = 4.0 * size**2 * 9
+    sets = place.sets(moved)
+    x = [place.normal(1, 3, size, size) for _ in range(sets)]
+    g = [place.normal(1, 3, size, size, scale=0.25) for _ in range(sets)]
+
+    def unfolded(i: int) -> torch.Tensor:
+        windows = [functional.unfold(each, k, padding=2).view(1, 3, k * k, size, size) for each in (x[i], g[i])]
+        kernel = torch.exp(-0.5 * (windows[1] - g[i][:, :, None]).square().sum(1, keepdim=True))
+        return (windows[0] * kernel).sum(2)
+
+    return Comparison(
+        {"arrayops": lambda i: ao.pac_pool2d(x[i], g[i], k, padding=2), "unfold": unfolded},
+        sets,
+        lambda: [ao.pac_pool2d(x[0], g[0], k, padding=2)],
+        lambda: [unfolded(0)],
+        size**2 * k * k * (9.0 + 6),
+        moved,
+    )
+
+
+def rows() -> Iterator[Row]:
+    """In order of weight: 5 x 5 before 3 x 3, forward before backward."""
+    for rank, (both, k) in enumerate((("forward", 5), ("backward", 5), ("forward", 3), ("backward", 3))):
+        for dtype in (torch.float32, torch.float16, torch.bfloat16):
+            layout = Layout("NCHW" if dtype == torch.float32 else "NHWC")
+            name = f"pac {k}x{k} {both} {layout.name} {str(dtype).removeprefix('torch.')}"
+            plan = dtype, k, both, layout
+            yield Row(name, 10 * rank, dtype, lambda place, plan=plan: make(place, *plan))
+    plan = torch.float16, 5, "forward", Layout("channels_last")
+    yield Row("pac 5x5 forward channels_last float16", 45, torch.float16, lambda place, plan=plan: make(place, *plan))
+    yield Row("pac pool 5x5 3 channels 2048x2048 NCHW float32", 45, torch.float32, pooling)
+
+
 if __name__ == "__main__":
-    main("Pixel-adaptive convolution on a GPU", cases)
+    sys.exit(main("Pixel-adaptive convolution on a GPU", rows))

@@ -1,26 +1,41 @@
 """Segment reductions on a GPU beside torch's scattering, over kinds of labels, both layouts.
 
-4 x 512 x 512 with 32, 64 and 128 channels in float32, and 64 in float16. Labels are cells of about 26 x 26 pixels, as
-superpixels are, sorted, random or one segment. The floor is what has to be read and written, at the bandwidth of a
-copy. Run on a machine with a GPU, torch and CuPy:
+4 x 512 x 512. Labels are cells of about 26 x 26 pixels, as superpixels are, or random. Rivals get indices and counts
+made before; index_add divides its sums. From a checkout, on a machine with a GPU, torch and CuPy::
 
-    PYTHONPATH=. python tests/benchmarks/segment_cuda.py --json docs/benchmarks/<gpu>_segment.json
+    PYTHONPATH=. python tests/benchmarks/segment_cuda.py
 """
 
-import math
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from gpu_harness import Case, captured, main
+from gpu_harness import Comparison, Place, Row, main
 
 import arrayops as ao
 
-BATCH, SIZE = 4, 512
-CHANNELS = (32, 64, 128)
+BATCH, SIZE, CELL = 4, 512, 26
+"""Images, pixels along an axis, pixels across a cell."""
+
 SMALL = 60
-CELL = 26
-"""Pixels across a cell."""
+F32, F16 = torch.float32, torch.float16
+PLAN = (
+    # rank, what, channels, dtype, layout, labels
+    (21, "mean", 64, F32, "NHWC", "cells"),
+    (21, "mean", 64, F32, "NCHW", "cells"),
+    (21, "mean", 64, F16, "NHWC", "cells"),
+    (22, "mean", 64, F32, "NHWC", "random 400"),
+    (22, "mean", 64, F32, "NCHW", "random 400"),
+    (22, "mean backward", 64, F32, "NHWC", "cells"),
+    (22, "mean backward", 64, F32, "NCHW", "cells"),
+    (23, "max", 64, F32, "NHWC", "cells"),
+    (23, "max", 64, F32, "NCHW", "cells"),
+    (44, "mean", 3, F32, "NCHW", "cells"),
+    (44, "mean", 64, F32, "NHWC", "random 100000"),
+    (44, "all", 64, F32, "NHWC", "cells"),
+    (44, "max backward", 64, F32, "NHWC", "cells"),
+)
 
 
 def cells(size: int, device: str) -> tuple[torch.Tensor, int]:
@@ -46,97 +61,99 @@ def labels_of(kind: str, size: int, device: str) -> tuple[torch.Tensor, int]:
     """Labels of a kind and the number of segments."""
     if kind == "cells":
         return cells(size, device)
-    if kind == "one":
-        return torch.zeros((BATCH, size, size), dtype=torch.int32, device=device), 1
     segments = int(kind.partition(" ")[2])
-    drawn = torch.randint(segments, (BATCH, size * size), dtype=torch.int32, device=device)
-    if kind.startswith("sorted"):
-        drawn = drawn.sort(dim=1).values
-    return drawn.view(BATCH, size, size), segments
+    return torch.randint(segments, (BATCH, size, size), dtype=torch.int32, device=device), segments
 
 
-def case(what: str, kind: str, channels: int, dtype: torch.dtype, device: str, layout: str) -> Case:
-    """One comparison; ours has to agree with sums in float64, and runs under a CUDA graph as well."""
-    torch.manual_seed(0)
-    size = SIZE if device == "cuda" else SMALL
+def make(place: Place, what: str, channels: int, dtype: torch.dtype, layout: str, kind: str) -> Comparison:
+    """One comparison; ``found`` is compared with sums in float64."""
+    size, device, last = SIZE if place.cuda else SMALL, place.device, layout == "NHWC"
+    channels = channels if place.cuda else min(channels, 8)
     labels, segments = labels_of(kind, size, device)
-    last = layout == "NHWC"
     shape = (BATCH, size, size, channels) if last else (BATCH, channels, size, size)
-    features = torch.randn(shape, device=device).to(dtype)
     pooled_shape = (BATCH, segments, channels) if last else (BATCH, channels, segments)
-    pooled = torch.randn(pooled_shape, device=device).to(dtype)
+    results = 5 if what == "all" else 1
+    elements = BATCH * channels * (size**2 + results * segments) * (2 if what == "max backward" else 1)
+    moved = float(elements * dtype.itemsize + labels.numel() * 4)
+    sets = place.sets(moved)
+    x = [place.normal(*shape, dtype=dtype) for _ in range(sets)]
+    pooled = place.normal(*pooled_shape, dtype=dtype)
     axis = 1 if last else 2
-    flat = features.view(BATCH, -1, channels) if last else features.view(BATCH, channels, -1)
+    flat = [each.view(BATCH, -1, channels) if last else each.view(BATCH, channels, -1) for each in x]
     index = labels.view(BATCH, -1).long()
     counts = torch.zeros(BATCH, segments, device=device).scatter_add_(1, index, torch.ones_like(index).float())
     shares = counts.clamp(min=1).unsqueeze(2 if last else 1)
-    spread = (index[:, :, None] if last else index[:, None]).expand(flat.shape)
+    spread = (index[:, :, None] if last else index[:, None]).expand(flat[0].shape)
     offset = (index + segments * torch.arange(BATCH, device=device)[:, None]).view(-1)
 
     def scattered(values: torch.Tensor, how: str) -> torch.Tensor:
         start = torch.zeros(pooled_shape, dtype=values.dtype, device=device)
         return start.scatter_reduce_(axis, spread, values, how, include_self=False)
 
-    def added() -> torch.Tensor:
+    def added(i: int) -> torch.Tensor:
         start = torch.zeros(BATCH * segments, channels, dtype=dtype, device=device)
-        return start.index_add_(0, offset, flat.reshape(-1, channels)).view(pooled_shape) / shares.to(dtype)
+        return start.index_add_(0, offset, flat[i].reshape(-1, channels)).view(pooled_shape) / shares.to(dtype)
 
-    keywords: dict[str, Any] = {"layout": layout}
-    rivals: dict[str, Callable[[], Any]]
+    def divided(i: int) -> torch.Tensor:
+        return (pooled / shares.to(dtype)).gather(axis, spread).view(shape)
+
+    given: dict[str, Any] = {"layout": layout}
+    rivals: dict[str, Callable[[int], Any]]
+    expected: Callable[[], list[torch.Tensor]]
     if what in ("mean", "max"):
-        function = getattr(ao, f"segment_{what}")
-        how = {"mean": "mean", "max": "amax"}[what]
+        function, how = getattr(ao, f"segment_{what}"), {"mean": "mean", "max": "amax"}[what]
         rivals = {
-            "arrayops": lambda: function(features, labels, segments, **keywords),
-            "scatter_reduce": lambda: scattered(flat, how),
+            "arrayops": lambda i: function(x[i], labels, segments, **given),
+            "scatter_reduce": lambda i: scattered(flat[i], how),
         }
         if what == "mean" and last:
             rivals["index_add"] = added
 
-        def expected() -> torch.Tensor:
-            return scattered(flat.double(), how)
+        def expected() -> list[torch.Tensor]:
+            return [scattered(flat[0].double(), how)]
 
-        elements = features.numel() + pooled.numel()
     elif what == "all":
-        names = ("mean", "sum", "max", "min", "var", "count")
-        rivals = {"arrayops": lambda: ao.segment_reduce(features, labels, names, segments, **keywords)}
+        names = ("mean", "sum", "max", "min", "var")
+        rivals = {"arrayops": lambda i: ao.segment_reduce(x[i], labels, names, segments, **given)}
 
-        def expected() -> torch.Tensor:
-            return scattered(flat.double(), "mean")
+        def expected() -> list[torch.Tensor]:
+            wide = flat[0].double()
+            means, squares = scattered(wide, "mean"), scattered(wide.square(), "mean")
+            extremes = [scattered(wide, how) for how in ("amax", "amin")]
+            return [means, scattered(wide, "sum"), *extremes, squares - means.square()]
 
-        elements = features.numel() + 5 * pooled.numel()
-    else:
+    elif what == "mean backward":
         rivals = {
-            "arrayops": lambda: ao.segment_mean_backward(pooled, features, labels, segments, **keywords).features,
-            "gather": lambda: (pooled / shares.to(dtype)).gather(axis, spread).view(shape),
+            "arrayops": lambda i: ao.segment_mean_backward(pooled, x[i], labels, segments, **given).features,
+            "gather": divided,
         }
 
-        def expected() -> torch.Tensor:
-            return (pooled.double() / shares).gather(axis, spread).view(shape)
+        def expected() -> list[torch.Tensor]:
+            return [(pooled.double() / shares).gather(axis, spread).view(shape)]
 
-        elements = features.numel() + pooled.numel()
-    ours = rivals["arrayops"]
-    if device == "cuda":
-        rivals["arrayops graph"] = captured(ours)
-    name = f"{what} {layout} {str(dtype).removeprefix('torch.')} {channels} channels, {kind}"
-    found = (lambda: ours()[:1]) if what == "all" else lambda: (ours(),)
-    labels_read = labels.numel() * labels.element_size() / dtype.itemsize
-    return Case(name, dtype, rivals, found, lambda: (expected(),), float(features.numel()), elements + labels_read)
+    else:
+        rivals = {"arrayops": lambda i: ao.segment_max_backward(pooled, x[i], labels, segments, **given).features}
+
+        def expected() -> list[torch.Tensor]:
+            leaf = flat[0].double().requires_grad_()
+            return list(torch.autograd.grad(scattered(leaf, "amax"), leaf, pooled.double()))
+
+    def found() -> list[torch.Tensor]:
+        got = rivals["arrayops"](0)
+        if what == "max backward":
+            return [got.view(flat[0].shape)]
+        return list(got) if what == "all" else [got]
+
+    return Comparison(rivals, sets, found, expected, float(x[0].numel()), moved)
 
 
-def cases(device: str) -> Iterator[Case]:
-    """Every kind of labels for means, then the other reductions and the gradient on cells."""
-    count = math.ceil((SIZE if device == "cuda" else SMALL) / CELL) ** 2
-    kinds = ("cells", f"sorted {count}", f"random {count}", "random 10000", "random 100000", "one")
-    small = device == "cpu"
-    for layout in ("NHWC", "NCHW"):
-        for channels in CHANNELS[:1] if small else CHANNELS:
-            for kind in kinds:
-                yield case("mean", kind, channels, torch.float32, device, layout)
-        for what in ("mean", "max", "all", "mean backward"):
-            for dtype in (torch.float32, torch.float16):
-                yield case(what, "cells", 8 if small else 64, dtype, device, layout)
+def rows() -> Iterator[Row]:
+    """In order of weight."""
+    for rank, what, channels, dtype, layout, kind in PLAN:
+        name = f"segment {what} {channels} channels {layout} {kind} {str(dtype).removeprefix('torch.')}"
+        plan = what, channels, dtype, layout, kind
+        yield Row(name, rank, dtype, lambda place, plan=plan: make(place, *plan))
 
 
 if __name__ == "__main__":
-    main("Segment reductions on a GPU", cases)
+    sys.exit(main("Segment reductions on a GPU", rows))
