@@ -1,0 +1,56 @@
+"""What machine this is."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib import metadata
+from typing import Any
+
+from gpu import results
+
+PACKAGES = ("numpy", "scipy", "cupy-cuda12x", "cupy-cuda13x", "nvidia-cuda-nvrtc", "torch", "jax", "tensorflow")
+QUERY = "name,driver_version,memory.total,memory.used,clocks.sm,clocks.mem,clocks.max.sm,temperature.gpu,pstate"
+
+
+def why_no_gpu() -> str:
+    """Why there is no GPU to run on; empty if there is one."""
+    try:
+        import cuda_device
+    except ImportError as error:
+        return f"CuPy cannot be imported: {error}"
+    return cuda_device.why_no_gpu()
+
+
+def processor() -> str:
+    """Name of the CPU."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return f"{names[0]}, {len(names)} cores" if names else platform.processor()
+
+
+def describe(stage: str, dry: bool) -> None:
+    """Versions, the GPU as nvidia-smi names it, and the CPU."""
+    about: dict[str, Any] = {"python": platform.python_version(), "cpu": processor()}
+    for package in PACKAGES:
+        try:
+            about[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    if not dry:
+        import cupy
+
+        about["compute capability"] = cupy.cuda.Device(0).compute_capability
+        about["CUDA driver, runtime"] = (
+            cupy.cuda.runtime.driverGetVersion(),
+            cupy.cuda.runtime.runtimeGetVersion(),
+        )
+        command = ["nvidia-smi", f"--query-gpu={QUERY}", "--format=csv,noheader"]
+        try:
+            about["nvidia-smi"] = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+        except OSError as error:
+            about["nvidia-smi"] = str(error)
+    results.emit(stage, event="machine", **about)

@@ -1,0 +1,125 @@
+"""The table that ends a run: what failed, by kernel, and what was measured."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+LINES = 100
+FAILURES = 25
+"""Groups of failures that are shown."""
+
+WIDTH = 220
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """At most `LINES` lines: the slowest kernels fill what the rest leaves."""
+    lines = [*_machine(rows), *_stages(rows), *_failures(rows), *_timings(rows), *_threads(rows)]
+    if len(lines) > LINES:
+        lines = [*lines[: LINES - 1], f"... and {len(lines) - LINES + 1} lines more: see results.jsonl"]
+    lines += _counters(rows, LINES - len(lines))
+    return "\n".join(line[:WIDTH] for line in lines)
+
+
+def _machine(rows: Iterable[dict[str, Any]]) -> list[str]:
+    shown = ("machine", "ceilings", "no GPU", "recorded", "compiled")
+    return [
+        f"{row['event']}: " + json.dumps({k: v for k, v in row.items() if k not in ("t", "stage", "event")})
+        for row in rows
+        if row.get("event") in shown
+    ]
+
+
+def _stages(rows: Sequence[dict[str, Any]]) -> list[str]:
+    ended = [row for row in rows if row.get("event") == "stage ended"]
+    lines = []
+    for row in ended:
+        verdicts = [each["ok"] for each in rows if each["stage"] == row["stage"] and "ok" in each]
+        line = f"{row['stage']:11s} {row['seconds']:6.1f} s  exit {row['code']}"
+        line += f"  {sum(verdicts)} right, {verdicts.count(False)} wrong" if verdicts else ""
+        counts = [
+            each for each in rows if each["stage"] == row["stage"] and each.get("event") in ("so far", "finished")
+        ]
+        if counts:
+            names = ("passed", "failed", "error", "skipped")
+            line += "  tests: " + ", ".join(f"{counts[-1][name]} {name}" for name in names if name in counts[-1])
+        notes = [each for each in rows if each["stage"] == row["stage"] and _is_note(each)]
+        line += "".join(f"  {_note(each)}" for each in notes[:2])
+        lines.append(line)
+    return lines
+
+
+def _is_note(row: dict[str, Any]) -> bool:
+    return str(row.get("event", "")).startswith(("not run", "out of time", "stage crashed", "the CUDA context"))
+
+
+def _note(row: dict[str, Any]) -> str:
+    return f"{row['event']} {row.get('exception', row.get('left', ''))}".strip()
+
+
+def _failures(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """By the kernels that were at work, most first."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        if row.get("ok") is False:
+            kernels = "; ".join(str(name)[:70] for name in row.get("kernels", [])[:2]) or row["stage"]
+            what = row.get("exception") or f"error {row.get('error', float('nan')):.1e}"
+            groups[f"{kernels} | {what[:90]}"].append(row["case"])
+    if not groups:
+        return []
+    found = sorted(groups.items(), key=lambda group: -len(group[1]))
+    lines = [f"{sum(map(len, groups.values()))} failures, by kernel:"]
+    for what, names in found[:FAILURES]:
+        lines.append(f"{len(names):5d} x {what}; {names[0][-100:]}")
+    if len(found) > FAILURES:
+        lines.append(f"      and {len(found) - FAILURES} groups more")
+    return lines
+
+
+def _timings(rows: Iterable[dict[str, Any]]) -> list[str]:
+    found = [row for row in rows if row["stage"] == "bench" and "ms" in row]
+    if not found:
+        return []
+    lines = ["case | ms | floor ms, share of it | Python us | MiB | ours / rival"]
+    for row in found:
+        ratios = ", ".join(f"{name} {ratio:.2f}" for name, ratio in row["ratio"].items())
+        cells = [
+            f"{row['case']}{'' if row['ok'] else ' WRONG'}",
+            f"{row['ms']['arrayops']:.4f}",
+            f"{row['floor_ms']:.4f} {row['of_floor']:.0%} {row['bound']}",
+            f"{row['python_us']['arrayops']:.0f}",
+            f"{row['peak_mib']['arrayops']:.0f}",
+            ratios,
+        ]
+        lines.append(" | ".join(cells))
+    return lines
+
+
+def _counters(rows: Iterable[dict[str, Any]], lines: int) -> list[str]:
+    found = [row for row in rows if row["stage"] == "counters" and "us" in row]
+    if not found or lines < 2:
+        return []
+    slowest = sorted(found, key=lambda row: -row["us"])[: lines - 1]
+    shown = ["slowest kernels (all are in results.jsonl) | us | warp instructions | issue slots | HBM MB | occupancy"]
+    for row in slowest:
+        cells = [
+            f"{row['case']}: {row['kernel']}",
+            f"{row['us']:.1f}",
+            f"{row['instructions']:.3g}",
+            f"{row['issue']:.0f} %",
+            f"{row['dram_MB']:.1f}",
+            f"{row['occupancy']:.0f} %",
+        ]
+        shown.append(" | ".join(cells))
+    return shown
+
+
+def _threads(rows: Iterable[dict[str, Any]]) -> list[str]:
+    cases: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        if row["stage"] == "threads" and "threads" in row:
+            ratios = ", ".join(f"{ratio:.2f} of {name}" for name, ratio in row["ratio"].items())
+            cases[row["case"]].append(f"{row['threads']}: {row['ms']['arrayops']:.1f} ms ({ratios})")
+    return [f"CPU by threads, {case}: " + "; ".join(parts) for case, parts in cases.items()]

@@ -1,0 +1,87 @@
+"""The harness of the GPU benchmarks, on the CPU: what goes wrong in a row stays in the row."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+
+
+@pytest.fixture
+def harness(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    import gpu_harness
+
+    return gpu_harness
+
+
+def row(harness: Any, found: Any, expected: Any, slow: int = 1) -> Any:
+    """Ours adds; the rival adds ``slow`` times."""
+    x = torch.ones(20_000)
+
+    def rival(_: int) -> Any:
+        for _ in range(slow):
+            y = x + 1
+        return y
+
+    comparison = harness.Comparison(
+        {"arrayops": lambda _: x + 1, "rival": rival}, 2, lambda: found, lambda: expected, 2e4, 1.6e5
+    )
+    return harness.Row("adding", 0, torch.float32, lambda place: comparison)
+
+
+def test_a_row_has_times_ratios_and_its_floor(harness: Any) -> None:
+    result = harness.measure(row(harness, [torch.ones(3)], [torch.ones(3)], slow=40), harness.Place("cpu"), 5)
+    assert result["ok"] is True
+    assert result["error"] == 0
+    assert set(result["ms"]) == set(result["python_us"]) == set(result["peak_mib"]) == {"arrayops", "rival"}
+    assert result["ratio"]["rival"] < 0.5, "forty times the work"
+    assert result["floor_ms"] > 0
+    assert result["of_floor"] == pytest.approx(result["floor_ms"] / result["ms"]["arrayops"])
+    assert "| adding |" in harness.table([result])
+
+
+@pytest.mark.parametrize("found", [[torch.zeros(3)], [torch.full((3,), math.nan)]], ids=["zeros", "nan"])
+def test_a_row_that_disagrees_is_marked_and_timed(harness: Any, found: Any) -> None:
+    result = harness.measure(row(harness, found, [torch.ones(3)]), harness.Place("cpu"), 2)
+    assert result["ok"] is False
+    assert "disagree" in result["exception"]
+    assert result["ms"]["arrayops"] > 0
+    assert "adding (WRONG)" in harness.table([result])
+
+
+def test_a_row_that_raises_ends_itself_alone(harness: Any) -> None:
+    def make(place: Any) -> Any:
+        raise RuntimeError("no such kernel")
+
+    result = harness.measure(harness.Row("broken", 0, torch.float32, make), harness.Place("cpu"), 2)
+    assert result["ok"] is False
+    assert result["exception"] == "RuntimeError: no such kernel"
+    assert "broken: RuntimeError" in harness.table([result])
+
+
+def test_another_number_of_results_is_no_agreement(harness: Any) -> None:
+    result = harness.measure(row(harness, [torch.ones(3)], [torch.ones(3)] * 2), harness.Place("cpu"), 2)
+    assert result["ok"] is False
+
+
+def test_ratios_are_medians_of_the_ratios_of_rounds(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow round slows both: the ratio of medians would be another number."""
+    place = harness.Place("cpu")
+    times = iter([1.0] * 7 + [2.0] * 3 + [10.0, 20.0, 1.0, 4.0, 3.0, 3.0])
+
+    def milliseconds(*_: Any) -> float:
+        return next(times)
+
+    # Three estimates for each of the two, then rounds; rates are asked for later.
+    monkeypatch.setattr(place, "milliseconds", milliseconds)
+    next(times)
+    for _ in range(3):
+        next(times)
+    timed = harness._timed(row(harness, [], []).make(place), place, 3)
+    assert timed["ratio"] == {"rival": 0.5}
+    assert timed["ms"] == {"arrayops": 3.0, "rival": 4.0}
