@@ -8,6 +8,7 @@ without launches. From a checkout, on a machine with a GPU, torch and CuPy::
 
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -86,7 +87,7 @@ def rows() -> Iterator[Row]:
     for framework, convert in (("torch", same), ("cupy", to_cupy)):
         for name in ("pac_conv2d", "pac_conv2d_backward", "conv2d", "pac_pool2d", "segment_mean", "resize2d"):
             text = f"call {name} on {framework}"
-            yield Row(text, RANK, torch.float32, lambda place, n=name, c=convert: make(place, n, c))
+            yield Row(text, RANK, torch.float32, partial(make, name=name, convert=convert))
 
 
 if __name__ == "__main__":

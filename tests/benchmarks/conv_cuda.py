@@ -8,6 +8,7 @@ checkout, on a machine with a GPU, torch and CuPy::
 
 import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -120,8 +121,8 @@ def rows() -> Iterator[Row]:
     """In order of weight."""
     for rank, name, direction, dtype, layout in PLAN:
         text = f"conv {name} {direction} {layout} {str(dtype).removeprefix('torch.')}"
-        plan = SHAPES[name], direction, dtype, Layout(layout)
-        yield Row(text, rank, dtype, lambda place, plan=plan: make(place, *plan))
+        plan = {"shape": SHAPES[name], "direction": direction, "dtype": dtype, "layout": Layout(layout)}
+        yield Row(text, rank, dtype, partial(make, **plan))
 
 
 if __name__ == "__main__":

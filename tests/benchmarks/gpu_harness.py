@@ -81,7 +81,7 @@ class Place:
         call(*arguments)
         end.record()
         end.synchronize()
-        return begin.elapsed_time(end)
+        return float(begin.elapsed_time(end))
 
     def normal(
         self, *shape: int, dtype: torch.dtype = torch.float32, last: bool = False, scale: float = 1.0
@@ -134,7 +134,7 @@ class Place:
             queued = (time.perf_counter() - queued) * 1e3
             end.synchronize()
             if queued < sleep_ms or sleep_ms > 50:
-                return begin.elapsed_time(end) / len(numbers)
+                return float(begin.elapsed_time(end)) / len(numbers)
             # The GPU has waited for Python: again, with a longer sleep.
             host_ms *= 2
 
@@ -159,7 +159,7 @@ class Place:
         torch.cuda.reset_peak_memory_stats()
         call(0)
         torch.cuda.synchronize()
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
+        return float(torch.cuda.max_memory_allocated() - before) / 2**20
 
 
 @dataclass(frozen=True)
@@ -244,16 +244,9 @@ def measure(row: Row, place: Place, rounds: int = ROUNDS) -> dict[str, Any]:
 
 def _timed(comparison: Comparison, place: Place, rounds: int) -> dict[str, Any]:
     sets, counts, host, peak = comparison.sets, {}, {}, {}
-    kept: dict[str, list[Any]] = {}
     keeping: dict[str, Callable[[int], None]] = {}
     for name, call in comparison.rivals.items():
-        results = kept[name] = [None] * sets
-
-        # A result stays until its set has its turn again, so that the next one is written elsewhere.
-        def keep(number: int, call: Callable[[int], Any] = call, results: list[Any] = results) -> None:
-            results[number] = call(number)
-
-        keeping[name] = keep
+        keep = keeping[name] = _keeping(call, sets)
         peak[name] = place.peak(call)
         for number in range(sets):
             keep(number)
@@ -272,6 +265,16 @@ def _timed(comparison: Comparison, place: Place, rounds: int) -> dict[str, Any]:
     }
     medians = {name: statistics.median(values) for name, values in times.items()}
     return {"ms": medians, "ratio": ratios, "python_us": host, "peak_mib": peak, "sets": sets, "rounds": rounds}
+
+
+def _keeping(call: Callable[[int], Any], sets: int) -> Callable[[int], None]:
+    """Holds each result until its set has its turn again, so that the next one is written elsewhere."""
+    kept: list[Any] = [None] * sets
+
+    def keep(number: int) -> None:
+        kept[number] = call(number)
+
+    return keep
 
 
 def _floor(comparison: Comparison, dtype: torch.dtype, place: Place) -> dict[str, Any]:

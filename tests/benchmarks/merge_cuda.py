@@ -8,6 +8,7 @@ a GPU, torch and CuPy::
 
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -54,7 +55,7 @@ def make(place: Place, how: str, direction: str, layout: str, dtype: torch.dtype
 
     def differentiated(sources: list[torch.Tensor], grad: torch.Tensor) -> tuple[torch.Tensor, ...]:
         leaves = [each.detach().requires_grad_() for each in sources]
-        return torch.autograd.grad(merged(leaves), leaves, grad)
+        return tuple(torch.autograd.grad(merged(leaves), leaves, grad))
 
     rivals: dict[str, Callable[[int], Any]]
     if both:
@@ -81,8 +82,7 @@ def rows() -> Iterator[Row]:
     """In order of weight."""
     for rank, how, direction, layout, dtype in PLAN:
         name = f"merge {how} {direction} {layout} {str(dtype).removeprefix('torch.')}"
-        plan = how, direction, layout, dtype
-        yield Row(name, rank, dtype, lambda place, plan=plan: make(place, *plan))
+        yield Row(name, rank, dtype, partial(make, how=how, direction=direction, layout=layout, dtype=dtype))
 
 
 if __name__ == "__main__":

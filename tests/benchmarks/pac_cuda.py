@@ -9,6 +9,7 @@ checkout, on a machine with a GPU, torch and CuPy::
 
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,11 +31,11 @@ def plain_backward(grad: torch.Tensor, input: torch.Tensor, weight: torch.Tensor
     )[:2]
 
 
-def make(place: Place, dtype: torch.dtype, k: int, both: str, layout: Layout) -> Comparison:
+def make(place: Place, dtype: torch.dtype, k: int, direction: str, layout: Layout) -> Comparison:
     """Forward or backward at one filter size; ``found`` is compared with unfold and einsum in float32."""
     channels, guides, size = (CHANNELS, GUIDES, SIZE) if place.cuda else SMALL
     last = layout.last
-    moved = dtype.itemsize * size**2 * (2 * channels + guides) * (2 if both == "backward" else 1)
+    moved = dtype.itemsize * size**2 * (2 * channels + guides) * (2 if direction == "backward" else 1)
     sets, pad = place.sets(moved), k // 2
     x = [place.normal(1, channels, size, size, dtype=dtype, last=last) for _ in range(sets)]
     g = [place.normal(1, guides, size, size, dtype=dtype, last=last, scale=0.25) for _ in range(sets)]
@@ -44,7 +45,7 @@ def make(place: Place, dtype: torch.dtype, k: int, both: str, layout: Layout) ->
     given = {"padding": pad, **layout.keywords}
     mine = [(layout.image(x[i]), layout.image(g[i]), layout.weight(w)) for i in range(sets)]
     my_dy = layout.image(dy)
-    if both == "forward":
+    if direction == "forward":
         return Comparison(
             {
                 "arrayops": lambda i: ao.pac_conv2d(*mine[i], **given),
@@ -60,7 +61,7 @@ def make(place: Place, dtype: torch.dtype, k: int, both: str, layout: Layout) ->
 
     def unfolded(i: int, cast: Callable[[torch.Tensor], torch.Tensor] = torch.Tensor.detach) -> tuple[Any, ...]:
         leaves = [cast(tensor).detach().requires_grad_() for tensor in (x[i], g[i], w)]
-        return torch.autograd.grad(unfold_pac(*leaves), leaves, cast(dy))
+        return tuple(torch.autograd.grad(unfold_pac(*leaves), leaves, cast(dy)))
 
     def found() -> list[Any]:
         result = ao.pac_conv2d_backward(my_dy, *mine[0], **given)
@@ -106,14 +107,13 @@ def pooling(place: Place) -> Comparison:
 
 def rows() -> Iterator[Row]:
     """In order of weight: 5 x 5 before 3 x 3, forward before backward."""
-    for rank, (both, k) in enumerate((("forward", 5), ("backward", 5), ("forward", 3), ("backward", 3))):
+    for rank, (direction, k) in enumerate((("forward", 5), ("backward", 5), ("forward", 3), ("backward", 3))):
         for dtype in (torch.float32, torch.float16, torch.bfloat16):
             layout = Layout("NCHW" if dtype == torch.float32 else "NHWC")
-            name = f"pac {k}x{k} {both} {layout.name} {str(dtype).removeprefix('torch.')}"
-            plan = dtype, k, both, layout
-            yield Row(name, 10 * rank, dtype, lambda place, plan=plan: make(place, *plan))
-    plan = torch.float16, 5, "forward", Layout("channels_last")
-    yield Row("pac 5x5 forward channels_last float16", 45, torch.float16, lambda place, plan=plan: make(place, *plan))
+            name = f"pac {k}x{k} {direction} {layout.name} {str(dtype).removeprefix('torch.')}"
+            yield Row(name, 10 * rank, dtype, partial(make, dtype=dtype, k=k, direction=direction, layout=layout))
+    channels_last = partial(make, dtype=torch.float16, k=5, direction="forward", layout=Layout("channels_last"))
+    yield Row("pac 5x5 forward channels_last float16", 45, torch.float16, channels_last)
     yield Row("pac pool 5x5 3 channels 2048x2048 NCHW float32", 45, torch.float32, pooling)
 
 

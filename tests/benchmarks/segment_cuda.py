@@ -8,6 +8,7 @@ made before; index_add divides its sums. From a checkout, on a machine with a GP
 
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -151,8 +152,8 @@ def rows() -> Iterator[Row]:
     """In order of weight."""
     for rank, what, channels, dtype, layout, kind in PLAN:
         name = f"segment {what} {channels} channels {layout} {kind} {str(dtype).removeprefix('torch.')}"
-        plan = what, channels, dtype, layout, kind
-        yield Row(name, rank, dtype, lambda place, plan=plan: make(place, *plan))
+        plan = {"what": what, "channels": channels, "dtype": dtype, "layout": layout, "kind": kind}
+        yield Row(name, rank, dtype, partial(make, **plan))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,9 @@ def calls() -> Iterator[tuple[str, Callable[[], Any]]]:
         arrays = array(dtype, *x), array(dtype, *g), array(dtype, *w)
         keywords: dict[str, Any] = {"padding": k // 2, "layout": layout}
         name = f"pac {k}x{k} {layout} {dtype}"
-        yield name, lambda a=arrays, k=keywords: ao.pac_conv2d(*a, **k)
+        yield name, partial(ao.pac_conv2d, *arrays, **keywords)
         if k == 5:
-            yield f"{name} backward", lambda a=arrays, k=keywords: ao.pac_conv2d_backward(a[0], *a, **k)
+            yield f"{name} backward", partial(ao.pac_conv2d_backward, arrays[0], *arrays, **keywords)
     for name, shape, weight, groups in (
         ("groups of 4", (64, 56, 56, 128), (3, 3, 4, 128), 32),
         ("depthwise", (64, 28, 28, 256), (3, 3, 1, 256), 256),
@@ -73,16 +74,16 @@ def calls() -> Iterator[tuple[str, Callable[[], Any]]]:
     ):
         pair = array(half, *shape), array(half, *weight)
         keywords = {"padding": weight[0] // 2, "layout": "NHWC", "groups": groups}
-        yield f"{name} NHWC {half}", lambda a=pair, k=keywords: ao.conv2d(*a, **k)
+        yield f"{name} NHWC {half}", partial(ao.conv2d, *pair, **keywords)
         if groups == 32:
-            yield f"{name} NHWC {half} backward", lambda a=pair, k=keywords: ao.conv2d_backward(a[0], *a, **k)
+            yield f"{name} NHWC {half} backward", partial(ao.conv2d_backward, pair[0], *pair, **keywords)
     rows = cupy.arange(512, dtype="int32") // 26
     labels = cupy.ascontiguousarray(cupy.broadcast_to(rows[:, None] * 20 + rows, (4, 512, 512)))
     for layout, shape in (("NHWC", (4, 512, 512, 64)), ("NCHW", (4, 64, 512, 512))):
-        features = array(single, *shape)
-        yield f"segment mean {layout}", lambda f=features, k=layout: ao.segment_mean(f, labels, 400, layout=k)
+        keywords = {"layout": layout}
+        yield f"segment mean {layout}", partial(ao.segment_mean, array(single, *shape), labels, 400, **keywords)
     maps = [array(half, 16, size, size, 256) for size in (56, 28, 14)]
-    yield "merge concat NHWC float16", lambda: ao.merge_feature_maps(maps, layout="NHWC")
+    yield "merge concat NHWC float16", partial(ao.merge_feature_maps, maps, layout="NHWC")
 
 
 MARKER = "next_call"
