@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import platform
 import subprocess
 from importlib import metadata
 from typing import Any
 
 from gpu import results
 
-PACKAGES = ("numpy", "scipy", "cupy-cuda12x", "cupy-cuda13x", "nvidia-cuda-nvrtc", "torch", "jax", "tensorflow")
+PACKAGES = ("cupy-cuda12x", "cupy-cuda13x", "nvidia-cuda-nvrtc")
 QUERY = "name,driver_version,memory.total,memory.used,clocks.sm,clocks.mem,clocks.max.sm,temperature.gpu,pstate"
 
 
@@ -22,19 +21,11 @@ def why_no_gpu() -> str:
     return cuda_device.why_no_gpu()
 
 
-def processor() -> str:
-    """Name of the CPU."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-    except OSError:
-        names = []
-    return f"{names[0]}, {len(names)} cores" if names else platform.processor()
-
-
 def describe(stage: str, dry: bool) -> None:
     """Versions, the GPU as nvidia-smi names it, and the CPU."""
-    about: dict[str, Any] = {"python": platform.python_version(), "cpu": processor()}
+    import harness
+
+    about: dict[str, Any] = dict(harness.machine())
     for package in PACKAGES:
         try:
             about[package] = metadata.version(package)
@@ -44,10 +35,7 @@ def describe(stage: str, dry: bool) -> None:
         import cupy
 
         about["compute capability"] = cupy.cuda.Device(0).compute_capability
-        about["CUDA driver, runtime"] = (
-            cupy.cuda.runtime.driverGetVersion(),
-            cupy.cuda.runtime.runtimeGetVersion(),
-        )
+        about["CUDA driver"] = cupy.cuda.runtime.driverGetVersion()
         command = ["nvidia-smi", f"--query-gpu={QUERY}", "--format=csv,noheader"]
         try:
             about["nvidia-smi"] = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()

@@ -1,58 +1,61 @@
-"""Fills CuPy's disk cache with what the stages will ask for, on all cores at once.
+"""Fills CuPy's disk cache with what the calls of `gpu.cases` ask for, on all cores at once.
 
-One process compiles one unit after the other, half a second each: longer than all other stages together.
+Those calls are made in one process, which would compile one unit after the other, half a second each. Tests are not
+primed: their processes compile side by side.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import subprocess
-import tempfile
 import time
-from pathlib import Path
+from collections.abc import Iterable
+from typing import Any
 
-from gpu import recording, results, sanitizing, testing, values
-from gpu.recording import Unit
+import cuda_units
+from gpu import cases, results, sanitizing, values
 from gpu.stages import Context
+
+Unit = tuple[str, tuple[tuple[str, Any], ...]]
+"""A file of kernels with its macros: (file, ((macro, value), ...)), macros in alphabetical order."""
 
 
 def prime(context: Context) -> int:
-    """Record what the tests and the cases compile, then compile it."""
+    """Record what the cases compile, then compile it."""
     begin = time.monotonic()
-    dry = context.dry
-    if not dry:
+    if context.dry:
+        units = units_of([(9, 8)], 90)
+    else:
         import cupy
 
-        os.environ[recording.COMPUTE_CAPABILITY] = cupy.cuda.Device(0).compute_capability
-    cores = os.cpu_count() or 1
-    sizes = [(9, 8)] if dry else [values.SMOKE, values.LARGE, sanitizing.SIZE]
-    with tempfile.TemporaryDirectory() as folder:
-        pytest = subprocess.Popen(
-            testing.command(testing.FILES[1:2] if dry else testing.FILES, *testing.spread(cores), "--assert=plain"),
-            cwd=testing.ROOT,
-            env=testing.environment("record", "prime") | {testing.UNITS: folder, "PYTHONOPTIMIZE": "1"},
-        )
-        units = recording.of_cases(sizes)
-        # Its exit code says nothing: tests of values fail where nothing is computed.
-        pytest.wait()
-        units |= recording.read(Path(folder))
-    recorded = time.monotonic()
-    results.emit("prime", event="recorded", units=len(units), seconds=round(recorded - begin, 1))
+        sizes = [values.SMOKE, values.LARGE, sanitizing.SIZE]
+        units = units_of(sizes, int(cupy.cuda.Device(0).compute_capability))
+    results.emit("prime", event="recorded", units=len(units), seconds=round(time.monotonic() - begin, 1))
     if not units:
         results.emit("prime", ok=False, case="recording", exception="no unit was recorded")
         return 1
-    if dry:
+    if context.dry:
         return 0
-    failed = 0
+    begin, failed, cores = time.monotonic(), 0, os.cpu_count() or 1
     with multiprocessing.get_context("spawn").Pool(cores) as pool:
-        for unit, error in pool.imap_unordered(compiled, sorted(units, key=str), chunksize=2):
+        for unit, error in pool.imap_unordered(compiled, sorted(units, key=str)):
             if error:
                 failed += 1
                 results.emit("prime", ok=False, case=f"compiling {unit}", exception=error)
-    seconds = round(time.monotonic() - recorded, 1)
+    seconds = round(time.monotonic() - begin, 1)
     results.emit("prime", event="compiled", units=len(units) - failed, processes=cores, seconds=seconds)
     return 1 if failed else 0
+
+
+def units_of(sizes: Iterable[tuple[int, int]], compute_capability: int) -> set[Unit]:
+    """The units of `cases.calls` of these sizes and channels, recorded where nothing is compiled or launched."""
+    units: set[Unit] = set()
+    for size, channels in sizes:
+        with cuda_units.nothing_launched(compute_capability) as device:
+            for call in cases.calls(size, channels):
+                call.on(device)
+            units.update((file, defines) for file, defines, _ in cuda_units.recorded())
+    return units
 
 
 def compiled(unit: Unit) -> tuple[Unit, str]:

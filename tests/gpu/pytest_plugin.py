@@ -1,6 +1,6 @@
-"""Pytest plugin of the gpu tests: streams failures with their kernels, or records what the tests would compile.
+"""Pytest plugin of the gpu tests: failures with their kernels, the moment they are known.
 
-What it does is set by environment variables (`gpu.testing`), which pytest-xdist's workers inherit.
+It is told the stage by environment variables (`gpu.testing`), which pytest-xdist's processes inherit.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import pytest
 
 from gpu import results, testing
 
-MODE = os.environ.get(testing.MODE, "")
 STAGE = os.environ.get(testing.STAGE, "tests")
 REPORT_EVERY = 100
 """Tests between two rows of counts."""
@@ -22,12 +21,8 @@ counts: Counter[str] = Counter()
 
 
 def pytest_configure() -> None:
-    """Before any test file is imported: what takes the place of the GPU, if something does."""
-    if MODE == "record":
-        from gpu import recording
-
-        recording.instead_of_gpu()
-    elif os.environ.get(testing.FAKE):
+    """Before any test file is imported."""
+    if os.environ.get(testing.FAKE):
         import cuda_device
 
         cuda_device.real = cuda_device.emulated
@@ -38,17 +33,9 @@ def _none() -> str:
     return ""
 
 
-def pytest_sessionfinish() -> None:
-    """In each process that ran tests."""
-    if MODE == "record":
-        from gpu import recording
-
-        recording.write()
-
-
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> None:
     """In the process that ran the test: say which kernels it had loaded, and leave if the CUDA context is lost."""
-    if MODE != "stream" or call.excinfo is None or isinstance(call.excinfo.value, pytest.skip.Exception):
+    if call.excinfo is None or isinstance(call.excinfo.value, pytest.skip.Exception):
         return
     import cuda_device
 
@@ -64,7 +51,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """In the process that collects results: counts, now and then."""
-    if MODE != "stream" or os.environ.get("PYTEST_XDIST_WORKER"):
+    if os.environ.get("PYTEST_XDIST_WORKER"):
         return
     if report.when == "call" or report.outcome != "passed":
         counts[report.outcome] += 1
@@ -74,5 +61,5 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 def pytest_terminal_summary() -> None:
     """At the end."""
-    if MODE == "stream" and not os.environ.get("PYTEST_XDIST_WORKER"):
+    if not os.environ.get("PYTEST_XDIST_WORKER"):
         results.emit(STAGE, event="finished", **counts)

@@ -99,7 +99,7 @@ def _threads(context: Context) -> int:
 
 
 STAGES = {
-    "prime": Stage(100, _prime),
+    "prime": Stage(60, _prime),
     "smoke": Stage(40, _smoke),
     "large": Stage(60, _large),
     "tests": Stage(150, _tests),

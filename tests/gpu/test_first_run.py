@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import subprocess
@@ -17,7 +16,7 @@ import pytest
 pytest.importorskip("cupy", reason="CuPy is not installed")
 
 import cuda_device
-from gpu import counters, recording, report, results, supervisor, testing, values
+from gpu import cases, counters, priming, report, results, supervisor, testing, values
 
 SCRIPT = Path(__file__).with_name("first_run.py")
 
@@ -239,17 +238,20 @@ def test_errors_are_relative_and_see_nan_and_shapes() -> None:
     assert values.relative_error(np.ones(99), ones) == np.inf
 
 
-def test_recording_finds_what_calls_compile(tmp_path: Path) -> None:
-    """As many units as the emulated device asks for, none of them compiled."""
-    units = recording.of_cases([(9, 8)])
+def test_priming_knows_what_calls_compile() -> None:
+    """What the emulated device has compiled after the calls, recorded without compiling."""
+    units = priming.units_of([(9, 8)], 80)
     files = {file for file, _ in units}
     assert {"contract.cu", "contract_mma.cu", "conv_direct.cu", "weight.cu", "segment_reduce.cu"} <= files
     assert {"pac_moment.cu", "pac_channelwise.cu", "merge_resize.cu", "pac_kernel.cu"} <= files
-    folder = tmp_path / "units"
-    folder.mkdir()
-    (folder / "gw0.json").write_text(json.dumps(sorted(units, key=str)[:40]), encoding="utf-8")
-    (folder / "gw1.json").write_text(json.dumps(sorted(units, key=str)[20:]), encoding="utf-8")
-    assert recording.read(folder) == units
+    with cuda_device.emulated(80) as device:
+        for call in cases.calls(9, 8):
+            if call.name.startswith(("conv2d", "segment_max")):
+                call.on(device)
+        loaded = [kernel.identity for kernel in cuda_device.kernels()]
+    used = {(each.file, tuple(sorted(each.defines))) for each in loaded}
+    assert used
+    assert used <= units
 
 
 CSV = """==PROF== Connected to process 1061
