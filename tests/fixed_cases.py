@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from itertools import product
 from typing import Any
 
 import numpy as np
 
 from oracles import pac_torch
-from strategies import FLOAT64, Case, normal, to_layout
+from strategies import DTYPES, FLOAT64, Case, normal, to_layout
 
 # Options beside the arrays; "smooth" (a shape), "masked", "with_kernel" and "channels" are for `build`.
 KERNELS: dict[str, dict[str, Any]] = {
@@ -24,7 +26,7 @@ PLACES: dict[str, dict[str, Any]] = {
     "even filter": {"kernel_size": (4, 2)},
     "SAME stride 2": {"padding": "SAME", "stride": 2, "masked": True},
     "VALID stride (3, 2)": {"padding": "Valid", "stride": (3, 2), "kernel_size": (5, 3)},
-    "sides, dilation": {"padding": ((3, 1), (0, 2)), "dilation": (2, 1), "normalize": True},
+    "sides, dilation": {"padding": ((3, 1), (0, 2)), "dilation": (1, 2), "kernel_size": (1, 4), "normalize": True},
 }
 CHANNEL_WISE: dict[str, dict[str, Any]] = {
     "channel_wise": {"channel_wise": True},
@@ -62,6 +64,36 @@ TABLE: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 NAMED = [(operator, name) for operator, table in TABLE.items() for name in table]
+
+
+def _assigned() -> dict[tuple[str, str], tuple[np.dtype, str]]:
+    met: Counter[Any] = Counter()
+    assigned: dict[tuple[str, str], tuple[np.dtype, str]] = {}
+    # Calls with most options first: pairs that they make need not be made by others.
+    for operator, name in sorted(NAMED, key=lambda call: -len(TABLE[call[0]][call[1]])):
+        # Both convolutions are made by the same kernels.
+        kernels = operator.replace("_transpose", "")
+        if (kernels, name) not in assigned:
+            options = [(kernels, option, str(value)) for option, value in TABLE[operator][name].items()]
+
+            def cost(choice: tuple[np.dtype, str], options: Any = options) -> tuple[int, int, int]:
+                """New pairs of an option with a dtype or layout count most, then how often the pairs were made."""
+                made = [met[option, level] for option in options for level in choice]
+                return -made.count(0), sum(made), met[options[0][0], choice] if options else 0
+
+            choice = min(product(DTYPES, ("NCHW", "NHWC")), key=cost)
+            met.update([(kernels, choice), *product(options, choice)])
+            assigned[kernels, name] = choice
+        assigned[operator, name] = assigned[kernels, name]
+    return assigned
+
+
+ASSIGNED = _assigned()
+"""Dtype and layout of each named call, for tests where one of each is enough.
+
+An option meets different ones in the calls that have it. Kernels that are compiled for an option know the dtype as the
+name of a type, so that all calls in all dtypes would compile several times as much and prove little more.
+"""
 
 
 def build(

@@ -1,6 +1,7 @@
 """Drawn windows, sizes and forms of memory of the plain convolutions on the CUDA backend.
 
-Filter sizes and widths of groups are what kernels are compiled for, so few of them are drawn from.
+Filter, groups, channels and dtype are what kernels are compiled for, so they are those of named calls, whose kernels
+`test_cuda_conv_values` compiles as well; all that kernels take at run time is drawn.
 """
 
 from __future__ import annotations
@@ -11,19 +12,27 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 
-from conv_cases import build
+from conv_cases import CALLS, build
 from oracles import pac_torch
-from strategies import CONVOLUTIONS, DTYPES, MEMORY, Case, examples, in_memory
+from strategies import CONVOLUTIONS, MEMORY, Case, examples, in_memory
 
 pytest.importorskip("cupy", reason="CuPy is not installed")
 
 from cuda_checks import check_backward, check_forward
 
 # The device holds nothing that one example could leave behind for the next.
-RUNS = settings(examples(60), suppress_health_check=list(HealthCheck))
+RUNS = settings(examples(40), suppress_health_check=list(HealthCheck))
 
-# Groups, input and output channels.
-CHANNELS = ((1, 6, 6), (1, 20, 9), (3, 6, 6), (6, 6, 6), (6, 6, 12), (8, 32, 32), (2, 32, 16), (5, 5, 20))
+# Named calls that are small wherever they are. What they say of windows is drawn anew.
+NAMES = (
+    "1x1",
+    "3x3",
+    "groups",
+    "depthwise",
+    "depthwise, 2 x 4",
+    "2 to 2 a group",
+    "width 4",
+)
 
 two = st.one_of(st.integers(1, 3), st.tuples(st.integers(1, 3), st.integers(1, 3)))
 sides = st.tuples(st.integers(0, 4), st.integers(0, 4))
@@ -32,25 +41,17 @@ paddings = st.one_of(st.integers(0, 3), st.tuples(sides, sides), st.sampled_from
 
 @st.composite
 def windows(draw: st.DrawFn, operator: str) -> Case:
-    groups, channels, outputs = draw(st.sampled_from(CHANNELS))
-    kernel_size = draw(st.sampled_from(((3, 3), (2, 4))))
-    options = {"stride": draw(two), "dilation": draw(two), "padding": draw(paddings)}
+    named, dtype, layout = CALLS[operator, draw(st.sampled_from(NAMES))]
+    kernel_size = named.get("kernel_size", (3, 3))
+    options = {**named, "stride": draw(two), "dilation": draw(two), "padding": draw(paddings)}
+    options.pop("output_padding", None)
     size = draw(st.tuples(st.integers(1, 19), st.integers(1, 19)))
     geometry = pac_torch.geometry(
         operator == "conv_transpose2d", kernel_size, options["stride"], options["padding"], options["dilation"], 0, size
     )
     assume(min(geometry.output_size) > 0)
     case = build(
-        operator,
-        dtype=draw(st.sampled_from(DTYPES)),
-        layout=draw(st.sampled_from(("NCHW", "NHWC"))),
-        batch=draw(st.integers(1, 3)),
-        size=size,
-        channels=channels,
-        outputs=outputs,
-        kernel_size=kernel_size,
-        groups=groups,
-        **options,
+        operator, **{**options, "dtype": dtype, "layout": layout, "batch": draw(st.integers(1, 3)), "size": size}
     )
     arrays = {name: in_memory(array, draw(st.sampled_from(MEMORY))) for name, array in case.arrays.items()}
     if draw(st.booleans()):

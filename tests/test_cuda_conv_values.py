@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 import pytest
 
 import arrayops as ao
-from conv_cases import PLAIN, TRANSPOSED, build, named
-from pairwise import pairwise
-from strategies import BFLOAT16, CONVOLUTIONS, DTYPES, FLOAT16, FLOAT32, FLOAT64
+from conv_cases import CALLS, build, named
+from strategies import BFLOAT16, CONVOLUTIONS, FLOAT16, FLOAT32, FLOAT64
 
 pytest.importorskip("cupy", reason="CuPy is not installed")
 
@@ -20,42 +20,33 @@ from cuda_checks import check_backward, check_forward, in_form
 from fixed_cases import grad_output
 
 ORDERS = ("fifo", "lifo", "random")
-MEMORY = ("contiguous", "fortran", "every other", "negative strides", "offset")
-
-# Groups of few channels: which of them are taken together, and how, depends on their number and width.
-NARROW: dict[str, dict[str, Any]] = {
-    "width 4": {"groups": 8, "channels": 32, "outputs": 32, "padding": 1},
-    "width 3": {"groups": 5, "channels": 15, "outputs": 15, "padding": 1},
-    "width 8, stride 2": {"groups": 4, "channels": 32, "outputs": 32, "padding": 1, "stride": 2},
-    "width 16": {"groups": 2, "channels": 32, "outputs": 32, "padding": 1},
-    "width 40": {"groups": 2, "channels": 80, "outputs": 80, "size": (4, 18), "batch": 1},
-    "4 to 2 a group": {"groups": 4, "channels": 16, "outputs": 8, "padding": 1},
-    "2 to 2 a group": {"groups": 5, "channels": 10, "outputs": 10, "padding": 1},
-    "depthwise, 5 x 5": {"groups": 40, "channels": 40, "outputs": 40, "kernel_size": (5, 5), "padding": 2},
-    "dense": {"channels": 20, "outputs": 70, "padding": 1, "batch": 1},
-    "1x1": {"channels": 20, "outputs": 24, "kernel_size": (1, 1)},
-    "large filter": {"channels": 6, "outputs": 4, "kernel_size": (11, 7), "padding": (5, 3), "batch": 1},
-}
-CASES = (
-    *(("conv2d", name, options) for name, options in (PLAIN | NARROW).items()),
-    *(("conv_transpose2d", name, options) for name, options in (TRANSPOSED | NARROW).items()),
-)
+# A call is made in forms of one kind: whether channels lie side by side in memory may be compiled in.
+MEMORY = (("contiguous", "offset"), ("fortran", "every other", "negative strides"))
 
 
 def rows() -> list[Any]:
-    """Parameters of a test: every two of case, dtype, layout, order of threads and form of memory meet."""
-    names = [case[:2] for case in CASES]
-    factors = {"case": names, "dtype": DTYPES, "layout": ("NCHW", "NHWC"), "order": ORDERS, "memory": MEMORY}
-    table = sorted(pairwise(factors), key=lambda row: names.index(row["case"]))
-    return [
-        pytest.param(*row.values(), id="-".join(map(str, (*row["case"], *list(row.values())[1:])))) for row in table
+    """Parameters of a test: calls in forms of memory, each in a few, and orders of threads in turn."""
+    orders = cycle(ORDERS)
+    parameters = [
+        (*call, *CALLS[call], next(orders), memory)
+        for call, forms in zip(CALLS, cycle(MEMORY), strict=False)
+        for memory in forms
     ]
+    return [pytest.param(*row, id="-".join(str(each) for each in row if type(each) is not dict)) for row in parameters]
 
 
-@pytest.mark.parametrize(("case", "dtype", "layout", "order", "memory"), rows())
-def test_named_calls(device: Any, case: tuple[str, str], dtype: np.dtype, layout: str, order: str, memory: str) -> None:
-    options = next(found for *name, found in CASES if tuple(name) == case)
-    call = in_form(build(case[0], dtype=dtype, layout=layout, **options), memory)
+@pytest.mark.parametrize(("operator", "name", "options", "dtype", "layout", "order", "memory"), rows())
+def test_named_calls(
+    device: Any,
+    operator: str,
+    name: str,
+    options: dict[str, Any],
+    dtype: np.dtype,
+    layout: str,
+    order: str,
+    memory: str,
+) -> None:
+    call = in_form(build(operator, dtype=dtype, layout=layout, **options), memory)
     with device.order(order):
         check_forward(device, call)
         check_backward(device, call, memory=memory)
@@ -115,7 +106,7 @@ def test_needs(device: Any, operator: str, groups: int) -> None:
 @pytest.mark.parametrize("dtype", [FLOAT32, FLOAT16], ids=str)
 @pytest.mark.parametrize("name", ["groups", "depthwise", "3x3"])
 def test_equal_bits_in_any_order(device: Any, name: str, dtype: np.dtype) -> None:
-    case = named("conv2d", name, dtype=dtype, batch=3)
+    case = named("conv2d", name, dtype=dtype, layout="NHWC", batch=3)
     grad = grad_output(case, case.call(ao).shape)
     found = set()
     for order, seed in (("fifo", 1), ("lifo", 1), ("random", 1), ("random", 2)):
@@ -152,12 +143,16 @@ def test_wide_offsets(device: Any, layout: str, monkeypatch: pytest.MonkeyPatch)
     assert ("WIDE", "") in cuda_device.kernels()[0].identity.defines
 
 
-@pytest.mark.parametrize("channels", [1, 3, 32, 70])
+@pytest.mark.parametrize(
+    ("channels", "dtype"), [(1, FLOAT32), (2, FLOAT16), (3, FLOAT64), (16, FLOAT32), (32, BFLOAT16), (70, FLOAT16)]
+)
 def test_gradient_of_a_bias_whose_channels_share_blocks(
-    device: Any, channels: int, monkeypatch: pytest.MonkeyPatch
+    device: Any, channels: int, dtype: np.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also in more blocks, which many pixels take."""
-    case = build("conv2d", channels=channels, outputs=channels, layout="NHWC", kernel_size=(1, 1), size=(9, 70))
+    case = build(
+        "conv2d", dtype=dtype, channels=channels, outputs=channels, layout="NHWC", kernel_size=(1, 1), size=(9, 70)
+    )
     check_backward(device, case, needs=("bias",))
     monkeypatch.setattr(sums, "PIXELS_EACH", 1)
     check_backward(device, case, needs=("bias",))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 import pytest
 
 import arrayops as ao
-from fixed_cases import NAMED, TABLE, build, grad_output, named
-from pairwise import pairwise
-from strategies import BFLOAT16, DTYPES, FLOAT16, FLOAT32, FLOAT64, OPERATORS
+from fixed_cases import ASSIGNED, NAMED, TABLE, build, grad_output, named
+from strategies import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, OPERATORS
 from tolerances import assert_close
 
 pytest.importorskip("cupy", reason="CuPy is not installed")
@@ -19,23 +19,22 @@ import cuda_device
 from cuda_checks import backward, check, check_backward, check_forward, forward, in_form
 
 ORDERS = ("fifo", "lifo", "random")
-MEMORY = ("contiguous", "fortran", "every other", "negative strides", "offset")
+# A call is made in forms of one kind: whether channels lie side by side in memory may be compiled in.
+MEMORY = (("contiguous", "offset"), ("fortran", "every other", "negative strides"))
 
 
-def rows(cases: Any) -> list[Any]:
-    """Parameters of a test: every two of case, dtype, layout, order of threads and form of memory meet."""
-    factors = {"case": cases, "dtype": DTYPES, "layout": ("NCHW", "NHWC"), "order": ORDERS, "memory": MEMORY}
-    # By case, so that what was compiled for one is at hand for the next.
-    table = sorted(pairwise(factors), key=lambda row: cases.index(row["case"]))
-    return [
-        pytest.param(
-            *row["case"], *list(row.values())[1:], id="-".join(map(str, (*row["case"], *list(row.values())[1:])))
-        )
-        for row in table
+def rows() -> list[Any]:
+    """Parameters of a test: calls in forms of memory, each in a few, and orders of threads in turn."""
+    orders = cycle(ORDERS)
+    parameters = [
+        (*call, *ASSIGNED[call], next(orders), memory)
+        for call, forms in zip(NAMED, cycle(MEMORY), strict=False)
+        for memory in forms
     ]
+    return [pytest.param(*row, id="-".join(map(str, row))) for row in parameters]
 
 
-@pytest.mark.parametrize(("operator", "name", "dtype", "layout", "order", "memory"), rows(NAMED))
+@pytest.mark.parametrize(("operator", "name", "dtype", "layout", "order", "memory"), rows())
 def test_named_calls(
     device: Any, operator: str, name: str, dtype: np.dtype, layout: str, order: str, memory: str
 ) -> None:
@@ -45,9 +44,18 @@ def test_named_calls(
         check_backward(device, case, memory=memory)
 
 
-@pytest.mark.parametrize("dtype", [FLOAT16, BFLOAT16], ids=str)
-@pytest.mark.parametrize("name", ["gaussian", "mask normalize inv smooth", "kernel"])
-@pytest.mark.parametrize("operator", OPERATORS[1:])
+@pytest.mark.parametrize(
+    ("operator", "name", "dtype"),
+    [
+        ("pac_conv2d", "mask normalize inv smooth", BFLOAT16),
+        ("pac_conv2d", "kernel", FLOAT16),
+        ("pac_conv_transpose2d", "mask normalize inv smooth", BFLOAT16),
+        ("pac_conv_transpose2d", "kernel", FLOAT16),
+        ("pac_pool2d", "mask normalize inv smooth", FLOAT16),
+        ("pac_pool2d", "kernel", BFLOAT16),
+    ],
+    ids=str,
+)
 def test_half_input_with_float32_guide(device: Any, operator: str, name: str, dtype: np.dtype) -> None:
     """Each gradient has the dtype, and for guide and kernel the accuracy, of its own array."""
     check(device, named(operator, name, dtype=dtype, guide_dtype=FLOAT32))
@@ -68,7 +76,7 @@ def test_half_types_accumulate_in_float32(device: Any, dtype: np.dtype) -> None:
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_views_that_repeat_one_element(device: Any, operator: str, layout: str) -> None:
     """Strides of 0, as np.broadcast_to makes them."""
-    case = build(operator, layout=layout, padding=1, normalize=True, masked=True)
+    case = named(operator, "mask normalize inv smooth", layout=layout, padding=1)
     small = {k: None if v is None else v.copy() for k, v in case.arrays.items()}
     for array in small.values():
         if array is not None and array.ndim == 4:
@@ -91,7 +99,7 @@ ZERO = {
 }
 
 
-@pytest.mark.parametrize("name", ["gaussian", "mask normalize inv smooth"])
+@pytest.mark.parametrize(("name", "layout"), [("gaussian", "NCHW"), ("mask normalize inv smooth", "NHWC")])
 @pytest.mark.parametrize(
     ("operator", "zero"),
     [
@@ -102,7 +110,6 @@ ZERO = {
         if zero != "input" or operator != "pac_kernel2d"
     ],
 )
-@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 def test_zero_sizes(device: Any, operator: str, zero: str, name: str, layout: str) -> None:
     """Against the NumPy backend: the oracle's unfold wants channels."""
     case = named(operator, name, layout=layout, **ZERO[zero])
@@ -120,11 +127,11 @@ def test_zero_sizes(device: Any, operator: str, zero: str, name: str, layout: st
         assert_close(getattr(gradients, field), getattr(wanted, field), FLOAT64, terms, field)
 
 
-@pytest.mark.parametrize(("operator", "layout"), [("pac_conv2d", "NHWC"), ("pac_conv_transpose2d", "NCHW")])
-@pytest.mark.parametrize("name", [*TABLE["pac_conv2d"]])
-def test_needs(device: Any, operator: str, name: str, layout: str) -> None:
+@pytest.mark.parametrize(("operator", "name"), list(zip(cycle(OPERATORS[1:3]), TABLE["pac_conv2d"], strict=False)))
+def test_needs(device: Any, operator: str, name: str) -> None:
     """Each gradient alone is the one of all together, and nothing is made that nobody wants."""
-    case = named(operator, name, dtype=FLOAT64, layout=layout)
+    dtype, layout = ASSIGNED[operator, name]
+    case = named(operator, name, dtype=dtype, layout=layout)
     everything = check_backward(device, case)
     for field in case.present:
         alone = check_backward(device, case, needs=(field,))

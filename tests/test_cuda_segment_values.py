@@ -28,9 +28,9 @@ ALL = (*REDUCTIONS, "count")
 NAMES = {"mean": ("mean",), "sum": ("sum",), "max": ("max",), "min": ("min",), "var": ("var",), "all": ALL}
 
 
-def rows(**factors: Any) -> list[Any]:
+def rows(*, memory: Any = MEMORY, **factors: Any) -> list[Any]:
     """Parameters of a test: every two levels of different factors meet."""
-    table = pairwise({**factors, "order": ORDERS, "memory": MEMORY})
+    table = pairwise({**factors, "order": ORDERS, "memory": memory})
     return [pytest.param(*row.values(), id="-".join(map(str, row.values()))) for row in table]
 
 
@@ -38,31 +38,45 @@ def in_form(case: Segments, memory: str) -> Segments:
     return Segments(in_memory(case.features, memory), in_memory(case.labels, memory), case.segments, case.options)
 
 
+# Those that leave channels side by side, and those after which they are staged.
+SIDE_BY_SIDE, APART = ("contiguous", "read-only", "offset"), ("fortran", "every other", "negative strides")
+
+# Channels that are read by fours, by twos, one by one, and staged, in a form for each dtype.
+CHANNELS = (
+    dict(zip(DTYPES, [("NHWC", 24), ("flat", 24), ("NHWC", 24), ("flat", 24)], strict=True)),
+    dict(zip(DTYPES, [("flat", 18), ("NHWC", 18), ("flat", 18), ("NHWC", 18)], strict=True)),
+    dict(zip(DTYPES, [("NHWC", 17), ("flat", 17), ("NHWC", 17), ("flat", 17)], strict=True)),
+    dict(zip(DTYPES, [("NCHW", 17), ("NHWC", 3), ("NCHW", 3), ("flat", 1)], strict=True)),
+)
+
+
 @pytest.mark.parametrize(
-    ("names", "kind", "form", "dtype", "channels", "segments", "order", "memory"),
-    # Channels that are staged, that are read one by one, by twos, and by fours; slots of one digit and of two.
-    rows(names=list(NAMES), kind=KINDS, form=FORMS, dtype=DTYPES, channels=(1, 3, 17, 18, 24), segments=(1, 9, 300)),
+    ("names", "dtype", "kind", "segments", "order", "memory"),
+    # Slots of one digit and of two; forms of memory by their number.
+    rows(names=list(NAMES), dtype=DTYPES, kind=KINDS, segments=(1, 9, 300), memory=range(3)),
 )
 def test_reductions(
-    device: Any,
-    names: str,
-    kind: str,
-    form: str,
-    dtype: np.dtype,
-    channels: int,
-    segments: int,
-    order: str,
-    memory: str,
+    device: Any, names: str, dtype: np.dtype, kind: str, segments: int, order: str, memory: int
 ) -> None:
+    """Each sum and extreme meets each dtype, and both meet each width at which channels are read."""
+    # What is made by the same kernels: means and sums, the largest and the smallest.
+    made = {"mean": 0, "sum": 0, "max": 1, "min": 1, "var": 2, "all": 3}[names]
+    reading = (made + DTYPES.index(dtype)) % 4
+    form, channels = CHANNELS[reading][dtype]
+    placed = (APART if reading == 3 else SIDE_BY_SIDE)[memory]
     size = (13, 21) if channels > 3 else (31, 40)
     case = labelled(kind, form, dtype=dtype, channels=channels, segments=segments, size=size)
     with device.order(order):
-        check_segments(device, in_form(case, memory), NAMES[names], memory)
+        check_segments(device, in_form(case, placed), NAMES[names], placed)
 
 
 @pytest.mark.parametrize(
     ("dtype", "kind", "form", "channels", "order", "memory"),
-    rows(dtype=INTEGERS, kind=KINDS, form=FORMS, channels=(3, 36)),
+    # Channels that are staged, and that are read where they lie.
+    [
+        *rows(dtype=INTEGERS[:4], kind=KINDS, form=FORMS, channels=(3,)),
+        *rows(dtype=INTEGERS[4:], kind=KINDS, form=FORMS[1:], channels=(36,), memory=SIDE_BY_SIDE),
+    ],
 )
 def test_integer_features_are_exact(
     device: Any, dtype: np.dtype, kind: str, form: str, channels: int, order: str, memory: str
@@ -331,7 +345,7 @@ def test_one_segment_over_many_blocks_keeps_its_digits(device: Any, name: str, f
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 def test_nan_and_infinity_stay_in_their_segment(device: Any, reduction: str, layout: str) -> None:
-    features = np.random.default_rng(0).standard_normal((1, 4, 5, 9)).astype(FLOAT32)
+    features = np.random.default_rng(0).standard_normal((1, 4, 5, 12)).astype(FLOAT32)
     labels = (np.arange(20).reshape(1, 4, 5) % 5).astype(np.int16)
     for place, value in (
         ((0, 1, 1, 0), np.nan),
@@ -349,7 +363,7 @@ def test_nan_and_infinity_stay_in_their_segment(device: Any, reduction: str, lay
     assert np.isnan(want).any()
     np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
     np.testing.assert_array_equal(np.isinf(got), np.isinf(want))
-    grad = np.ones((1, 9, 5) if layout == "NCHW" else (1, 5, 9), np.float32)
+    grad = np.ones((1, 12, 5) if layout == "NCHW" else (1, 5, 12), np.float32)
     backward = getattr(device, OPERATORS[reduction] + "_backward")
     found = backward(grad, placed, labels, 5, ignore_label=-1, layout=layout).features
     assert not segment.channels_last(found, layout)[0, 3, 4].any()
@@ -412,7 +426,7 @@ def test_equal_bits_wherever_features_begin(device: Any, dtype: np.dtype) -> Non
     for first in (0, 1):
         flat = device.place(np.concatenate([np.zeros(first, dtype), case.features.ravel()])).array
         features = flat[first:].reshape(case.features.shape)
-        pooled = ao.segment_reduce(features, labels, ("mean", "var"), 2, layout="NHWC")
+        pooled = ao.segment_reduce(features, labels, ("mean", "max", "min", "var"), 2, layout="NHWC")
         found.append([device.fetch(result).tobytes() for result in pooled])
     assert found[0] == found[1]
 
