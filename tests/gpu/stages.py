@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gpu import results
-
-NO_GPU = 3
+from gpu.supervisor import NO_GPU
 
 
 @dataclass(frozen=True)
