@@ -52,5 +52,7 @@ def run(stage: str, files: Sequence[str], *, workers: int, fake: bool = False, o
     if only:
         command += ["-k", only]
     path = [str(ROOT / "tests"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), STAGE: stage, FAKE: "1" if fake else ""}
+    # A process of pytest-xdist may be the one that calls: this pytest is none of its own.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment = {**inherited, "PYTHONPATH": os.pathsep.join(path), STAGE: stage, FAKE: "1" if fake else ""}
     return subprocess.run([*command, *files], cwd=ROOT, env=environment, check=False).returncode
