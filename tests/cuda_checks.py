@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,17 @@ from tolerances import assert_close
 
 # Each entry of these is one sum over every output and tap, whose terms cancel.
 PARAMETERS = ("inv_alpha", "inv_lambda", "smooth_kernel")
+
+
+ORDERS = ("fifo", "lifo", "random")
+# By whether channels are adjacent in memory, which a kernel may be compiled for.
+FORMS = (("contiguous", "offset"), ("fortran", "every other", "negative strides"))
+
+
+def orders_and_forms(calls: Iterable[Any]) -> list[tuple[Any, str, str]]:
+    """Each call with the forms of memory of one kind, kinds and orders of threads in turn."""
+    orders = cycle(ORDERS)
+    return [(call, next(orders), memory) for call, forms in zip(calls, cycle(FORMS), strict=False) for memory in forms]
 
 
 def oracle(case: Case) -> Any:

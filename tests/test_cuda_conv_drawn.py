@@ -23,7 +23,7 @@ from cuda_checks import check_backward, check_forward
 # The device holds nothing that one example could leave behind for the next.
 RUNS = settings(examples(40), suppress_health_check=list(HealthCheck))
 
-# Named calls that are small wherever they are. What they say of windows is drawn anew.
+# Named calls of few channels; their sizes, strides, dilations and padding are drawn.
 NAMES = (
     "1x1",
     "3x3",

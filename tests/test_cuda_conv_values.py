@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -16,22 +15,13 @@ pytest.importorskip("cupy", reason="CuPy is not installed")
 
 import cuda_device
 from arrayops._backends.cuda import conv_direct, sums
-from cuda_checks import check_backward, check_forward, in_form
+from cuda_checks import check_backward, check_forward, in_form, orders_and_forms
 from fixed_cases import grad_output
-
-ORDERS = ("fifo", "lifo", "random")
-# A call is made in forms of one kind: whether channels lie side by side in memory may be compiled in.
-MEMORY = (("contiguous", "offset"), ("fortran", "every other", "negative strides"))
 
 
 def rows() -> list[Any]:
-    """Parameters of a test: calls in forms of memory, each in a few, and orders of threads in turn."""
-    orders = cycle(ORDERS)
-    parameters = [
-        (*call, *CALLS[call], next(orders), memory)
-        for call, forms in zip(CALLS, cycle(MEMORY), strict=False)
-        for memory in forms
-    ]
+    """Parameters of a test: calls with orders of threads and forms of memory."""
+    parameters = [(*call, *CALLS[call], order, memory) for call, order, memory in orders_and_forms(CALLS)]
     return [pytest.param(*row, id="-".join(str(each) for each in row if type(each) is not dict)) for row in parameters]
 
 

@@ -16,21 +16,12 @@ from tolerances import assert_close
 pytest.importorskip("cupy", reason="CuPy is not installed")
 
 import cuda_device
-from cuda_checks import backward, check, check_backward, check_forward, forward, in_form
-
-ORDERS = ("fifo", "lifo", "random")
-# A call is made in forms of one kind: whether channels lie side by side in memory may be compiled in.
-MEMORY = (("contiguous", "offset"), ("fortran", "every other", "negative strides"))
+from cuda_checks import backward, check, check_backward, check_forward, forward, in_form, orders_and_forms
 
 
 def rows() -> list[Any]:
-    """Parameters of a test: calls in forms of memory, each in a few, and orders of threads in turn."""
-    orders = cycle(ORDERS)
-    parameters = [
-        (*call, *ASSIGNED[call], next(orders), memory)
-        for call, forms in zip(NAMED, cycle(MEMORY), strict=False)
-        for memory in forms
-    ]
+    """Parameters of a test: calls with orders of threads and forms of memory."""
+    parameters = [(*call, *ASSIGNED[call], order, memory) for call, order, memory in orders_and_forms(NAMED)]
     return [pytest.param(*row, id="-".join(map(str, row))) for row in parameters]
 
 

@@ -38,8 +38,8 @@ def in_form(case: Segments, memory: str) -> Segments:
     return Segments(in_memory(case.features, memory), in_memory(case.labels, memory), case.segments, case.options)
 
 
-# Those that leave channels side by side, and those after which they are staged.
-SIDE_BY_SIDE, APART = ("contiguous", "read-only", "offset"), ("fortran", "every other", "negative strides")
+# Forms of memory whose channels stay adjacent, and those whose channels are staged in shared memory.
+ADJACENT, APART = ("contiguous", "read-only", "offset"), ("fortran", "every other", "negative strides")
 
 # Channels that are read by fours, by twos, one by one, and staged, in a form for each dtype.
 CHANNELS = (
@@ -63,7 +63,7 @@ def test_reductions(
     made = {"mean": 0, "sum": 0, "max": 1, "min": 1, "var": 2, "all": 3}[names]
     reading = (made + DTYPES.index(dtype)) % 4
     form, channels = CHANNELS[reading][dtype]
-    placed = (APART if reading == 3 else SIDE_BY_SIDE)[memory]
+    placed = (APART if reading == 3 else ADJACENT)[memory]
     size = (13, 21) if channels > 3 else (31, 40)
     case = labelled(kind, form, dtype=dtype, channels=channels, segments=segments, size=size)
     with device.order(order):
@@ -72,10 +72,10 @@ def test_reductions(
 
 @pytest.mark.parametrize(
     ("dtype", "kind", "form", "channels", "order", "memory"),
-    # Channels that are staged, and that are read where they lie.
+    # Channels that are staged, and that are read in place.
     [
         *rows(dtype=INTEGERS[:4], kind=KINDS, form=FORMS, channels=(3,)),
-        *rows(dtype=INTEGERS[4:], kind=KINDS, form=FORMS[1:], channels=(36,), memory=SIDE_BY_SIDE),
+        *rows(dtype=INTEGERS[4:], kind=KINDS, form=FORMS[1:], channels=(36,), memory=ADJACENT),
     ],
 )
 def test_integer_features_are_exact(

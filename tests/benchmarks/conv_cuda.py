@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 from conv_cpu import recipe
-from gpu_harness import Comparison, Layout, Place, Row, main
+from gpu_harness import Comparison, Layout, Place, Row, dtype_name, main
 from pac_cuda import plain_backward
 from torch.nn import functional
 
@@ -120,7 +120,7 @@ def make(place: Place, shape: Shape, direction: str, dtype: torch.dtype, layout:
 def rows() -> Iterator[Row]:
     """In order of weight."""
     for rank, name, direction, dtype, layout in PLAN:
-        text = f"conv {name} {direction} {layout} {str(dtype).removeprefix('torch.')}"
+        text = f"conv {name} {direction} {layout} {dtype_name(dtype)}"
         plan = {"shape": SHAPES[name], "direction": direction, "dtype": dtype, "layout": Layout(layout)}
         yield Row(text, rank, dtype, partial(make, **plan))
 

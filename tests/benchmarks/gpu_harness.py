@@ -209,6 +209,11 @@ class Layout:
         return result.permute(3, 2, 0, 1) if self.name == "NHWC" else result
 
 
+def dtype_name(dtype: torch.dtype) -> str:
+    """Without "torch."."""
+    return str(dtype).removeprefix("torch.")
+
+
 def prepare() -> None:
     """Settings of torch for all rows: no TF32 beside float32, cuDNN chooses by trying."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
@@ -227,7 +232,7 @@ def relative_error(found: Sequence[Any], expected: Sequence[Any]) -> float:
 
 def measure(row: Row, place: Place, rounds: int = ROUNDS) -> dict[str, Any]:
     """The result of a row. Nothing that goes wrong in it is raised."""
-    result: dict[str, Any] = {"case": row.name, "ok": False, "dtype": str(row.dtype).removeprefix("torch.")}
+    result: dict[str, Any] = {"case": row.name, "ok": False, "dtype": dtype_name(row.dtype)}
     try:
         comparison = row.make(place)
         result["error"] = relative_error(comparison.found(), comparison.expected())
@@ -239,6 +244,8 @@ def measure(row: Row, place: Place, rounds: int = ROUNDS) -> dict[str, Any]:
         result["of_floor"] = result["floor_ms"] / result["ms"][OURS]
     except Exception as error:
         result |= {"ok": False, "exception": f"{type(error).__name__}: {str(error)[:500]}"}
+    if place.cuda:
+        torch.cuda.empty_cache()
     return result
 
 
@@ -286,7 +293,7 @@ def _floor(comparison: Comparison, dtype: torch.dtype, place: Place) -> dict[str
 
 def ceilings(place: Place) -> dict[str, float]:
     """Rates that floors are made of."""
-    rates = {f"{str(dtype).removeprefix('torch.')} TFLOP/s": place.product_rate(dtype) / 1e12 for dtype in LIMITS}
+    rates = {f"{dtype_name(dtype)} TFLOP/s": place.product_rate(dtype) / 1e12 for dtype in LIMITS}
     return {"copy GB/s": place.copy_rate() / 1e9, **rates}
 
 
@@ -329,7 +336,5 @@ def main(description: str, rows: Callable[[], Iterable[Row]]) -> int:
             if arguments.jsonl:
                 with arguments.jsonl.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(results[-1]) + "\n")
-            if place.cuda:
-                torch.cuda.empty_cache()
     print(table(results))
     return 0 if all(result["ok"] for result in results) else 1

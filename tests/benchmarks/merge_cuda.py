@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from gpu_harness import Comparison, Layout, Place, Row, main
+from gpu_harness import Comparison, Layout, Place, Row, dtype_name, main
 from torch.nn import functional
 
 import arrayops as ao
@@ -81,7 +81,7 @@ def make(place: Place, how: str, direction: str, layout: str, dtype: torch.dtype
 def rows() -> Iterator[Row]:
     """In order of weight."""
     for rank, how, direction, layout, dtype in PLAN:
-        name = f"merge {how} {direction} {layout} {str(dtype).removeprefix('torch.')}"
+        name = f"merge {how} {direction} {layout} {dtype_name(dtype)}"
         yield Row(name, rank, dtype, partial(make, how=how, direction=direction, layout=layout, dtype=dtype))
 
 

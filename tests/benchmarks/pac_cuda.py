@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from gpu_harness import Comparison, Layout, Place, Row, main
+from gpu_harness import Comparison, Layout, Place, Row, dtype_name, main
 from pac_cpu import unfold_pac
 from torch.nn import functional
 
@@ -110,7 +110,7 @@ def rows() -> Iterator[Row]:
     for rank, (direction, k) in enumerate((("forward", 5), ("backward", 5), ("forward", 3), ("backward", 3))):
         for dtype in (torch.float32, torch.float16, torch.bfloat16):
             layout = Layout("NCHW" if dtype == torch.float32 else "NHWC")
-            name = f"pac {k}x{k} {direction} {layout.name} {str(dtype).removeprefix('torch.')}"
+            name = f"pac {k}x{k} {direction} {layout.name} {dtype_name(dtype)}"
             yield Row(name, 10 * rank, dtype, partial(make, dtype=dtype, k=k, direction=direction, layout=layout))
     channels_last = partial(make, dtype=torch.float16, k=5, direction="forward", layout=Layout("channels_last"))
     yield Row("pac 5x5 forward channels_last float16", 45, torch.float16, channels_last)

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from gpu_harness import Comparison, Place, Row, main
+from gpu_harness import Comparison, Place, Row, dtype_name, main
 
 import arrayops as ao
 
@@ -151,7 +151,7 @@ def make(place: Place, what: str, channels: int, dtype: torch.dtype, layout: str
 def rows() -> Iterator[Row]:
     """In order of weight."""
     for rank, what, channels, dtype, layout, kind in PLAN:
-        name = f"segment {what} {channels} channels {layout} {kind} {str(dtype).removeprefix('torch.')}"
+        name = f"segment {what} {channels} channels {layout} {kind} {dtype_name(dtype)}"
         plan = {"what": what, "channels": channels, "dtype": dtype, "layout": layout, "kind": kind}
         yield Row(name, rank, dtype, partial(make, **plan))
 

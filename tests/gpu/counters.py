@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import shutil
 import subprocess
 import sys
 import time
@@ -20,7 +19,8 @@ if __name__ == "__main__":
     ROOT = Path(__file__).resolve().parents[2]
     sys.path[:1] = [str(ROOT), str(ROOT / "tests")]
 
-from gpu import results, testing
+from gpu import machine, results, testing
+from gpu.supervisor import TIMED_OUT
 
 METRICS = {
     "gpu__time_duration.sum": "us",
@@ -108,7 +108,7 @@ def launch() -> int:
 
 def count(deadline: float, out: Path) -> int:
     """A row of counters for each kernel of each call."""
-    program = shutil.which("ncu") or next(map(str, Path("/usr/local").glob("cuda*/bin/ncu")), None)
+    program = machine.toolkit_program("ncu")
     if program is None:
         results.emit("counters", event="not run: Nsight Compute (ncu) is not installed")
         return 0
@@ -121,7 +121,7 @@ def count(deadline: float, out: Path) -> int:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-            code = 124
+            code = TIMED_OUT
     text = (out / "counters.csv").read_text(encoding="utf-8", errors="replace")
     found = parsed(text, [name for name, _ in calls()])
     for row in found:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from gpu import results
@@ -19,6 +21,11 @@ def why_no_gpu() -> str:
     except ImportError as error:
         return f"CuPy cannot be imported: {error}"
     return cuda_device.why_no_gpu()
+
+
+def toolkit_program(name: str) -> str | None:
+    """Path of a program of CUDA's toolkit, which need not be on the PATH."""
+    return shutil.which(name) or next(map(str, Path("/usr/local").glob(f"cuda*/bin/{name}")), None)
 
 
 def describe(stage: str, dry: bool) -> None:

@@ -7,7 +7,6 @@ Every tool first has to find a fault that was planted for it: a sanitizer that s
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import time
@@ -18,7 +17,8 @@ if __name__ == "__main__":
     ROOT = Path(__file__).resolve().parents[2]
     sys.path[:1] = [str(ROOT), str(ROOT / "tests")]
 
-from gpu import results, testing
+from gpu import machine, results, testing
+from gpu.supervisor import TIMED_OUT
 
 SIZE = (11, 8)
 """Pixels along an axis, and channels."""
@@ -48,9 +48,7 @@ extern "C" __global__ void initcheck(const int* x, int* y) { y[threadIdx.x] = x[
 
 def sanitize(deadline: float, out: Path) -> int:
     """All tools, then memcheck again over tests that lost their context."""
-    program = shutil.which("compute-sanitizer")
-    if program is None:
-        program = next(map(str, Path("/usr/local").glob("cuda*/bin/compute-sanitizer")), None)
+    program = machine.toolkit_program("compute-sanitizer")
     if program is None:
         results.emit("sanitize", case="compute-sanitizer", ok=False, exception="it is not installed")
         return 2
@@ -114,7 +112,7 @@ def _run(command: list[str], seconds: float) -> tuple[int, str]:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        return 124, str(error.stdout or "")
+        return TIMED_OUT, str(error.stdout or "")
     return found.returncode, found.stdout
 
 

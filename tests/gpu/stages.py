@@ -21,10 +21,11 @@ class Context:
 
 
 class Stage(NamedTuple):
-    """Seconds that a stage may take, and what it runs: imported only in the process of the stage."""
+    """Seconds that a stage may take, what it runs (imported only in the process of the stage), and why not dry."""
 
     seconds: float
     run: Callable[[Context], int]
+    needs_gpu: str = ""
 
 
 def _prime(context: Context) -> int:
@@ -60,9 +61,6 @@ def _tests(context: Context) -> int:
 def _frameworks(context: Context) -> int:
     from gpu import testing
 
-    if context.dry:
-        results.emit("frameworks", event="not run: frameworks have no GPU in a dry run")
-        return 0
     # Each process has several frameworks on the GPU: few of them fit its memory, and each takes long to start.
     return testing.run("frameworks", ("tests/frameworks/test_gpu.py",), workers=3)
 
@@ -70,9 +68,6 @@ def _frameworks(context: Context) -> int:
 def _sanitize(context: Context) -> int:
     from gpu import sanitizing
 
-    if context.dry:
-        results.emit("sanitize", event="not run: compute-sanitizer needs a GPU")
-        return 0
     return sanitizing.sanitize(context.deadline, context.out)
 
 
@@ -85,9 +80,6 @@ def _bench(context: Context) -> int:
 def _counters(context: Context) -> int:
     from gpu import counters
 
-    if context.dry:
-        results.emit("counters", event="not run: Nsight Compute needs a GPU")
-        return 0
     return counters.count(context.deadline, context.out)
 
 
@@ -102,10 +94,10 @@ STAGES = {
     "smoke": Stage(40, _smoke),
     "large": Stage(60, _large),
     "tests": Stage(150, _tests),
-    "frameworks": Stage(60, _frameworks),
-    "sanitize": Stage(80, _sanitize),
+    "frameworks": Stage(60, _frameworks, needs_gpu="frameworks have no GPU in a dry run"),
+    "sanitize": Stage(80, _sanitize, needs_gpu="compute-sanitizer needs a GPU"),
     "bench": Stage(120, _bench),
-    "counters": Stage(60, _counters),
+    "counters": Stage(60, _counters, needs_gpu="Nsight Compute needs a GPU"),
     "threads": Stage(40, _threads),
 }
 
@@ -118,8 +110,12 @@ def run(name: str, context: Context) -> int:
         if reason := machine.why_no_gpu():
             results.emit(name, event="no GPU", reason=reason)
             return NO_GPU
+    stage = STAGES[name]
+    if context.dry and stage.needs_gpu:
+        results.emit(name, event=f"not run: {stage.needs_gpu}")
+        return 0
     try:
-        return STAGES[name].run(context)
+        return stage.run(context)
     except Exception as error:
         results.emit(name, event="stage crashed", exception=results.described(error))
         raise

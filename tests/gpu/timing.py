@@ -52,7 +52,6 @@ def bench(dry: bool, deadline: float) -> int:
 
 def _measure(rows: list[Any], place: Any, deadline: float, rounds: int) -> int:
     import gpu_harness
-    import torch
 
     wrong = False
     for number, row in enumerate(rows):
@@ -65,8 +64,6 @@ def _measure(rows: list[Any], place: Any, deadline: float, rounds: int) -> int:
         wrong = wrong or not result["ok"]
         if results.context_is_lost(result.get("exception", "")):
             return results.LOST
-        if place.cuda:
-            torch.cuda.empty_cache()
     return 1 if wrong else 0
 
 

@@ -19,7 +19,7 @@ LARGE = (131, 64)
 LIMITS = {"float32": 1e-5, "float16": 4e-3}
 """Relative errors, in the norm of all elements."""
 
-WITHOUT_NUMBERS = ("pack.cu", "segment_labels.cu", "segment_order.cu", "sums.cu")
+SHARED_FILES = ("pack.cu", "segment_labels.cu", "segment_order.cu", "sums.cu")
 """Files of kernels that run in many calls: they say little about which kernel is wrong."""
 
 
@@ -47,7 +47,7 @@ def check(stage: str, device: cuda_device.Device, size: int, channels: int, *, r
         if not row["ok"]:
             wrong += 1
             kernels = {str(kernel.identity) for kernel in cuda_device.kernels()} - before
-            row["kernels"] = sorted(name for name in kernels if not name.startswith(WITHOUT_NUMBERS))[:8]
+            row["kernels"] = sorted(name for name in kernels if not name.startswith(SHARED_FILES))[:8]
         results.emit(stage, **row)
         if results.context_is_lost(row.get("exception", "")):
             results.emit(stage, event="the CUDA context is lost", case=call.name)
@@ -83,7 +83,7 @@ def flat(result: Any) -> list[Any]:
 
 
 def relative_error(got: Any, want: Any) -> float:
-    """Norm of the difference over the norm of what is wanted; infinite where shapes differ or a NaN is."""
+    """Norm of the difference over the norm of what is wanted; infinite if shapes differ or there is a NaN."""
     got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
     if got.shape != want.shape:
         return float("inf")
