@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Generic, NamedTuple
 
-from arrayops._core.dispatch import dispatch, dispatch_backward
+from arrayops._call.dispatch import dispatch, dispatch_backward
 from arrayops._ops.conv import CONV2D, CONV_TRANSPOSE2D, remembered_parameters
 from arrayops._typing import ArrayT, Layout, Padding, Size
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, Generic, Literal, NamedTuple
 
-from arrayops._core.dispatch import dispatch, dispatch_backward
+from arrayops._call.dispatch import dispatch, dispatch_backward
 from arrayops._ops.merge import MERGE_FEATURE_MAPS, RESIZE2D, merge_parameters, resize_parameters
 from arrayops._typing import ArrayT, Layout, Size
 

@@ -7,7 +7,7 @@ computed from a guide image: where the guide changes, K is small and the filter 
 from collections.abc import Iterable
 from typing import Any, Generic, NamedTuple, TypedDict, Unpack, overload
 
-from arrayops._core.dispatch import dispatch, dispatch_backward
+from arrayops._call.dispatch import dispatch, dispatch_backward
 from arrayops._ops.pac import (
     PAC_CONV2D,
     PAC_CONV_TRANSPOSE2D,

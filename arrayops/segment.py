@@ -8,8 +8,8 @@ one that uses fewer has empty ones.
 from collections.abc import Iterable, Sequence
 from typing import Any, Generic, NamedTuple
 
+from arrayops._call.dispatch import dispatch, dispatch_backward
 from arrayops._core.checks import LAYOUTS, choice
-from arrayops._core.dispatch import dispatch, dispatch_backward
 from arrayops._core.op import Op
 from arrayops._ops.segment import (
     DIFFERENTIABLE,

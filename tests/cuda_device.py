@@ -16,8 +16,8 @@ import cupy
 import numpy as np
 
 import arrayops as ao
-from arrayops._backends.cuda.module import Kernel
-from arrayops._backends.cuda.module import _loaded as loaded
+from arrayops._backends.cuda.engine.module import Kernel
+from arrayops._backends.cuda.engine.module import _loaded as loaded
 from emulator import schedule
 from emulator.host_cupy import host_cupy
 

@@ -20,8 +20,8 @@ import conv_cases
 import cuda_device
 import merge_cases
 import segment_cases
-from arrayops._backends.cuda import module
-from arrayops._backends.cuda.segment_labels import num_segments
+from arrayops._backends.cuda.engine import module
+from arrayops._backends.cuda.segment.labels import num_segments
 from arrayops._ops.segment import LabelParameters
 from cuda_checks import oracle
 from emulator import nvrtc

@@ -14,7 +14,8 @@ from strategies import BFLOAT16, CONVOLUTIONS, FLOAT16, FLOAT32, FLOAT64
 pytest.importorskip("cupy", reason="CuPy is not installed")
 
 import cuda_device
-from arrayops._backends.cuda import conv_direct, sums
+from arrayops._backends.cuda.conv import direct as conv_direct
+from arrayops._backends.cuda.engine import sums
 from cuda_checks import check_backward, check_forward, in_form, orders_and_forms
 from fixed_cases import grad_output
 
@@ -108,18 +109,18 @@ def test_equal_bits_in_any_order(device: Any, name: str, dtype: np.dtype) -> Non
 @pytest.mark.parametrize(
     ("groups", "dtype", "kernel"),
     [
-        (1, FLOAT16, "contract_mma"),
-        (8, BFLOAT16, "contract_mma"),
+        (1, FLOAT16, "contraction_mma"),
+        (8, BFLOAT16, "contraction_mma"),
         (32, FLOAT16, "conv_direct"),
         (16, FLOAT16, "conv_direct"),
-        (8, FLOAT32, "contract"),
-        (8, FLOAT64, "contract"),
+        (8, FLOAT32, "contraction_fma"),
+        (8, FLOAT64, "contraction_fma"),
     ],
 )
 def test_kernel_by_width(device: Any, groups: int, dtype: np.dtype, kernel: str) -> None:
     """32 channels in groups of 32, 4, 2 and 1."""
     build("conv2d", dtype=dtype, channels=32, outputs=32, groups=groups, layout="NHWC").call(device)
-    names = {found.identity.name for found in cuda_device.kernels()} - {"pack", "copy_strided"}
+    names = {found.identity.name for found in cuda_device.kernels()} - {"pack_weights", "copy_strided"}
     assert names == {kernel}
 
 
@@ -158,6 +159,6 @@ def test_tf32(device: Any, groups: int) -> None:
         got = case.call(device)
     finally:
         ao.set_float32_precision("highest")
-    assert "contract_mma" in {found.identity.name for found in cuda_device.kernels()}
+    assert "contraction_mma" in {found.identity.name for found in cuda_device.kernels()}
     error = np.linalg.norm(got - want) / np.linalg.norm(want)
     assert 1e-6 < error < 1e-3

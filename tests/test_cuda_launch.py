@@ -8,7 +8,7 @@ import pytest
 
 cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
 
-from arrayops._backends.cuda import errors, launch, module  # noqa: E402
+from arrayops._backends.cuda.engine import errors, launch, module  # noqa: E402
 
 GEOMETRY = np.dtype(
     [("count", np.int32), ("offset", np.int64), ("scale", np.float32), ("size", np.int32, 2)], align=True

@@ -9,8 +9,8 @@ import pytest
 
 cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
 
-from arrayops._backends.cuda import device, memory, module  # noqa: E402
-from arrayops._frameworks.numpy import BFLOAT16  # noqa: E402
+from arrayops._backends.cuda.engine import device, memory, module  # noqa: E402
+from arrayops._core.dtypes import BFLOAT16_DTYPE  # noqa: E402
 from emulator import schedule  # noqa: E402
 from emulator.host_cupy import host_cupy, to_device, to_host  # noqa: E402
 
@@ -40,7 +40,7 @@ VIEWS: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
-@pytest.mark.parametrize("dtype", [np.bool_, np.float16, ml_dtypes.bfloat16, BFLOAT16, np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.bool_, np.float16, ml_dtypes.bfloat16, BFLOAT16_DTYPE, np.float32, np.float64])
 def test_contiguous_copies(view: Callable[[Any], Any], dtype: Any) -> None:
     items = np.dtype(dtype).itemsize
     bits = np.random.default_rng(1).integers(0, 2 if dtype is np.bool_ else 256, (3, 5, 4, 2, 3 * items), np.uint8)
@@ -93,7 +93,7 @@ def test_strides_between_elements_are_refused() -> None:
     [
         (np.float16, "SCALAR_FLOAT16"),
         (ml_dtypes.bfloat16, "SCALAR_BFLOAT16"),
-        (BFLOAT16, "SCALAR_BFLOAT16"),
+        (BFLOAT16_DTYPE, "SCALAR_BFLOAT16"),
         (np.float32, "SCALAR_FLOAT32"),
         (np.float64, "SCALAR_FLOAT64"),
     ],

@@ -16,7 +16,7 @@ from strategies import BFLOAT16, DTYPES, FLOAT16, FLOAT32, FLOAT64, in_memory
 pytest.importorskip("cupy", reason="CuPy is not installed")
 
 import cuda_device
-from arrayops._backends.cuda import image_threads
+from arrayops._backends.cuda.engine import image_threads
 from cuda_checks import check_merge
 from tolerances import assert_close
 

@@ -11,7 +11,7 @@ import pytest
 
 cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
 
-from arrayops._backends.cuda import errors, module, source  # noqa: E402
+from arrayops._backends.cuda.engine import errors, module, source  # noqa: E402
 
 HALF = (("SCALAR_FLOAT16", ""), ("AXES", 3))
 

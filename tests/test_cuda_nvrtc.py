@@ -10,7 +10,7 @@ from emulator.units import UNITS as UNITS_APART
 pytest.importorskip("cupy", reason="CuPy is not installed")
 
 import cuda_units
-from arrayops._backends.cuda import source
+from arrayops._backends.cuda.engine import source
 from cuda_units import ARCHITECTURES, STATIC_SHARED_BYTES, Unit
 
 if reason := nvrtc.why_not():
@@ -32,7 +32,7 @@ UNITS = [(unit, architecture) for architecture in ARCHITECTURES for unit in cuda
 def test_unit(unit: Unit, architecture: int) -> None:
     compiled = cuda_units.compiled(unit, architecture)
     spill = DOUBLE_SPILL if ("SCALAR_FLOAT64", "") in unit.defines else 0
-    if unit.file == "contract_mma.cu" and architecture == 100:
+    if unit.file == "contraction_mma.cu" and architecture == 100:
         spill = TENSOR_CORE_SPILL
     assert compiled.warnings == ""
     for name, use in unit.uses.items():
@@ -47,4 +47,4 @@ def test_every_file_is_compiled() -> None:
     for architecture in ARCHITECTURES:
         missing = files - {unit.file for unit, found in UNITS if found == architecture}
         # There is no bfloat16 and no TF32 on the tensor cores of sm_75, and float16 goes without them too.
-        assert missing <= ({"contract_mma.cu"} if architecture == 75 else set()), architecture
+        assert missing <= ({"contraction_mma.cu"} if architecture == 75 else set()), architecture

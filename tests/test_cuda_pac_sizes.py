@@ -15,9 +15,10 @@ from strategies import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, OPERATORS
 pytest.importorskip("cupy", reason="CuPy is not installed")
 
 import cuda_device
-from arrayops._backends.cuda import device as properties
-from arrayops._backends.cuda import pac_gradients, weight_gradient
-from arrayops._backends.cuda.module import Kernel
+from arrayops._backends.cuda.engine import device as properties
+from arrayops._backends.cuda.engine.module import Kernel
+from arrayops._backends.cuda.pac import gradients as pac_gradients
+from arrayops._backends.cuda.window import weight_gradient
 from cuda_checks import backward, check, check_backward, check_forward, oracle
 from tolerances import assert_close
 
@@ -38,7 +39,7 @@ def constant(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[ModuleType, 
 
 
 def contractions() -> list[Kernel]:
-    return [kernel for kernel in cuda_device.kernels() if kernel.identity.name.startswith("contract")]
+    return [kernel for kernel in cuda_device.kernels() if kernel.identity.name.startswith("contraction_fma")]
 
 
 def direct() -> list[bool]:

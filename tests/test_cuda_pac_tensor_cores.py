@@ -35,11 +35,11 @@ def tf32() -> Iterator[None]:
 
 def contractions() -> set[str]:
     names = {kernel.identity.name for kernel in cuda_device.kernels()}
-    return {name for name in names if name.startswith("contract")}
+    return {name for name in names if name.startswith("contraction_fma")}
 
 
 def has_tensor_cores() -> bool:
-    from arrayops._backends.cuda import device
+    from arrayops._backends.cuda.engine import device
 
     return device.current().compute_capability >= 80
 
@@ -48,7 +48,7 @@ def check(device: Any, case: Case) -> None:
     """Forward and the gradient of the input, on tensor cores alone where the device has them."""
     check_forward(device, case)
     check_backward(device, case, needs=("input",))
-    assert contractions() == {"contract_mma" if has_tensor_cores() else "contract"}
+    assert contractions() == {"contraction_mma" if has_tensor_cores() else "contraction_fma"}
 
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -174,20 +174,20 @@ def test_large_values_of_a_masked_window(device: Any) -> None:
 @pytest.mark.parametrize(
     ("dtype", "compute_capability", "mode", "name", "expected"),
     [
-        (FLOAT16, 75, "highest", "gaussian", "contract"),
-        (FLOAT16, 80, "highest", "gaussian", "contract_mma"),
-        (BFLOAT16, 75, "highest", "gaussian", "contract"),
-        (BFLOAT16, 90, "highest", "normalize", "contract_mma"),
-        (FLOAT32, 80, "highest", "gaussian", "contract"),
-        (FLOAT32, 80, "tf32", "gaussian", "contract_mma"),
-        (FLOAT32, 75, "tf32", "gaussian", "contract"),
-        (FLOAT64, 100, "tf32", "gaussian", "contract"),
+        (FLOAT16, 75, "highest", "gaussian", "contraction_fma"),
+        (FLOAT16, 80, "highest", "gaussian", "contraction_mma"),
+        (BFLOAT16, 75, "highest", "gaussian", "contraction_fma"),
+        (BFLOAT16, 90, "highest", "normalize", "contraction_mma"),
+        (FLOAT32, 80, "highest", "gaussian", "contraction_fma"),
+        (FLOAT32, 80, "tf32", "gaussian", "contraction_mma"),
+        (FLOAT32, 75, "tf32", "gaussian", "contraction_fma"),
+        (FLOAT64, 100, "tf32", "gaussian", "contraction_fma"),
         # Kernels that may be large: a scaled sample has to stay in the range of float16.
-        (FLOAT16, 80, "highest", "inv", "contract"),
-        (FLOAT16, 80, "highest", "kernel", "contract"),
-        (FLOAT16, 80, "highest", "mask", "contract"),
-        (BFLOAT16, 80, "highest", "kernel", "contract_mma"),
-        (FLOAT32, 80, "tf32", "inv", "contract_mma"),
+        (FLOAT16, 80, "highest", "inv", "contraction_fma"),
+        (FLOAT16, 80, "highest", "kernel", "contraction_fma"),
+        (FLOAT16, 80, "highest", "mask", "contraction_fma"),
+        (BFLOAT16, 80, "highest", "kernel", "contraction_mma"),
+        (FLOAT32, 80, "tf32", "inv", "contraction_mma"),
     ],
     ids=str,
 )

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 import arrayops as ao
-from arrayops._core.dispatch import dispatch_backward, dispatch_saving
+from arrayops._call.dispatch import dispatch_backward, dispatch_saving
 from arrayops._ops.segment import SEGMENT_MAX, SEGMENT_MIN, SEGMENT_REDUCE, SegmentParameters
 from oracles import segment
 from pairwise import pairwise
@@ -251,9 +251,9 @@ def test_digits_of_slots(device: Any, segments: int) -> None:
     """One to four passes of up to 10 bits, over images of several tiles; the last segment, and pixels of none."""
     import cupy
 
-    from arrayops._backends.cuda import memory
-    from arrayops._backends.cuda.segment_labels import Slots
-    from arrayops._backends.cuda.segment_order import _passes, ordered
+    from arrayops._backends.cuda.engine import memory
+    from arrayops._backends.cuda.segment.labels import Slots
+    from arrayops._backends.cuda.segment.order import _passes, ordered
 
     rng = np.random.default_rng(segments)
     labels = rng.integers(0, segments, (2, 89, 100), np.int64)
@@ -296,8 +296,8 @@ def test_counts_of_many_tiles(device: Any) -> None:
     """The tiles of an image of 2.5 million pixels, whose counts are added up in several goes."""
     import cupy
 
-    from arrayops._backends.cuda import module
-    from arrayops._backends.cuda.launch import launch
+    from arrayops._backends.cuda.engine import module
+    from arrayops._backends.cuda.engine.launch import launch
 
     counts = np.random.default_rng(0).integers(0, 4097, (10, 611)).astype(np.uint32)
     placed = cupy.ndarray(counts.shape, counts.dtype)
@@ -556,7 +556,7 @@ def test_gradients_that_are_not_given(device: Any) -> None:
 
 
 def test_images_of_more_pixels_than_positions_have_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from arrayops._backends.cuda import segment_labels
+    from arrayops._backends.cuda.segment import labels as segment_labels
 
     monkeypatch.setattr(segment_labels, "MOST_PIXELS", 30)
     with cuda_device.emulated() as device:

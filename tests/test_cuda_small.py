@@ -23,16 +23,16 @@ import cuda_device
 import cuda_units
 import merge_cases
 import segment_cases
-from arrayops._backends.cuda import source
+from arrayops._backends.cuda.engine import source
 from cuda_checks import check_backward, check_forward, check_merge, check_segments, in_form
 
 FILES = (
     "copy.cu",
     "pac_*.cu",
     "conv_*.cu",
-    "contract*.cu",
-    "pack.cu",
-    "weight.cu",
+    "contraction*.cu",
+    "pack_weights.cu",
+    "weight_grad.cu",
     "sums.cu",
     "merge_*.cu",
     "segment_*.cu",

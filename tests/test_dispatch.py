@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from arrayops import _backends
-from arrayops._core.dispatch import checked_needs, dispatch, dispatch_backward, dispatch_saving
+from arrayops._call.dispatch import checked_needs, dispatch, dispatch_backward, dispatch_saving
 from arrayops._core.op import ArraySpec, Meta, Op
 from arrayops._frameworks import base, numpy
 from toy_op import SCALED, Backend, Parameters
@@ -273,7 +273,7 @@ class TestRefusals:
         place = base.Device("cuda", 0)
         arrays = (ForeignArray(place), None, ForeignArray(place))
         assert message(NotImplementedError, JOINED, arrays, Options()) == (
-            "joined: arrays on cuda are not served by this version of arrayops, move them to the CPU"
+            "joined: arrays on cuda are not supported by this version of arrayops, move them to the CPU"
         )
 
 

@@ -182,7 +182,7 @@ class TestDevice:
 @pytest.mark.parametrize("dtype", ["uint8", "float16", "float32", "float64"])
 def test_backend_copies_strided_arrays(order: str, dtype: str) -> None:
     """The backend's own modules and kernel, from allocation to launch."""
-    from arrayops._backends.cuda import memory
+    from arrayops._backends.cuda.engine import memory
 
     array = np.arange(4 * 5 * 6).reshape(4, 5, 6).astype(dtype)
     for view in (array.transpose(2, 0, 1), array[::-1, 1:, ::2]):

@@ -23,7 +23,7 @@ ROWS = [
 
 def text_of(unit: nvrtc.Unit) -> str:
     pytest.importorskip("cupy", reason="cupy is not installed")
-    from arrayops._backends.cuda import module
+    from arrayops._backends.cuda.engine import module
 
     return module.text(unit.file, unit.defines)
 

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 
 import arrayops as ao
-from arrayops._core.dispatch import dispatch, dispatch_backward, dispatch_saving
+from arrayops._call.dispatch import dispatch, dispatch_backward, dispatch_saving
 from arrayops._core.op import Meta, Op
 from arrayops._ops.segment import SEGMENT_MAX, SEGMENT_MIN, SEGMENT_REDUCE, SegmentParameters
 from oracles import segment

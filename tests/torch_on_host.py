@@ -35,7 +35,7 @@ def as_on_gpus() -> Iterator[None]:
             return torch_cuda.from_cupy(result, like.device)
 
         def launching(self, device: Device) -> Any:
-            return cupy_framework.launching(device.number, 1, torch_cuda.lender("cpu", 0))
+            return cupy_framework.launching(device.number, 1, torch_cuda.allocator("cpu", 0))
 
     before = _frameworks.find(torch.empty(0))
     _frameworks._found[torch.Tensor] = OnHost()

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from arrayops._backends.numpy.memory import empty, load, store
-from arrayops._core.dispatch import dispatch
+from arrayops._call.dispatch import dispatch
+from arrayops._core.dtypes import BFLOAT16_DTYPE
 from arrayops._core.op import ArraySpec, Op
-from arrayops._frameworks.numpy import BFLOAT16
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
@@ -57,7 +57,7 @@ def address(array: "np.ndarray[Any, Any]") -> int:
 def bfloat16(values: Any) -> "np.ndarray[Any, Any]":
     """``values`` as the backend's bfloat16."""
     array = np.asarray(values, np.float32)
-    result = empty(array.shape, BFLOAT16)
+    result = empty(array.shape, BFLOAT16_DTYPE)
     store(result, array)
     return result
 

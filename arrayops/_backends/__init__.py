@@ -15,21 +15,32 @@ BACKENDS = {"cpu": "numpy", "cuda": "cuda"}
 
 @cache
 def find(kind: str, family: str, name: str) -> Callable[[tuple[Any, ...], Any], tuple[Any, ...]]:
-    """The function ``name`` of the backend for devices of one kind."""
-    package = f"arrayops._backends.{BACKENDS[kind]}"
+    """The function ``name`` of the backend for devices of one kind.
+
+    Raises
+    ------
+    NotImplementedError
+        If no module or function of this backend serves the operator.
+    ImportError
+        If CuPy is missing, or a module of the CPU backend, which serves every operator. Whatever else the import of a
+        backend module raises passes through.
+    """
+    module = f"arrayops._backends.{BACKENDS[kind]}.{family}"
     try:
-        function: Callable[[tuple[Any, ...], Any], tuple[Any, ...]] = getattr(
-            import_module(f"{package}.{family}"), name
-        )
-    except (ModuleNotFoundError, AttributeError) as error:
-        missing = isinstance(error, AttributeError) or error.name == f"{package}.{family}"
-        if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
+        functions = vars(import_module(module))
+    except ModuleNotFoundError as error:
+        if error.name == "cupy":
             raise ImportError(
                 f"{name}: arrays on a GPU need CuPy: pip install 'arrayops-nn[cuda12]' or 'arrayops-nn[cuda13]'"
             ) from error
-        if not missing:
+        if error.name != module:
             raise
-        raise NotImplementedError(
-            f"{name}: arrays on {kind} are not served by this version of arrayops, move them to the CPU"
-        ) from None
-    return function
+        functions = {}
+    if name in functions:
+        function: Callable[[tuple[Any, ...], Any], tuple[Any, ...]] = functions[name]
+        return function
+    if kind == "cpu":
+        raise ImportError(f"{name}: {module} is missing or incomplete: install arrayops-nn again")
+    raise NotImplementedError(
+        f"{name}: arrays on {kind} are not supported by this version of arrayops, move them to the CPU"
+    )

@@ -10,13 +10,14 @@ from typing import Any, ClassVar
 
 import cupy
 
+from arrayops._core import allocator
+from arrayops._core.allocator import Allocate
 from arrayops._core.op import Meta
 from arrayops._frameworks.base import GPUS, Device, Framework
-from arrayops._frameworks.lending import Empty, lent
 from arrayops._frameworks.numpy import NAMES, dtype_name
 
 
-def launching(number: int, stream: int | None = None, empty: Empty | None = None) -> AbstractContextManager[Any]:
+def launching(number: int, stream: int | None = None, allocate: Allocate | None = None) -> AbstractContextManager[Any]:
     """Context in which CuPy works on GPU ``number``.
 
     Without more it launches on CuPy's own current stream and takes memory from CuPy's pool, which keeps freed memory
@@ -28,23 +29,23 @@ def launching(number: int, stream: int | None = None, empty: Empty | None = None
         GPU.
     stream : int, optional
         Handle of a foreign stream (``cudaStream_t``) to launch on.
-    empty : callable, optional
-        Where the backend's arrays come from, on that stream (see `lending`).
+    allocate : callable, optional
+        Allocator of the backend's arrays, ordered by that stream.
     """
     # Entering the device that is current already would cost as much as the look-up of a plan.
     device = HERE if cupy.cuda.runtime.getDevice() == number else cupy.cuda.Device(number)
-    return device if stream is None else _Lent(device, foreign_stream(stream), empty)
+    return device if stream is None else _ForeignLaunch(device, foreign_stream(stream), allocate)
 
 
-class _Lent:
-    """A device, a stream and memory, entered together: nested generators would cost several times as much."""
+class _ForeignLaunch:
+    """A device, a stream and an allocator in one context: nested generators would cost several times as much."""
 
-    __slots__ = ("_before", "_device", "_empty", "_stream")
+    __slots__ = ("_allocate", "_device", "_outer", "_stream")
 
     def __init__(
-        self, device: AbstractContextManager[Any], stream: AbstractContextManager[Any], empty: Empty | None
+        self, device: AbstractContextManager[Any], stream: AbstractContextManager[Any], allocate: Allocate | None
     ) -> None:
-        self._device, self._stream, self._empty = device, stream, empty
+        self._device, self._stream, self._allocate = device, stream, allocate
 
     def __enter__(self) -> None:
         self._device.__enter__()
@@ -54,10 +55,10 @@ class _Lent:
         except BaseException:
             self._device.__exit__(*sys.exc_info())
             raise
-        self._before, lent.empty = lent.empty, self._empty
+        self._outer, allocator.current.allocate = allocator.current.allocate, self._allocate
 
     def __exit__(self, *failure: Any) -> None:
-        lent.empty = self._before
+        allocator.current.allocate = self._outer
         try:
             self._stream.__exit__(*failure)
         finally:

@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
+from arrayops._core.dtypes import BFLOAT16_DTYPE
 from arrayops._core.op import Meta
 from arrayops._frameworks.base import Device, Framework, Unreadable
-from arrayops._frameworks.numpy import BFLOAT16, NAMES, dtype_name, host_view
+from arrayops._frameworks.numpy import NAMES, dtype_name, host_view
 
 Tracer = jax.core.Tracer
 
@@ -53,7 +54,7 @@ class JAXFramework(Framework):
 
     def from_backend(self, result: Any, like: Any) -> Any:
         on_gpu = not isinstance(result, np.ndarray)
-        if result.dtype == BFLOAT16 and not on_gpu:
+        if result.dtype == BFLOAT16_DTYPE and not on_gpu:
             result = result.view(jax.numpy.bfloat16)
         elif result.dtype.itemsize == 8 and jax.dtypes.canonicalize_dtype(result.dtype) != result.dtype:
             return _taken_wide(result) if on_gpu else _put_wide(result, like)

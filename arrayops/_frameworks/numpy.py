@@ -5,16 +5,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from arrayops._core import dtypes
+from arrayops._core.dtypes import BFLOAT16_DTYPE
 from arrayops._core.op import Meta
 from arrayops._frameworks.base import Device, Framework, Unreadable
 
-# bfloat16 travels through the CPU backend as this dtype: 16 bits that no arithmetic can touch by mistake, whether or
-# not ml_dtypes is installed.
-BFLOAT16 = np.dtype([(dtypes.BFLOAT16, np.uint16)])
-
 NAMES: dict[np.dtype[Any], str] = {
     np.dtype(name): name for name in {*dtypes.FLOATING, *dtypes.INTEGER, dtypes.BOOL} - {dtypes.BFLOAT16}
-} | {BFLOAT16: dtypes.BFLOAT16}
+} | {BFLOAT16_DTYPE: dtypes.BFLOAT16}
 
 HOST = Device("cpu", 0)
 
@@ -32,8 +29,8 @@ def dtype_name(dtype: "np.dtype[Any]") -> str:
 def host_view(array: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
     """``array`` with bfloat16 as the backend's dtype, whatever package registered it."""
     dtype = array.dtype
-    if dtype.kind == "V" and dtype != BFLOAT16 and dtype_name(dtype) == dtypes.BFLOAT16:
-        return array.view(BFLOAT16)
+    if dtype.kind == "V" and dtype != BFLOAT16_DTYPE and dtype_name(dtype) == dtypes.BFLOAT16:
+        return array.view(BFLOAT16_DTYPE)
     return array
 
 

@@ -7,9 +7,10 @@ import tensorflow as tf
 from tensorflow.python import pywrap_tfe
 from tensorflow.python.framework.ops import EagerTensor
 
+from arrayops._core.dtypes import BFLOAT16_DTYPE
 from arrayops._core.op import Meta
 from arrayops._frameworks.base import Device, Framework, Unreadable
-from arrayops._frameworks.numpy import BFLOAT16, host_view
+from arrayops._frameworks.numpy import host_view
 
 ALIGNMENT = 64
 """Bytes: TensorFlow aborts the process on first use of imported memory that starts elsewhere."""
@@ -67,7 +68,7 @@ class TensorFlowFramework(Framework):
             # TensorFlow does not tell its stream: the memory must be complete when it gets it.
             cupy.cuda.get_current_stream().synchronize()
             return tf.experimental.dlpack.from_dlpack(result.__dlpack__())
-        half = result.dtype == BFLOAT16
+        half = result.dtype == BFLOAT16_DTYPE
         if half:
             result = result.view(np.uint16)
         if result.size and result.ctypes.data % ALIGNMENT == 0:

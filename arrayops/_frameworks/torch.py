@@ -7,11 +7,12 @@ import numpy as np
 import torch
 from torch.autograd import forward_ad
 
-from arrayops._core import dispatch, dtypes
+from arrayops._core import dtypes, opaque
+from arrayops._core.dtypes import BFLOAT16_DTYPE
 from arrayops._core.op import Meta
 from arrayops._frameworks import type_name
 from arrayops._frameworks.base import GPUS, Device, Framework, Unreadable
-from arrayops._frameworks.numpy import BFLOAT16, HOST
+from arrayops._frameworks.numpy import HOST
 
 NAMES: dict[torch.dtype, str] = {
     getattr(torch, name): name for name in {*dtypes.FLOATING, *dtypes.INTEGER, dtypes.BOOL} if hasattr(torch, name)
@@ -78,7 +79,7 @@ class TorchFramework(Framework):
             array = array.resolve_conj()
         if not array.is_cpu:
             return _on_gpus().to_cupy(array, array.get_device())
-        view = array.view(torch.int16).numpy().view(BFLOAT16) if array.dtype is torch.bfloat16 else array.numpy()
+        view = array.view(torch.int16).numpy().view(BFLOAT16_DTYPE) if array.dtype is torch.bfloat16 else array.numpy()
         view.setflags(write=False)
         return view
 
@@ -86,7 +87,7 @@ class TorchFramework(Framework):
         if not like.is_cpu:
             return _on_gpus().from_cupy(result, like.device)
         # torch.from_numpy raises where torch.from_dlpack would abort the process: on negative strides.
-        if result.dtype == BFLOAT16:
+        if result.dtype == BFLOAT16_DTYPE:
             return torch.from_numpy(result.view(np.int16)).view(torch.bfloat16)
         return torch.from_numpy(result)
 
@@ -135,16 +136,18 @@ def _refuse_layout(array: torch.Tensor) -> None:
     raise Unreadable(f"has layout {array.layout}, expected torch.strided: pass tensor.to_dense()")
 
 
-# torch.compile shall run dispatch and all below it as they are: Dynamo would translate the NumPy backend into torch
-# operations. A compiled caller's graph breaks at dispatch (see its ``_torchdynamo_disable``) and goes on behind it.
-# This stands at module level since Dynamo would try to trace it in a function.
+# torch.compile must run opaque functions and all that they call as they are: Dynamo would translate the NumPy backend
+# into torch operations. The graph of a compiled caller breaks there and continues behind the call. By their attribute
+# alone Dynamo would still compile what they call. This stands at module level since Dynamo would try to trace it in a
+# function.
 _frames = torch._C._dynamo.eval_frame
 if hasattr(_frames, "set_code_exec_strategy"):
-    _frames.set_code_exec_strategy(
-        dispatch.dispatch.__code__, _frames._FrameExecStrategy(_frames._FrameAction.SKIP, _frames._FrameAction.SKIP)
-    )
-# When the first tensor of all comes from a compiled function, that call is under way already: the rest of it runs
-# uncompiled. torch.compile sets its hook again at the next call.
+    for _code in opaque.CODES:
+        _frames.set_code_exec_strategy(
+            _code, _frames._FrameExecStrategy(_frames._FrameAction.SKIP, _frames._FrameAction.SKIP)
+        )
+# When the first tensor of the process comes from a compiled function, its call is already in progress: the rest of it
+# runs uncompiled. torch.compile sets its hook again at the next call.
 _frames.set_eval_frame(None)
 
 framework = TorchFramework()

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 
 from arrayops._core import dtypes
+from arrayops._core.allocator import Allocate
+from arrayops._core.dtypes import BFLOAT16_DTYPE
 from arrayops._frameworks import cupy as cupy_framework
-from arrayops._frameworks.lending import Empty
-from arrayops._frameworks.numpy import BFLOAT16
 
-_DTYPES: dict[torch.dtype, "np.dtype[Any]"] = {torch.bfloat16: BFLOAT16} | {
+_DTYPES: dict[torch.dtype, "np.dtype[Any]"] = {torch.bfloat16: BFLOAT16_DTYPE} | {
     getattr(torch, name): np.dtype(name)
     for name in {*dtypes.FLOATING, *dtypes.INTEGER, dtypes.BOOL} - {dtypes.BFLOAT16}
     if hasattr(torch, name)
@@ -35,11 +35,11 @@ MemoryPointer = cupy.cuda.MemoryPointer
 
 def launching(number: int) -> Any:
     """Context in which CuPy works on torch's current stream of GPU ``number``, in torch's memory."""
-    return cupy_framework.launching(number, torch._C._cuda_getCurrentRawStream(number), lender("cuda", number))
+    return cupy_framework.launching(number, torch._C._cuda_getCurrentRawStream(number), allocator("cuda", number))
 
 
 @cache
-def lender(kind: str, number: int) -> Empty:
+def allocator(kind: str, number: int) -> Allocate:
     """Arrays for the backend whose memory is tensors of one device, from which `from_cupy` gets them back."""
     device = torch.device(kind, number)
 

@@ -325,4 +325,4 @@ OPS = (
 )
 
 # No public operator: what a call without num_segments asks first. It reads data, so that on a GPU its caller waits.
-NUM_SEGMENTS = Op("num_segments", "segment_labels", (LABELS,), infer_num_segments, differentiable_outputs=())
+NUM_SEGMENTS = Op("num_segments", "segment", (LABELS,), infer_num_segments, differentiable_outputs=())

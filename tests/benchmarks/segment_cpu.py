@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 import arrayops as ao
-from arrayops._core.dispatch import dispatch_backward, dispatch_saving
+from arrayops._call.dispatch import dispatch_backward, dispatch_saving
 from arrayops._ops.segment import SEGMENT_MAX, SegmentParameters
 
 BATCH, SIZE, CHANNELS = 4, 512, 64

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from arrayops import _frameworks
-from arrayops._frameworks import lending
+from arrayops._core import allocator
 from arrayops._frameworks.base import Device
 
 ADAPTERS = ("cupy", "torch_cuda")
@@ -111,28 +111,28 @@ def test_the_current_device_is_not_entered_again(cupy: FakeCuPy) -> None:
 def test_torch_lends_its_stream_and_memory(cupy: FakeCuPy, torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch._C, "_cuda_getCurrentRawStream", lambda number: 500 + number, raising=False)
     framework = _frameworks.find(torch.ones(1))
-    lenders: list[Any] = []
+    allocators: list[Any] = []
     for _ in range(2):
         with framework.launching(Device("cuda", 1)):
             cupy.log.append("work")
-            lenders.append(lending.lent.empty)
-        assert lending.lent.empty is None
+            allocators.append(allocator.current.allocate)
+        assert allocator.current.allocate is None
     assert (
         cupy.log == ["enter device 1", "enter stream (0, 501)", "work", "leave stream (0, 501)", "leave device 1"] * 2
     )
     assert cupy.streams == 1
     torch_cuda = import_module("arrayops._frameworks.torch_cuda")
-    assert lenders == [torch_cuda.lender("cuda", 1)] * 2
+    assert allocators == [torch_cuda.allocator("cuda", 1)] * 2
 
 
 def test_what_is_lent_goes_back_after_failures(cupy: FakeCuPy) -> None:
     launching = import_module("arrayops._frameworks.cupy").launching
     with launching(1, 7, "outer"):
-        assert lending.lent.empty == "outer"
+        assert allocator.current.allocate == "outer"
         with pytest.raises(ZeroDivisionError), launching(2, 8, "inner"):
             raise ZeroDivisionError
-        assert lending.lent.empty == "outer"
-    assert lending.lent.empty is None
+        assert allocator.current.allocate == "outer"
+    assert allocator.current.allocate is None
     assert cupy.log[2:6] == ["enter device 2", "enter stream (0, 8)", "leave stream (0, 8)", "leave device 2"]
 
 
@@ -146,16 +146,16 @@ def test_a_stream_that_cannot_be_entered_leaves_the_device(cupy: FakeCuPy) -> No
     with pytest.raises(ZeroDivisionError), adapter.launching(1, 7):
         pass
     assert cupy.log == ["enter device 1", "leave device 1"]
-    assert lending.lent.empty is None
+    assert allocator.current.allocate is None
 
 
 def test_memory_is_lent_to_one_thread() -> None:
-    lending.lent.empty = len
+    allocator.current.allocate = len
     try:
         with ThreadPoolExecutor(1) as pool:
-            assert pool.submit(lambda: lending.lent.empty).result() is None
+            assert pool.submit(lambda: allocator.current.allocate).result() is None
     finally:
-        lending.lent.empty = None
+        allocator.current.allocate = None
 
 
 def test_foreign_streams_are_made_once_each(cupy: FakeCuPy) -> None:
@@ -193,7 +193,7 @@ def torch_cuda(torch: Any) -> Any:
 @pytest.fixture
 def empty(torch_cuda: Any) -> Any:
     """Real CuPy arrays on torch's memory of the host."""
-    return torch_cuda.lender("cpu", 0)
+    return torch_cuda.allocator("cpu", 0)
 
 
 def on_host(array: Any) -> Any:

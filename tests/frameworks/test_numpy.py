@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from arrayops._frameworks.numpy import BFLOAT16, NAMES, dtype_name, framework, host_view
+from arrayops._core.dtypes import BFLOAT16_DTYPE
+from arrayops._frameworks.numpy import NAMES, dtype_name, framework, host_view
 from toy_op import Backend, address, bfloat16
 
 ml_dtypes = pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed")
@@ -22,7 +23,7 @@ def test_result_and_no_copy(toy: Backend, dtype: str) -> None:
 def test_bfloat16_of_ml_dtypes_comes_back_as_it_came(toy: Backend) -> None:
     array = np.arange(6).reshape(2, 3).astype(ml_dtypes.bfloat16)
     result = toy.scaled(array)
-    assert toy.arrays[0].dtype == BFLOAT16
+    assert toy.arrays[0].dtype == BFLOAT16_DTYPE
     assert address(toy.arrays[0]) == address(array)
     assert result.dtype == ml_dtypes.bfloat16
     assert address(result) == address(toy.result)
@@ -32,14 +33,14 @@ def test_bfloat16_of_ml_dtypes_comes_back_as_it_came(toy: Backend) -> None:
 def test_bfloat16_without_ml_dtypes_comes_back_as_it_came(toy: Backend) -> None:
     array = bfloat16([1.0, 2.5, -3.0])
     result = toy.scaled(array)
-    assert result.dtype == BFLOAT16
+    assert result.dtype == BFLOAT16_DTYPE
     np.testing.assert_array_equal(result.view(np.uint16), bfloat16([2.0, 5.0, -6.0]).view(np.uint16))
 
 
 def test_bfloat16_is_known_at_first_sight(monkeypatch: pytest.MonkeyPatch) -> None:
     """Frameworks that name dtypes themselves hand over arrays whose NumPy dtype nothing has described before."""
     monkeypatch.delitem(NAMES, np.dtype(ml_dtypes.bfloat16), raising=False)
-    assert host_view(np.ones(3, ml_dtypes.bfloat16)).dtype == BFLOAT16
+    assert host_view(np.ones(3, ml_dtypes.bfloat16)).dtype == BFLOAT16_DTYPE
 
 
 @pytest.mark.parametrize("name", ["reversed", "transposed", "stepped", "broadcast", "read-only"])
@@ -100,7 +101,7 @@ def test_masked_array_is_refused(toy: Backend) -> None:
         (np.bool, "bool"),
         (np.uint16, "uint16"),
         (ml_dtypes.bfloat16, "bfloat16"),
-        (BFLOAT16, "bfloat16"),
+        (BFLOAT16_DTYPE, "bfloat16"),
         (ml_dtypes.float8_e4m3, "float8_e4m3"),
         (">f4", ">f4"),
         (np.complex64, "complex64"),

@@ -62,7 +62,7 @@ def compiled(unit: Unit) -> tuple[Unit, str]:
     """Compile a unit into CuPy's cache, or say why it cannot be."""
     import cupy
 
-    from arrayops._backends.cuda import module
+    from arrayops._backends.cuda.engine import module
 
     try:
         cupy.RawModule(code=module.text(*unit), options=module.OPTIONS).compile()

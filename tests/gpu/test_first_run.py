@@ -228,7 +228,7 @@ def test_a_wrong_value_is_told_with_its_kernels(tmp_path: Path, monkeypatch: pyt
     }
     wrong = next(row for row in rows if not row["ok"])
     assert wrong["error"] > wrong["limit"]
-    assert any("contract" in name for name in wrong["kernels"])
+    assert any("contraction" in name for name in wrong["kernels"])
 
 
 def test_errors_are_relative_and_see_nan_and_shapes() -> None:
@@ -242,8 +242,8 @@ def test_priming_knows_what_calls_compile() -> None:
     """What the emulated device has compiled after the calls, recorded without compiling."""
     units = priming.units_of([(9, 8)], 80)
     files = {file for file, _ in units}
-    assert {"contract.cu", "contract_mma.cu", "conv_direct.cu", "weight.cu", "segment_reduce.cu"} <= files
-    assert {"pac_moment.cu", "pac_channelwise.cu", "merge_resize.cu", "pac_kernel.cu"} <= files
+    assert {"contraction.cu", "contraction_mma.cu", "conv_direct.cu", "weight_grad.cu", "segment_reduce.cu"} <= files
+    assert {"pac_kernel_grad.cu", "pac_channelwise.cu", "merge_resize.cu", "pac_kernel.cu"} <= files
     with cuda_device.emulated(80) as device:
         for call in cases.calls(9, 8):
             if call.name.startswith(("conv2d", "segment_max")):
@@ -258,8 +258,8 @@ CSV = """==PROF== Connected to process 1061
 "ID","Kernel Name","Block Size","Grid Size","gpu__time_duration.sum","smsp__inst_executed.sum","dram__bytes.sum"
 "","","","","ns","inst","Mbyte"
 "0","next_call","(1, 1, 1)","(1, 1, 1)","1,024","2","0.1"
-"1","pack","(256, 1, 1)","(400, 1, 1)","4,416","1,140,000","0.4"
-"2","contract(Window)","(128, 1, 1)","(2048, 1, 1)","1,904,900","1,430,000,000","127.0"
+"1","pack_weights","(256, 1, 1)","(400, 1, 1)","4,416","1,140,000","0.4"
+"2","contraction_fma(Window)","(128, 1, 1)","(2048, 1, 1)","1,904,900","1,430,000,000","127.0"
 "3","next_call","(1, 1, 1)","(1, 1, 1)","1,024","2","0.1"
 "4","merge_resize","(256, 1, 1)","(6272, 2, 1)","52,000","n/a","37.5"
 ==PROF== Disconnected from process 1061
@@ -269,8 +269,8 @@ CSV = """==PROF== Connected to process 1061
 def test_counters_are_read_in_microseconds_by_call() -> None:
     rows = counters.parsed(CSV, ["pac", "merge"])
     assert [(row["case"], row["kernel"]) for row in rows] == [
-        ("pac", "pack"),
-        ("pac", "contract"),
+        ("pac", "pack_weights"),
+        ("pac", "contraction_fma"),
         ("merge", "merge_resize"),
     ]
     assert rows[1]["us"] == pytest.approx(1904.9)

@@ -19,7 +19,7 @@ LARGE = (131, 64)
 LIMITS = {"float32": 1e-5, "float16": 4e-3}
 """Relative errors, in the norm of all elements."""
 
-SHARED_FILES = ("pack.cu", "segment_labels.cu", "segment_order.cu", "sums.cu")
+SHARED_FILES = ("pack_weights.cu", "segment_labels.cu", "segment_order.cu", "sums.cu")
 """Files of kernels that run in many calls: they say little about which kernel is wrong."""
 
 

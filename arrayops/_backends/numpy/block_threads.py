@@ -1,6 +1,5 @@
 """Threads that help with the blocks of a call, and what a thread keeps between calls."""
 
-import os
 import threading
 from collections.abc import Callable
 from contextvars import Context
@@ -9,6 +8,7 @@ from queue import SimpleQueue
 import numpy as np
 
 from arrayops._backends.numpy.scratch import Scratch
+from arrayops._core.process import reset_in_children
 
 UFUNC_BUFFER = 256
 """Elements of NumPy's ufunc buffer while blocks run.
@@ -62,7 +62,7 @@ class Helpers:
 
     def __init__(self) -> None:
         self._reset()
-        os.register_at_fork(after_in_child=self._reset)
+        reset_in_children(self._reset)
 
     def _reset(self) -> None:
         self._lock = threading.Lock()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from arrayops._backends.numpy import turning
-from arrayops._frameworks.numpy import BFLOAT16
+from arrayops._core.dtypes import BFLOAT16_DTYPE, bfloat16_bits
 
 Array = np.ndarray[Any, Any]
 
@@ -59,7 +59,7 @@ def load(destination: Array, source: Array) -> None:
 
 
 def _load(destination: Array, source: Array) -> None:
-    if source.dtype == BFLOAT16:
+    if source.dtype == BFLOAT16_DTYPE:
         np.left_shift(source.view(np.uint16), 16, out=destination.view(np.uint32), dtype=np.uint32)
     else:
         np.copyto(destination, source, casting="same_kind")
@@ -67,13 +67,8 @@ def _load(destination: Array, source: Array) -> None:
 
 def store(destination: Array, source: Array) -> None:
     """Copy float32 or float64 values into a result, rounding to nearest even where it is half precision."""
-    if destination.dtype == BFLOAT16:
-        bits = np.ascontiguousarray(source, np.float32).view(np.uint32)
-        # Adding half a unit of the last place kept, less one where that place is even, carries into it as rounding to
-        # nearest even does. NaN is set apart: the carry could turn it into infinity.
-        rounded = (bits + (((bits >> 16) & 1) + np.uint32(0x7FFF))) >> 16
-        quiet = (bits >> 16) | 0x40
-        destination.view(np.uint16)[...] = np.where(np.isnan(source), quiet, rounded)
+    if destination.dtype == BFLOAT16_DTYPE:
+        destination.view(np.uint16)[...] = bfloat16_bits(source)
     else:
         with np.errstate(over="ignore"):
             np.copyto(destination, source, casting="same_kind")

@@ -3,7 +3,6 @@
 Calls that overlap in time count themselves in and out: the first in saves the setting, the last out restores it.
 """
 
-import os
 import sys
 import threading
 from abc import ABC, abstractmethod
@@ -12,13 +11,15 @@ from itertools import product
 from types import TracebackType
 from typing import Any
 
+from arrayops._core.process import reset_in_children
+
 
 class ProcessSetting(ABC):
     """Reentrant context manager, shared by all threads of the process."""
 
     def __init__(self) -> None:
         self._reset()
-        os.register_at_fork(after_in_child=self._reset)
+        reset_in_children(self._reset)
 
     def _reset(self) -> None:
         # A child forked during a call of another thread: that call goes on in the parent alone.

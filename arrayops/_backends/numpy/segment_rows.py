@@ -12,7 +12,7 @@ import numpy as np
 
 from arrayops._backends.numpy.memory import Array, compute_dtype, load, store
 from arrayops._backends.numpy.scratch import Scratch
-from arrayops._frameworks.numpy import BFLOAT16
+from arrayops._core.dtypes import BFLOAT16_DTYPE
 
 BLOCK = 1 << 16
 """Values of a block of rows: half a MiB as float64, a quarter of a second-level cache."""
@@ -140,7 +140,7 @@ def load_rows(scratch: Scratch, name: str, rows: Array, dtype: "np.dtype[Any]") 
             load(planes, some)
             load(loaded[start : start + length], planes.T)
         return loaded
-    if rows.dtype == BFLOAT16 and dtype != np.float32:
+    if rows.dtype == BFLOAT16_DTYPE and dtype != np.float32:
         plain = scratch("widened", rows.shape, np.float32)
         load(plain, rows)
         rows = plain

@@ -1,0 +1,65 @@
+"""Convolutions on NVIDIA GPUs: the twins of ``arrayops._backends.numpy.conv``.
+
+Groups of a few channels, depthwise ones above all, are summed directly (`conv_direct`). All others go the way of the
+pixel-adaptive convolution without its adaptive kernel (`contraction`).
+"""
+
+from typing import Any
+
+from arrayops._backends.cuda.conv.call import ConvCall
+from arrayops._backends.cuda.conv.direct import direct, direct_weight, is_direct
+from arrayops._backends.cuda.engine import memory
+from arrayops._backends.cuda.engine.sums import channel_sums
+from arrayops._backends.cuda.window.contraction import contract
+from arrayops._backends.cuda.window.weight_gradient import grad_weight
+from arrayops._core.op import BackwardParameters
+from arrayops._ops.conv import ConvParameters
+
+Results = tuple[Any, ...]
+
+
+def conv2d(arrays: tuple[Any, ...], parameters: ConvParameters) -> Results:
+    """Convolution."""
+    return _forward("conv2d", arrays, parameters)
+
+
+def conv2d_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
+    """Gradients of `conv2d`."""
+    return _backward("conv2d", arrays, parameters)
+
+
+def conv_transpose2d(arrays: tuple[Any, ...], parameters: ConvParameters) -> Results:
+    """Transposed convolution."""
+    return _forward("conv_transpose2d", arrays, parameters)
+
+
+def conv_transpose2d_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
+    """Gradients of `conv_transpose2d`."""
+    return _backward("conv_transpose2d", arrays, parameters)
+
+
+def _forward(op: str, arrays: tuple[Any, ...], p: ConvParameters) -> Results:
+    samples, weight, bias = arrays
+    call = ConvCall(op, p, samples, weight)
+    result = memory.empty(call.plan.output_shape, call.plan.dtype)
+    if result.size:
+        sums = direct if is_direct(call.plan) else contract
+        sums(call, samples, None if bias is None else memory.contiguous(bias), result)
+    return (result,)
+
+
+def _backward(op: str, arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
+    grad, samples, weight, bias = arrays
+    p, needs = parameters.forward, parameters.needs
+    call = ConvCall(op, p, samples, weight)
+    narrow = is_direct(call.plan)
+    grad_input = found_weight = grad_bias = None
+    if "input" in needs:
+        grad_input = memory.empty(samples.shape, call.plan.dtype)
+        if grad_input.size:
+            (direct if narrow else contract)(call, grad, None, grad_input, backward=True)
+    if "weight" in needs:
+        found_weight = (direct_weight if narrow else grad_weight)(call, grad)
+    if bias is not None and "bias" in needs:
+        grad_bias = channel_sums(grad, p.layout, call.plan.accumulator)
+    return grad_input, found_weight, grad_bias

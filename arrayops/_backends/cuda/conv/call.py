@@ -1,0 +1,54 @@
+"""A convolution on the GPU: its plan and its arrays."""
+
+from functools import lru_cache
+from typing import Any
+
+import cupy
+
+from arrayops._backends.cuda.engine import device, structures
+from arrayops._backends.cuda.engine.structures import View, view
+from arrayops._backends.cuda.window import plan
+from arrayops._backends.cuda.window.plan import Plan
+from arrayops._core import precision
+from arrayops._ops import images
+from arrayops._ops.conv import ConvParameters
+
+
+class ConvCall:
+    """One call."""
+
+    def __init__(self, op: str, p: ConvParameters, samples: Any, weight: Any) -> None:
+        self.samples, self.weight = samples, weight
+        precise = precision.get_float32_precision() == "highest"
+        self.plan: Plan = conv_plan(cupy.cuda.runtime.getDevice(), precise, op, p, view(samples), view(weight))
+        # ``CALL_PARAMETERS`` of ``pac.cuh`` with PLAIN.
+        self.arguments = (self.plan.window,)
+
+
+@lru_cache(maxsize=256)
+def conv_plan(number: int, precise: bool, op: str, p: ConvParameters, samples: View, weight: View) -> Plan:
+    """The plan of the operator ``op`` on arrays of some views, on GPU ``number``.
+
+    ``precise`` tells whether float32 keeps all of its bits.
+    """
+    kernel_size = images.weight_extents(weight.shape, p).kernel_size
+    batch, _, size = images.image(samples.shape, p.layout)
+    axes = images.windows(op, p, kernel_size, size)
+    return Plan(
+        op=op,
+        parameters=p,
+        axes=axes,
+        kernel_size=kernel_size,
+        batch=batch,
+        samples=samples,
+        weight=weight,
+        dtype=samples.dtype,
+        accumulator=plan.accumulator(samples.dtype),
+        defines=(*plan.filter_defines(samples.dtype, kernel_size), ("PLAIN", "")),
+        window=structures.window(axes, batch),
+        gpu=device.properties(number),
+        precise=precise,
+        filters="grouped",
+        adaptive=False,
+        at_most_one=True,
+    )

@@ -1,0 +1,108 @@
+"""Device memory: fresh arrays, contiguous copies, and the macro of a dtype.
+
+Nothing here waits for the GPU, so that all of it may be recorded into a CUDA graph. Memory comes from CuPy's current
+allocator or is lent by the caller's framework. Both hand a freed piece out again only to work behind it on the same
+stream: a temporary may be dropped while kernels that use it are still under way.
+"""
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import cupy
+import numpy as np
+
+from arrayops._backends.cuda.engine import device, launch, module
+from arrayops._core import allocator
+
+AXES = 6
+NARROW = 2**31
+"""Arrays of fewer elements are walked with 32-bit arithmetic."""
+THREADS = 256
+BLOCKS_EACH = 16
+"""Blocks for each multiprocessor: enough to hide the latency of memory."""
+
+STRIDED_ARRAY = np.dtype(
+    [("size", np.int64), ("shape", np.int64, AXES), ("stride", np.int64, AXES), ("axes", np.int32)], align=True
+)
+
+_DEFINES = {
+    "float16": "SCALAR_FLOAT16",
+    "bfloat16": "SCALAR_BFLOAT16",
+    "float32": "SCALAR_FLOAT32",
+    "float64": "SCALAR_FLOAT64",
+}
+
+
+def empty(shape: tuple[int, ...], dtype: Any) -> Any:
+    """A C-contiguous array of any content on the current device."""
+    allocate = allocator.current.allocate
+    return cupy.ndarray(shape, dtype) if allocate is None else allocate(shape, dtype)
+
+
+@lru_cache(maxsize=64)
+def dtype_defines(dtype: "np.dtype[Any]") -> tuple[tuple[str, int | str], ...]:
+    """The macro that tells ``scalars.cuh`` what an array of ``dtype`` holds.
+
+    bfloat16 is known by its name: that of ml_dtypes, and of the structure of 16 bits that arrays of PyTorch have.
+    """
+    name = dtype.names[0] if dtype.names else dtype.name
+    try:
+        return ((_DEFINES[name], ""),)
+    except KeyError:
+        raise TypeError(f"no CUDA kernel takes arrays of {dtype}, expected one of {', '.join(_DEFINES)}") from None
+
+
+def contiguous(array: Any) -> Any:
+    """The array itself if it is C-contiguous, else a copy that is.
+
+    Raises
+    ------
+    ValueError
+        For more than six axes that cannot be walked as fewer.
+    """
+    if array.flags.c_contiguous:
+        return array
+    result = empty(array.shape, array.dtype)
+    geometry, axes = _walk(array.shape, array.strides, array.itemsize)
+    if axes > AXES:
+        raise ValueError(f"a CUDA array has strides {array.strides}, expected at most {AXES} independent axes")
+    defines: tuple[tuple[str, int | str], ...] = (("ITEM_BYTES", array.itemsize),)
+    if array.size >= NARROW:
+        defines += (("WIDE", ""),)
+    blocks = device.current().blocks(array.size, THREADS, BLOCKS_EACH)
+    copy = module.kernel("copy.cu", "copy_strided", defines)
+    launch.launch(copy, (blocks, 1, 1), (THREADS, 1, 1), (array, result, geometry))
+    return result
+
+
+@lru_cache(maxsize=256)
+def _walk(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[np.void | None, int]:
+    """The copy kernel's structure for an array, and how many axes it takes.
+
+    Neighbouring axes that follow each other in memory are walked as one.
+    """
+    axes: list[tuple[int, int]] = []
+    for extent, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if extent == 1:
+            continue
+        step, part = divmod(stride, itemsize)
+        if part:
+            raise ValueError(
+                f"a CUDA array has strides {strides}, expected multiples of its {itemsize} bytes an element"
+            )
+        if axes and axes[-1][0] * axes[-1][1] == step:
+            axes[-1] = (axes[-1][0] * extent, axes[-1][1])
+        else:
+            axes.append((extent, step))
+    if len(axes) > AXES:
+        return None, len(axes)
+    padding = (0,) * (AXES - len(axes))
+    geometry = launch.struct(
+        STRIDED_ARRAY,
+        size=math.prod(shape),
+        shape=tuple(extent for extent, _ in axes) + padding,
+        stride=tuple(step for _, step in axes) + padding,
+        axes=len(axes),
+    )
+    return geometry, len(axes)

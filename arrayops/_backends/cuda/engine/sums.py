@@ -1,0 +1,88 @@
+"""Sums in a fixed order: parts that blocks leave, and sums over pixels."""
+
+import math
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import cupy
+import numpy as np
+
+from arrayops._backends.cuda.engine import device, memory, module, structures
+from arrayops._backends.cuda.engine.launch import launch, struct
+from arrayops._backends.cuda.engine.module import Kernel
+from arrayops._backends.cuda.engine.structures import view
+from arrayops._backends.cuda.window.plan import BLOCKS_EACH, THREADS
+
+PIXEL_BLOCKS = 64
+"""Blocks that share the pixels of one channel: by shapes alone, so that sums do not depend on the GPU."""
+
+MOST_ACROSS = 32
+"""Channels of one block, where they lie side by side."""
+
+PIXELS_EACH = 1024
+"""Pixels of one thread, beyond which channels that share a block get more blocks."""
+
+
+def fixed_shares(count: int, share: int, most: int) -> tuple[int, int]:
+    """Number of shares of ``share`` out of ``count``, up to ``most``, and what one then has: fixed by sizes alone."""
+    shares = max(1, min(most, -(-count // share)))
+    return shares, -(-count // shares)
+
+
+def sum_parts(
+    parts: Any, count: int, sizes: tuple[int, ...], strides: tuple[int, ...], result: Any, first: int = 0
+) -> None:
+    """Add up ``count`` parts of ``sizes`` each, and round into ``result`` by its strides.
+
+    ``count`` 0 makes zeros; ``count`` 1 rounds accumulators into a result.
+    """
+    how = _sums(cupy.cuda.runtime.getDevice(), result.dtype, count, sizes, strides, first)
+    launch(how.function, how.grid, (THREADS, 1, 1), (parts, how.parts, how.entries, how.where, result))
+
+
+class _Sums(NamedTuple):
+    """How parts are added up."""
+
+    function: Kernel
+    grid: tuple[int, int, int]
+    parts: np.int32
+    entries: np.int64
+    where: np.void
+
+
+@lru_cache(maxsize=256)
+def _sums(
+    number: int, dtype: "np.dtype[Any]", count: int, sizes: tuple[int, ...], strides: tuple[int, ...], first: int
+) -> _Sums:
+    entries = math.prod(sizes)
+    return _Sums(
+        function=module.kernel("sums.cu", "sum_parts", (*memory.dtype_defines(dtype), ("THREADS", THREADS))),
+        grid=(device.properties(number).blocks(entries, THREADS, BLOCKS_EACH), 1, 1),
+        parts=np.int32(count),
+        entries=np.int64(entries),
+        where=structures.sums_result(sizes, strides, first),
+    )
+
+
+def channel_sums(array: Any, layout: str, accumulator: Any) -> Any:
+    """Sum a batch of images over all pixels and images: (channels,)."""
+    strides = structures.image_strides(view(array).strides, layout)
+    batch, channels, *size = array.shape if layout == "NCHW" else (array.shape[0], array.shape[3], *array.shape[1:3])
+    result = memory.empty((channels,), array.dtype)
+    # Neighbours in memory are read by neighbouring threads, whole sectors at a time.
+    across = min(MOST_ACROSS, 1 << max(channels - 1, 0).bit_length()) if strides[1] == 1 else 1
+    wanted = batch * size[0] * size[1] // (THREADS // across * PIXELS_EACH)
+    blocks = min(PIXEL_BLOCKS * across, max(PIXEL_BLOCKS, wanted))
+    parts = memory.empty((blocks, channels), accumulator)
+    defines = *memory.dtype_defines(array.dtype), ("THREADS", THREADS), ("ACROSS", across)
+    function = module.kernel("sums.cu", "sum_pixels", defines)
+    of = _images(strides, (batch, channels, size[0], size[1]))
+    launch(function, (blocks, -(-channels // across), 1), (THREADS, 1, 1), (array, of, parts))
+    sum_parts(parts, blocks, (channels,), (1,), result)
+    return result
+
+
+@lru_cache(maxsize=256)
+def _images(strides: tuple[int, ...], sizes: tuple[int, ...]) -> np.void:
+    names = "batch", "channel", "row", "column", "images", "channels", "rows", "columns"
+    return struct(structures.IMAGE_BATCH, **dict(zip(names, (*strides, *sizes), strict=True)))

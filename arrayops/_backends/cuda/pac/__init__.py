@@ -1,0 +1,129 @@
+"""Pixel-adaptive operators on NVIDIA GPUs: the twins of ``arrayops._backends.numpy.pac``."""
+
+from typing import Any
+
+from arrayops._backends.cuda.engine import memory
+from arrayops._backends.cuda.engine.sums import channel_sums
+from arrayops._backends.cuda.pac.call import PacCall
+from arrayops._backends.cuda.pac.channelwise import channelwise
+from arrayops._backends.cuda.pac.gradients import KernelGradients
+from arrayops._backends.cuda.window.contraction import contract
+from arrayops._backends.cuda.window.weight_gradient import grad_weight
+from arrayops._core.op import BackwardParameters
+from arrayops._ops import pac as records
+from arrayops._ops.pac import PacParameters
+
+Results = tuple[Any, ...]
+
+
+def pac_kernel2d(arrays: tuple[Any, ...], parameters: PacParameters) -> Results:
+    """Adaptive kernel, and output mask."""
+    p = parameters
+    call = _kernel_call(arrays, p)
+    made = call.plan
+    shape = records.kernel_shape(made.batch, made.kernel_channels, made.kernel_size, made.output_size, p.layout)
+    result = memory.empty(shape, arrays[0].dtype)
+    call.store_kernel(result)
+    return result, call.output_mask
+
+
+def pac_kernel2d_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
+    """Gradients of `pac_kernel2d`."""
+    grad, *forward = arrays
+    call = _kernel_call(tuple(forward), parameters.forward)
+    found = KernelGradients(call, grad, parameters.needs)
+    return found.guide, found.inv_alpha, found.inv_lambda, found.smooth_kernel
+
+
+def pac_conv2d(arrays: tuple[Any, ...], parameters: PacParameters) -> Results:
+    """Pixel-adaptive convolution, and output mask."""
+    return _forward(_convolution_call("pac_conv2d", arrays, parameters))
+
+
+def pac_conv2d_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
+    """Gradients of `pac_conv2d`."""
+    return _convolution_backward("pac_conv2d", arrays, parameters)
+
+
+def pac_conv_transpose2d(arrays: tuple[Any, ...], parameters: PacParameters) -> Results:
+    """Transposed pixel-adaptive convolution, and output mask."""
+    return _forward(_convolution_call("pac_conv_transpose2d", arrays, parameters))
+
+
+def pac_conv_transpose2d_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
+    """Gradients of `pac_conv_transpose2d`."""
+    return _convolution_backward("pac_conv_transpose2d", arrays, parameters)
+
+
+def pac_pool2d(arrays: tuple[Any, ...], parameters: PacParameters) -> Results:
+    """Pixel-adaptive pooling, and output mask."""
+    return _forward(_pooling_call(arrays, parameters))
+
+
+def pac_pool2d_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
+    """Gradients of `pac_pool2d`."""
+    grad, *forward = arrays
+    needs = parameters.needs
+    call = _pooling_call(tuple(forward), parameters.forward)
+    found = KernelGradients(call, grad, needs)
+    grad_input = _grad_input(call, grad) if "input" in needs else None
+    return grad_input, found.guide, found.kernel, found.inv_alpha, found.inv_lambda, found.smooth_kernel
+
+
+def _kernel_call(arrays: tuple[Any, ...], p: PacParameters) -> PacCall:
+    guide, mask, *options = arrays
+    return PacCall("pac_kernel2d", p, guide=guide, mask=mask, options=tuple(options))
+
+
+def _convolution_call(op: str, arrays: tuple[Any, ...], p: PacParameters) -> PacCall:
+    samples, guide, weight, bias, kernel, mask, *options = arrays
+    return PacCall(
+        op,
+        p,
+        guide=guide,
+        mask=mask,
+        options=tuple(options),
+        samples=samples,
+        weight=weight,
+        bias=None if bias is None else memory.contiguous(bias),
+        kernel=kernel,
+    )
+
+
+def _pooling_call(arrays: tuple[Any, ...], p: PacParameters) -> PacCall:
+    samples, guide, kernel, mask, *options = arrays
+    return PacCall("pac_pool2d", p, guide=guide, mask=mask, options=tuple(options), samples=samples, kernel=kernel)
+
+
+def _forward(call: PacCall) -> Results:
+    made = call.plan
+    result = memory.empty(made.output_shape, made.dtype)
+    if result.size:
+        sums = contract if made.filters == "grouped" else channelwise
+        sums(call, call.samples, call.bias, result)
+    return result, call.output_mask
+
+
+def _grad_input(call: PacCall, grad: Any) -> Any:
+    result = memory.empty(call.samples.shape, call.plan.dtype)
+    if result.size:
+        sums = contract if call.plan.filters == "grouped" else channelwise
+        sums(call, grad, None, result, backward=True)
+    return result
+
+
+def _convolution_backward(op: str, arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
+    grad, *forward = arrays
+    p, needs = parameters.forward, parameters.needs
+    call = _convolution_call(op, tuple(forward), p)
+    found = KernelGradients(call, grad, needs)
+    return (
+        _grad_input(call, grad) if "input" in needs else None,
+        found.guide,
+        grad_weight(call, grad) if "weight" in needs else None,
+        channel_sums(grad, p.layout, call.plan.accumulator) if call.bias is not None and "bias" in needs else None,
+        found.kernel,
+        found.inv_alpha,
+        found.inv_lambda,
+        found.smooth_kernel,
+    )

@@ -1,0 +1,135 @@
+"""Plans of pixel-adaptive calls."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from arrayops._backends.cuda.engine import device, structures
+from arrayops._backends.cuda.engine.launch import struct
+from arrayops._backends.cuda.engine.structures import View
+from arrayops._backends.cuda.window import plan
+from arrayops._backends.cuda.window.plan import Plan
+from arrayops._core.shapes import Pair
+from arrayops._ops import images
+from arrayops._ops import pac as records
+from arrayops._ops.pac import PacParameters
+
+
+class Views(NamedTuple):
+    """Views of the arrays of a call, None for those it lacks."""
+
+    samples: View | None
+    guide: View | None
+    weight: View | None
+    kernel: View | None
+    mask: View | None
+    inv_alpha: View | None
+    inv_lambda: View | None
+    smooth_kernel: View | None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PacPlan(Plan):
+    """A call's geometry, and that of its adaptive kernel.
+
+    Attributes
+    ----------
+    layout : numpy.void
+        ``adaptive_layout`` of ``pac.cuh``.
+    kernel_channels : int
+        Channels of the adaptive kernel.
+    given : bool
+        Whether the kernel is an array; else it is made from a guide of ``guides`` channels.
+    restricted : bool
+        Whether the kernel is divided by a divisor.
+    smooth : pair of int, or None
+        Size of the smoothing kernel.
+    """
+
+    parameters: PacParameters
+    guides: int
+    guide_size: Pair
+    layout: np.void
+    kernel_channels: int
+    given: bool
+    restricted: bool
+    smooth: Pair | None
+
+
+@lru_cache(maxsize=256)
+def pac_plan(number: int, precise: bool, op: str, p: PacParameters, fields: tuple[Any, ...]) -> PacPlan:
+    """The plan of the operator ``op`` on arrays of some views, on GPU ``number``.
+
+    ``precise`` tells whether float32 keeps all of its bits; ``fields`` are those of `View` for each of `Views`.
+    """
+    views = Views(*(None if each is None else View(*each) for each in fields))
+    samples, guide, weight, kernel, mask, inv_alpha, _, smooth = views
+    source = guide if kernel is None else kernel
+    assert source is not None
+    first = source if samples is None else samples
+    kernel_size = p.kernel_size if weight is None else images.weight_extents(weight.shape, p).kernel_size
+    assert kernel_size is not None
+    guide_size: Pair = (0, 0)
+    guides = 0
+    if guide is not None:
+        _, guides, guide_size = images.image(guide.shape, p.layout)
+    if samples is None:
+        axes = records.kernel_windows(op, p, guide_size)
+    else:
+        axes = images.windows(op, p, kernel_size, images.image(samples.shape, p.layout).size)
+    if kernel is not None:
+        kernel_channels = kernel.shape[1 if p.layout == "NCHW" else 5]
+    else:
+        kernel_channels = guides if p.channel_wise else 1
+    restricted = p.normalize or mask is not None
+    settings = {
+        "KERNEL_GIVEN": kernel is not None,
+        "KERNEL_INV": p.kernel_type == "inv",
+        "ASYMMETRIC": p.asymmetric,
+        "CHANNEL_WISE": p.channel_wise and kernel is None,
+        "SMOOTHED": smooth is not None,
+        "RESTRICTED": restricted,
+        "NORMALIZED": p.normalize,
+        "MASKED": mask is not None,
+        "GUIDE_FLOAT32": source.dtype == np.float32 and first.dtype != source.dtype,
+    }
+    none = (0, 0, 0, 0)
+    # A mask alone divides by the share of taps that are left, so that the kernel may be as large as their number.
+    rescaled = mask is not None and not p.normalize
+    return PacPlan(
+        op=op,
+        parameters=p,
+        axes=axes,
+        kernel_size=kernel_size,
+        batch=first.shape[0],
+        guides=guides,
+        guide_size=guide_size,
+        dtype=first.dtype,
+        samples=samples,
+        weight=weight,
+        accumulator=plan.accumulator(first.dtype),
+        defines=(
+            *plan.filter_defines(first.dtype, kernel_size),
+            *((name, "") for name, wanted in settings.items() if wanted),
+        ),
+        window=structures.window(axes, first.shape[0], guide_size, guides),
+        layout=struct(
+            structures.ADAPTIVE_LAYOUT,
+            guide=none if guide is None else structures.image_strides(guide.strides, p.layout),
+            mask=none if mask is None else structures.image_strides(mask.strides, p.layout),
+            given=(0,) * 6 if kernel is None else structures.kernel_strides(kernel.strides, p.layout),
+            inv_channels=1 if inv_alpha is None or not inv_alpha.shape else inv_alpha.shape[0],
+            kernel_channels=kernel_channels,
+        ),
+        kernel_channels=kernel_channels,
+        restricted=restricted,
+        smooth=None if smooth is None else (smooth.shape[0], smooth.shape[1]),
+        gpu=device.properties(number),
+        precise=precise,
+        filters=p.filters,
+        adaptive=True,
+        at_most_one=p.kernel_type == "gaussian" and kernel is None and not rescaled,
+        given=kernel is not None,
+    )

@@ -1,0 +1,177 @@
+"""Segment reductions on NVIDIA GPUs, and the way back: the twins of ``arrayops._backends.numpy.segment``.
+
+Pixels are brought into the order of their segments once (`segment_order`), which takes integers alone. Then features
+are read once in that order, and summed in fixed pieces of it (`segment_reduce`). There are no atomics on floats, and
+nothing waits for the GPU unless labels are checked.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from arrayops._backends.cuda.engine import memory
+from arrayops._backends.cuda.segment.gather import unpool
+from arrayops._backends.cuda.segment.gradients import gradient
+from arrayops._backends.cuda.segment.labels import SegmentIds, num_segments
+from arrayops._backends.cuda.segment.reduction import reduced
+from arrayops._core.dtypes import bfloat16_bits
+from arrayops._core.op import BackwardParameters
+from arrayops._ops.segment import (
+    DIFFERENTIABLE,
+    POSITIONS,
+    REDUCTIONS,
+    SegmentParameters,
+    UnpoolParameters,
+    pooled_segments,
+    unpooled_shape,
+)
+
+__all__ = [
+    "num_segments",
+    "segment_count",
+    "segment_max",
+    "segment_max_backward",
+    "segment_mean",
+    "segment_mean_backward",
+    "segment_min",
+    "segment_min_backward",
+    "segment_reduce",
+    "segment_reduce_backward",
+    "segment_sum",
+    "segment_sum_backward",
+    "segment_unpool",
+    "segment_unpool_backward",
+    "segment_var",
+    "segment_var_backward",
+]
+
+Results = tuple[Any, ...]
+
+
+def segment_mean(arrays: tuple[Any, ...], parameters: SegmentParameters) -> Results:
+    """Mean of each segment."""
+    return _one("segment_mean", arrays, parameters)
+
+
+def segment_mean_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
+    """Gradient of `segment_mean`."""
+    return _one_backward("segment_mean_backward", arrays, parameters)
+
+
+def segment_sum(arrays: tuple[Any, ...], parameters: SegmentParameters) -> Results:
+    """Sum of each segment."""
+    return _one("segment_sum", arrays, parameters)
+
+
+def segment_sum_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
+    """Gradient of `segment_sum`."""
+    return _one_backward("segment_sum_backward", arrays, parameters)
+
+
+def segment_max(arrays: tuple[Any, ...], parameters: SegmentParameters) -> Results:
+    """Largest value of each segment."""
+    return _one("segment_max", arrays, parameters)
+
+
+def segment_max_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
+    """Gradient of `segment_max`."""
+    return _one_backward("segment_max_backward", arrays, parameters)
+
+
+def segment_min(arrays: tuple[Any, ...], parameters: SegmentParameters) -> Results:
+    """Smallest value of each segment."""
+    return _one("segment_min", arrays, parameters)
+
+
+def segment_min_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
+    """Gradient of `segment_min`."""
+    return _one_backward("segment_min_backward", arrays, parameters)
+
+
+def segment_var(arrays: tuple[Any, ...], parameters: SegmentParameters) -> Results:
+    """Variance of each segment."""
+    return _one("segment_var", arrays, parameters)
+
+
+def segment_var_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
+    """Gradient of `segment_var`."""
+    return _one_backward("segment_var_backward", arrays, parameters)
+
+
+def segment_count(arrays: tuple[Any, ...], parameters: SegmentParameters) -> Results:
+    """Pixels of each segment."""
+    (labels,) = arrays
+    p = parameters
+    segment_ids = SegmentIds("segment_count", labels, p.num_segments, p.ignore_label, p.check, counted=True)
+    counts: Any = segment_ids.counts
+    return (counts.reshape(*labels.shape[: labels.ndim // 3], p.num_segments),)
+
+
+def segment_reduce(arrays: tuple[Any, ...], parameters: SegmentParameters) -> Results:
+    """Several reductions from one pass over the features."""
+    found = reduced("segment_reduce", arrays, parameters)
+    names = REDUCTIONS + (tuple(POSITIONS.values()) if parameters.save else ())
+    return tuple(found.get(name) for name in names)
+
+
+def segment_reduce_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
+    """Gradient of `segment_reduce`."""
+    count = len(DIFFERENTIABLE)
+    given = {name: grad for name, grad in zip(DIFFERENTIABLE, arrays[:count], strict=True) if grad is not None}
+    features, labels, *saved = arrays[count:]
+    places = {name: found for name, found in zip(POSITIONS, saved, strict=False) if found is not None}
+    return _gradient("segment_reduce_backward", given, features, labels, parameters, places)
+
+
+def segment_unpool(arrays: tuple[Any, ...], parameters: UnpoolParameters) -> Results:
+    """Each pixel's value is its segment's."""
+    pooled, labels = arrays
+    p = parameters
+    segments = pooled_segments(pooled.shape, p.layout)
+    segment_ids = SegmentIds("segment_unpool", labels, segments, p.ignore_label, p.check)
+    result = memory.empty(unpooled_shape(pooled.shape, labels.shape, p.layout), pooled.dtype)
+    unpool(memory.contiguous(pooled), segment_ids, result, p.layout, _item(p.fill, pooled.dtype))
+    return (result,)
+
+
+def segment_unpool_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
+    """Gradient of `segment_unpool`: the sum of each segment."""
+    grad, pooled, labels = arrays
+    p: UnpoolParameters = parameters.forward
+    if "pooled" not in parameters.needs:
+        return (None,)
+    segments = pooled_segments(pooled.shape, p.layout)
+    sums = SegmentParameters(("sum",), segments, p.ignore_label, 0, p.check, p.layout)
+    return (reduced("segment_unpool_backward", (grad, labels), sums)["sum"],)
+
+
+def _one(op: str, arrays: tuple[Any, ...], p: SegmentParameters) -> Results:
+    return tuple(reduced(op, arrays, p).values())
+
+
+def _one_backward(op: str, arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
+    grad, features, labels, *saved = arrays
+    (reduction,) = parameters.forward.reductions
+    return _gradient(op, {reduction: grad}, features, labels, parameters, dict(zip((reduction,), saved, strict=False)))
+
+
+def _gradient(
+    op: str,
+    grads: dict[str, Any],
+    features: Any,
+    labels: Any,
+    parameters: BackwardParameters,
+    places: dict[str, Any],
+) -> Results:
+    if "features" not in parameters.needs:
+        return (None,)
+    return (gradient(op, grads, features, labels, parameters.forward, places),)
+
+
+def _item(value: float, dtype: "np.dtype[Any]") -> bytes:
+    """The bytes of a number, rounded to ``dtype`` as the CPU backend rounds it."""
+    if dtype.kind in "iub" or dtype == np.float64:
+        return np.array(value, dtype).tobytes()
+    with np.errstate(over="ignore"):
+        single = np.array(value, np.float32)
+        return (bfloat16_bits(single).astype(np.uint16) if dtype.kind == "V" else single.astype(dtype)).tobytes()

@@ -1,0 +1,130 @@
+"""Labels on NVIDIA GPUs: the number of segments, the check of all labels, and the segment id of every pixel.
+
+A segment id is a pixel's label, or the number of segments for a pixel that belongs to none. Kernels that read segment
+ids need no further check: none indexes memory out of bounds.
+"""
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from arrayops._backends.cuda.engine import device, memory, module
+from arrayops._backends.cuda.engine.launch import launch, struct
+from arrayops._backends.cuda.engine.structures import SEGMENT_LABELS, View, view
+from arrayops._ops.segment import LabelParameters, bad_label
+
+FILE = "segment_labels.cu"
+THREADS = 256
+BLOCKS_EACH = 8
+MOST_PIXELS = 2**31 - 1
+"""Pixels of an image: their positions are 32-bit numbers."""
+
+
+def num_segments(arrays: tuple[Any, ...], parameters: LabelParameters) -> tuple[Any, ...]:
+    """The largest label but the ignored one, and one more; 0 without any."""
+    (labels,) = arrays
+    labels = memory.contiguous(labels)
+    blocks = _blocks(labels.size)
+    parts = memory.empty((max(blocks, 1),), np.dtype(np.uint64))
+    geometry = _geometry(view(labels), 0, parameters.ignore_label)
+    kernel = module.kernel(FILE, "segment_largest", ())
+    launch(kernel, (blocks, 1, 1), (THREADS, 1, 1), (geometry, labels, parts))
+    result = memory.empty((), np.dtype(np.int64))
+    _settle(parts, blocks, True, result)
+    return (result,)
+
+
+class SegmentIds:
+    """SegmentIds of the pixels of a call.
+
+    Parameters
+    ----------
+    op : str
+        Operator, for messages.
+    labels : cupy.ndarray
+        (N, H, W) or (P,), of any integer dtype.
+    segments : int
+        Number of segments.
+    ignore_label : int or None
+        Label of pixels that are left out.
+    check : bool or None
+        With True, other labels that name no segment are an error, for which the GPU is waited for; else their pixels
+        are left out as well.
+    counted : bool
+        Whether to count the pixels of each segment.
+
+    Attributes
+    ----------
+    segment ids : cupy.ndarray
+        int32, an image after the other.
+    counts : cupy.ndarray or None
+        int64, (images, segments).
+    """
+
+    def __init__(
+        self, op: str, labels: Any, segments: int, ignore_label: int | None, check: bool | None, counted: bool = False
+    ) -> None:
+        self.images = labels.shape[0] if labels.ndim == 3 else 1
+        self.pixels = math.prod(labels.shape[-2:])
+        self.segments = segments
+        if self.pixels > MOST_PIXELS:
+            raise ValueError(f"{op}: labels is {labels.shape}, expected at most {MOST_PIXELS} pixels an image on a GPU")
+        labels = memory.contiguous(labels)
+        self.segment_ids = memory.empty((labels.size,), np.dtype(np.int32))
+        self.counts = memory.empty((self.images, segments), np.dtype(np.int64)) if counted else None
+        counts_size = self.images * segments if counted else 0
+        blocks = _blocks(max(labels.size, counts_size))
+        geometry = _geometry(view(labels), segments, ignore_label)
+        parts = memory.empty((blocks,), np.dtype(np.uint64)) if check and blocks else None
+        launch(
+            module.kernel(FILE, "segment_assign", ()),
+            (blocks, 1, 1),
+            (THREADS, 1, 1),
+            (geometry, labels, self.segment_ids, parts, self.counts, np.int64(counts_size)),
+        )
+        if parts is not None:
+            self._check(op, labels, parts, ignore_label)
+        if counted:
+            launch(
+                module.kernel(FILE, "segment_histogram", ()),
+                (_blocks(labels.size), 1, 1),
+                (THREADS, 1, 1),
+                (self.segment_ids, np.int64(labels.size), np.int32(self.pixels), np.int32(segments), self.counts),
+            )
+
+    def _check(self, op: str, labels: Any, parts: Any, ignore_label: int | None) -> None:
+        found = memory.empty((1,), np.dtype(np.uint64))
+        _settle(parts, len(parts), False, found)
+        at = int(found.get()[0])
+        if at >= labels.size:
+            return
+        value = int(labels.reshape(-1)[at : at + 1].get()[0])
+        raise bad_label(op, labels.shape, at, value, self.segments, ignore_label)
+
+
+def _settle(parts: Any, count: int, largest: bool, result: Any) -> None:
+    """The largest or smallest of what blocks left."""
+    kernel = module.kernel(FILE, "segment_settle", ())
+    launch(kernel, (1, 1, 1), (THREADS, 1, 1), (parts, np.int32(count), np.int32(largest), result))
+
+
+def _blocks(count: int) -> int:
+    return device.current().blocks(count, THREADS, BLOCKS_EACH)
+
+
+@lru_cache(maxsize=256)
+def _geometry(labels: View, segments: int, ignore_label: int | None) -> np.void:
+    limits = np.iinfo(labels.dtype)
+    ignores = ignore_label is not None and limits.min <= ignore_label <= limits.max
+    return struct(
+        SEGMENT_LABELS,
+        count=math.prod(labels.shape),
+        # The bits of the label, sign-extended to 64.
+        ignored=(ignore_label or 0) % 2**64 if ignores else 0,
+        segments=segments,
+        bytes=labels.dtype.itemsize,
+        is_signed=labels.dtype.kind == "i",
+        ignores=ignores,
+    )

@@ -1,0 +1,231 @@
+"""Reductions over segments on NVIDIA GPUs: how the work is shared out, and what is left of one read of the features."""
+
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import cupy
+import numpy as np
+
+from arrayops._backends.cuda.engine import device, memory, module, structures
+from arrayops._backends.cuda.engine.launch import launch, struct
+from arrayops._backends.cuda.engine.module import Kernel, Pairs
+from arrayops._backends.cuda.engine.structures import View, view
+from arrayops._backends.cuda.segment.labels import SegmentIds
+from arrayops._backends.cuda.segment.order import Order, ordered
+from arrayops._backends.cuda.window import plan
+from arrayops._ops.segment import POSITIONS, SegmentParameters, pixels, pooled_shape, result_dtype
+
+FILE = "segment_reduce.cu"
+THREADS = 256
+ROWS = 64
+"""``most_threads`` and ``most_rows`` of ``segment_reduce.cu``."""
+
+JOIN_CHANNELS, JOIN_LANES = 8, 32
+"""``join_channels`` and ``join_lanes``; their product is ``THREADS``."""
+
+STAGED_CHANNELS = 8
+SECTOR = 32
+"""Bytes that memory gives at least: rows of fewer are read by threads that follow each other in pixels."""
+
+LONGEST, SHORTEST = 64, 16
+"""Pixels of a row of threads that reads features where they lie."""
+
+ENOUGH_THREADS = 1 << 19
+"""Rows are shortened until there are so many threads: several times what a GPU runs at once, which ends evenly."""
+
+OUTPUTS = ("mean", "sum", "var", "centre", "best_0", "best_1", "place_0", "place_1")
+"""Results of ``segment_reduce``, in the order of its arguments."""
+
+
+class Launches(NamedTuple):
+    """Launches of a reduction but for their arrays."""
+
+    reduce: Kernel
+    join: Kernel
+    geometry: np.void
+    grid: tuple[int, int, int]
+    block: tuple[int, int, int]
+    join_grid: tuple[int, int, int]
+    part_bytes: int
+    """Of what all blocks leave."""
+
+
+def reduced(op: str, arrays: tuple[Any, ...], p: SegmentParameters) -> dict[str, Any]:
+    """The results of all reductions of a call on features and labels, by name, and what it saves."""
+    features, labels = arrays
+    segment_ids = SegmentIds(op, labels, p.num_segments, p.ignore_label, p.check)
+    shape = pooled_shape(pixels(features.shape, p.layout), p.num_segments, p.layout)
+    order = ordered(segment_ids, "count" in p.reductions)
+    made = {}
+    for name in p.reductions:
+        if name == "count":
+            made[name] = order.counts.reshape(*labels.shape[: labels.ndim // 3], p.num_segments)
+        else:
+            made[name] = memory.empty(shape, _result(name, features.dtype))
+    outputs: dict[str, Any] = {name: made[name] for name in ("mean", "sum", "var") if name in made}
+    best = [name for name in POSITIONS if name in made]
+    outputs |= {f"best_{number}": made[name] for number, name in enumerate(best)}
+    if p.save:
+        saved = {POSITIONS[name]: memory.empty(shape, np.dtype(np.int32)) for name in best}
+        outputs |= {f"place_{number}": places for number, places in enumerate(saved.values())}
+        made |= saved
+    if outputs:
+        collect(features, order, outputs, p, smallest=best == ["min"])
+    return made
+
+
+def _result(reduction: str, dtype: Any) -> Any:
+    return np.dtype(result_dtype(reduction, dtype.name)) if dtype.kind in "iu" else dtype
+
+
+def collect(
+    features: Any, order: Order, outputs: Mapping[str, Any], p: SegmentParameters, *, smallest: bool = False
+) -> None:
+    """Write `OUTPUTS` that are wanted: arrays laid out as the pooled features of ``p``.
+
+    With one extreme alone, ``smallest`` says which.
+    """
+    some = next(iter(outputs.values()))
+    if not some.size:
+        return
+    features = read_where_it_lies(features, p.layout)
+    values = view(features)
+    wanted = "".join(("s" * bool({"mean", "sum"} & set(outputs)), "v" * bool({"var", "centre"} & set(outputs))))
+    extremes = sum(name in outputs or f"place_{number}" in outputs for number, name in enumerate(("best_0", "best_1")))
+    places = "place_0" in outputs
+    together = vector(features.dtype, pixels(features.shape, p.layout).channels)
+    aligned = features.data.ptr % (together * features.itemsize) == 0
+    gpu = cupy.cuda.runtime.getDevice()
+    made = _launches(gpu, values, order.starts.shape, p, wanted, extremes, places, smallest, aligned)
+    parts = memory.empty((made.part_bytes,), np.dtype(np.uint8))
+    targets = tuple(outputs.get(name) for name in OUTPUTS)
+    in_order = made.geometry, features, order.segment_ids, order.positions, order.starts, parts
+    launch(made.reduce, made.grid, made.block, (*in_order, *targets))
+    joined = made.geometry, order.segment_ids, order.starts, parts
+    launch(made.join, made.join_grid, (THREADS, 1, 1), (*joined, *targets))
+
+
+def vector(dtype: "np.dtype[Any]", channels: int) -> int:
+    """Channels that a thread takes where they lie side by side: up to 16 bytes, up to 4, and a part of all of them.
+
+    Where memory does not begin or step so, it reads them one by one, and sums are the same.
+    """
+    return math.gcd(min(16 // dtype.itemsize, 4), channels) if channels else 1
+
+
+def value_defines(dtype: "np.dtype[Any]") -> Pairs:
+    """The macro that tells ``segment_values.cuh`` what features hold."""
+    if dtype.kind not in "iu":
+        return memory.dtype_defines(dtype)
+    word = {1: "char", 2: "short", 4: "int", 8: "long long"}[dtype.itemsize]
+    return (("INTEGER", f"{'signed' if dtype.kind == 'i' else 'unsigned'} {word}"),)
+
+
+def read_where_it_lies(features: Any, layout: str) -> Any:
+    """Features whose pixels lie in steps of one width: themselves, or a copy."""
+    in_steps = features.flags.c_contiguous or strides(view(features), layout) is not None
+    return features if in_steps else memory.contiguous(features)
+
+
+def strides(features: View, layout: str) -> tuple[int, int, int] | None:
+    """Strides of images, pixels and channels; None if rows of an image do not follow each other as their pixels do."""
+    if len(features.shape) == 2:
+        return 0, features.strides[0], features.strides[1]
+    batch, channel, row, column = structures.image_strides(features.strides, layout)
+    height, width = (features.shape[layout.index(axis)] for axis in "HW")
+    if height > 1 and width > 1 and row != width * column:
+        return None
+    return batch, column if width > 1 else row, channel
+
+
+def table_strides(channels: int, segments: int, flat: bool, layout: str) -> tuple[int, int, int]:
+    """Strides of images, segments and channels of contiguous pooled features."""
+    if flat or layout == "NHWC":
+        return segments * channels, channels, 1
+    return channels * segments, 1, segments
+
+
+@lru_cache(maxsize=256)
+def _launches(
+    gpu: int,
+    features: View,
+    starts: tuple[int, int],
+    p: SegmentParameters,
+    wanted: str,
+    extremes: int,
+    places: bool,
+    smallest: bool,
+    aligned: bool,
+) -> Launches:
+    del gpu
+    of = strides(features, p.layout)
+    assert of is not None
+    found = pixels(features.shape, p.layout)
+    count, itemsize = math.prod(found.size), features.dtype.itemsize
+    if of[2] != 1 or found.channels * itemsize < SECTOR:
+        each, across, row = 1, _power(min(found.channels, STAGED_CHANNELS)), 8 if itemsize == 8 else 32
+        reading: Pairs = (("STAGED", ""),)
+    else:
+        each = vector(features.dtype, found.channels)
+        across, row, reading = _power(min(found.channels // each, 32)), LONGEST, ()
+        if each > 1 and (not aligned or of[0] % each or of[1] % each):
+            reading = (("UNALIGNED", ""),)
+        while row > SHORTEST and found.batch * count * across < ENOUGH_THREADS * row:
+            row //= 2
+    rows = min(ROWS, THREADS // across)
+    piece = rows * row
+    # One at least: segments without pixels get what is empty.
+    blocks, tiles = max(-(-count // piece), 1), -(-found.channels // (across * each))
+    defines = value_defines(features.dtype) + reading + (("CHANNELS_EACH", each),)
+    defines += tuple((name, "") for name, is_wanted in (("SUM", "s" in wanted), ("VAR", "v" in wanted)) if is_wanted)
+    defines += (("EXTREMES", extremes),) * bool(extremes) + (("PLACES", ""),) * places
+    integers = features.dtype.kind in "iu"
+    geometry = struct(
+        structures.SEGMENT_REDUCTION,
+        features=of,
+        result=table_strides(found.channels, p.num_segments, found.flat, p.layout),
+        empty=0.0 if integers else float(p.empty),
+        empty_bits=int(p.empty) % 2**64 if integers else 0,
+        images=found.batch,
+        pixels=count,
+        channels=found.channels,
+        segments=p.num_segments,
+        blocks=blocks,
+        tiles=tiles,
+        row=row,
+        piece=piece,
+        smallest=smallest,
+    )
+    joining = -(-blocks // JOIN_LANES) * -(-found.channels // JOIN_CHANNELS) * found.batch
+    filling = device.current().blocks(found.batch * found.channels * p.num_segments, THREADS, plan.BLOCKS_EACH)
+    return Launches(
+        reduce=module.kernel(FILE, "segment_reduce", defines),
+        join=module.kernel(FILE, "segment_join", defines),
+        geometry=geometry,
+        grid=(blocks * tiles * found.batch, 1, 1),
+        block=(across, rows, 1),
+        join_grid=(max(joining, filling), 1, 1),
+        part_bytes=found.batch * blocks * 2 * found.channels * _part(features.dtype, wanted, extremes, places).itemsize,
+    )
+
+
+def _power(count: int) -> int:
+    """The smallest power of 2 that is not below ``count``."""
+    return 1 << max(count - 1, 0).bit_length()
+
+
+def _part(dtype: "np.dtype[Any]", wanted: str, extremes: int, places: bool) -> "np.dtype[Any]":
+    """``part`` of ``segment_values.cuh``."""
+    fields: list[tuple[Any, ...]] = []
+    if "s" in wanted:
+        fields.append(("sum", np.float64))
+    if "v" in wanted:
+        fields += [("mean", np.float64), ("squares", np.float64)]
+    if extremes:
+        compared = dtype if dtype.kind in "iu" else plan.accumulator(dtype)
+        fields.append(("best", compared, extremes))
+    if places:
+        fields.append(("place", np.int32, extremes))
+    return np.dtype(fields, align=True)

@@ -1,0 +1,1 @@
+"""A call of an operator: arrays in, framework, checks, backend, arrays out."""

@@ -1,0 +1,136 @@
+// The grouped contraction on plain multiply-adds, for every dtype (see contraction.cuh).
+//
+// A thread makes THREAD_PIXELS results in a row for THREAD_OUTPUTS channels, all in registers: for each tap and channel
+// it scales its source samples by K and multiplies them with the weights.
+//
+// With DIRECT, for filters whose reach is beyond shared memory, sources are read through the caches instead.
+
+#include "contraction.cuh"
+#include "vectors.cuh"
+
+#define PIXEL_GROUPS (TILE / THREAD_PIXELS)
+#define OUTPUT_GROUPS (OUTPUT_TILE / THREAD_OUTPUTS)
+#define THREADS (PIXEL_GROUPS * OUTPUT_GROUPS)
+
+extern "C" __global__ void __launch_bounds__(THREADS, 1) contraction_fma(
+    CALL_PARAMETERS, contraction g,
+    const scalar* __restrict__ source, const scalar* __restrict__ packed, const scalar* __restrict__ bias,
+    scalar* __restrict__ result)
+{
+    const adaptive_source a = ADAPTIVE_SOURCE;
+    extern __shared__ __align__(16) unsigned char shared[];
+    accumulator* const kappa = reinterpret_cast<accumulator*>(shared);            // [KERNEL_TAPS][TILE]
+    accumulator* const weights = kappa + KERNEL_TAPS * TILE;                      // [WEIGHT_TAPS][CHANNELS][OUTPUT_TILE]
+#if !defined(DIRECT)
+    accumulator* const staged = weights + WEIGHT_TAPS * CHANNELS * OUTPUT_TILE;   // [CHANNELS][stage_rows][stage_pitch]
+    const int stage_size = g.stage_rows * g.stage_pitch;
+#endif
+
+    const int thread = threadIdx.x;
+    const int pixel_group = thread % PIXEL_GROUPS, output_group = thread / PIXEL_GROUPS;
+    const int my_row = pixel_group / (TILE_COLUMNS / THREAD_PIXELS);
+    const int my_column = pixel_group % (TILE_COLUMNS / THREAD_PIXELS) * THREAD_PIXELS;
+    const contraction_block b = make_block(w, g);
+
+    accumulator sums[THREAD_PIXELS][THREAD_OUTPUTS];
+#pragma unroll
+    for (int i = 0; i < THREAD_PIXELS; ++i)
+#pragma unroll
+        for (int j = 0; j < THREAD_OUTPUTS; ++j) sums[i][j] = 0;
+
+    for (int first_tap = 0; first_tap < b.taps; first_tap += TAP_CHUNK) {
+        const int chunk_taps = min(TAP_CHUNK, b.taps - first_tap);
+        // Everyone is done with the former K and the former stage.
+        __syncthreads();
+#if !defined(PLAIN)
+        for (int at = thread; at < chunk_taps * TILE; at += THREADS)
+            kappa[at] = tile_kernel(a, w, b, first_tap + at / TILE, at % TILE);
+#endif
+        for (int first_channel = 0; first_channel < g.sources; first_channel += CHANNELS) {
+            if (first_channel > 0) __syncthreads();
+#if !defined(DIRECT)
+            for (int place = thread; place < stage_size; place += THREADS) {
+                const staged_place from = find_place(
+                    source, a, b, g, first_channel, b.top + place / g.stage_pitch, b.left + place % g.stage_pitch);
+#pragma unroll
+                for (int c = 0; c < CHANNELS; ++c)
+                    staged[c * stage_size + place] = staged_sample(from, g, c, g.sources - first_channel);
+            }
+#endif
+            for (int first = 0; first < chunk_taps; first += WEIGHT_TAPS) {
+                const int weight_taps = min(WEIGHT_TAPS, chunk_taps - first);
+                if (first > 0) __syncthreads();
+                // Four neighbours at a time; rows of packed weights are a multiple of eight long.
+                for (int at = thread * 4; at < weight_taps * CHANNELS * OUTPUT_TILE; at += THREADS * 4) {
+                    const int output = at % OUTPUT_TILE, channel = at / OUTPUT_TILE % CHANNELS;
+                    const int tap = packed_tap(b, first_tap + first + at / (OUTPUT_TILE * CHANNELS));
+                    const scalar* const from = packed
+                        + ((static_cast<long long>(b.group) * FILTER_TAPS + tap) * g.padded_sources + first_channel
+                           + channel) * g.padded_results + b.first_output + output;
+                    scalar four[4];
+                    read_four(four, from);
+#pragma unroll
+                    for (int i = 0; i < 4; ++i) weights[at + i] = widen(four[i]);
+                }
+                __syncthreads();
+                for (int v = 0; v < weight_taps; ++v) {
+                    const int tap = first_tap + first + v;
+                    accumulator scales[THREAD_PIXELS];
+#if defined(PLAIN)
+#pragma unroll
+                    for (int i = 0; i < THREAD_PIXELS; ++i) scales[i] = 1;
+#else
+                    read_vector(scales, kappa + (first + v) * TILE + my_row * TILE_COLUMNS + my_column);
+#endif
+                    const int from_row = my_row * b.rows.step + tap / b.columns.taps * b.rows.shift_step;
+                    const int from_column = my_column * b.columns.step + tap % b.columns.taps * b.columns.shift_step;
+                    const accumulator* factors = weights + v * CHANNELS * OUTPUT_TILE + output_group * THREAD_OUTPUTS;
+#if defined(DIRECT)
+#pragma unroll
+                    for (int i = 0; i < THREAD_PIXELS; ++i) {
+                        const staged_place from = find_place(
+                            source, a, b, g, first_channel, b.top + from_row, b.left + from_column + i * b.columns.step);
+                        for (int c = 0; c < CHANNELS; ++c) {
+                            accumulator factor[THREAD_OUTPUTS];
+                            read_vector(factor, factors + c * OUTPUT_TILE);
+                            const accumulator sample =
+                                scales[i] * staged_sample(from, g, c, g.sources - first_channel);
+#pragma unroll
+                            for (int j = 0; j < THREAD_OUTPUTS; ++j) sums[i][j] += sample * factor[j];
+                        }
+                    }
+#else
+                    const accumulator* samples = staged + from_row * g.stage_pitch + from_column;
+#pragma unroll
+                    for (int c = 0; c < CHANNELS; ++c) {
+                        accumulator factor[THREAD_OUTPUTS];
+                        read_vector(factor, factors + c * OUTPUT_TILE);
+#pragma unroll
+                        for (int i = 0; i < THREAD_PIXELS; ++i) {
+                            const accumulator sample = scales[i] * samples[c * stage_size + i * b.columns.step];
+#pragma unroll
+                            for (int j = 0; j < THREAD_OUTPUTS; ++j) sums[i][j] += sample * factor[j];
+                        }
+                    }
+#endif
+                }
+            }
+        }
+    }
+
+    const int row = b.rows.phase + b.rows.stuff * (b.first_row + my_row);
+    if (row >= b.rows.result) return;
+#pragma unroll
+    for (int j = 0; j < THREAD_OUTPUTS; ++j) {
+        const int output = b.first_output + output_group * THREAD_OUTPUTS + j;
+        if (output >= g.results) continue;
+        const int channel = b.group * g.results + output;
+        const accumulator offset = bias == nullptr ? accumulator(0) : widen(bias[channel]);
+        scalar* const target = result + b.image * g.result.batch + channel * g.result.channel + row * g.result.row;
+#pragma unroll
+        for (int i = 0; i < THREAD_PIXELS; ++i) {
+            const int column = b.columns.phase + b.columns.stuff * (b.first_column + my_column + i);
+            if (column < b.columns.result) target[column * g.result.column] = narrow(sums[i][j] + offset);
+        }
+    }
+}

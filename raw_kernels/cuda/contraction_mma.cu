@@ -1,0 +1,229 @@
+// The grouped contraction on tensor cores (see contraction.cuh): float16, bfloat16, and float32 rounded to TF32.
+//
+// The product of a tap is (pixels x channels) times (channels x results), in tiles of 16 x 8 (see ptx.cuh). K has one
+// value for each pixel, a row of the first operand, so it scales that operand in registers, once for all results:
+//
+//                    channels           results
+//      16 pixels  |  K * x  |    x   |  weights  |    a warp has PIXEL_TILES x 16 pixels, OUTPUT_TILE results
+//
+// Rows of the stage and of the weights hold the channels of one place or result side by side, 32 bytes a step of the
+// product. 16 bytes more between rows spread the eight rows that one load reads over all banks.
+//
+//      row   [ step 0: 32 bytes | step 1: 32 bytes | 16 bytes unused ]
+//
+// Two blocks share a multiprocessor, so that one multiplies while the other stages: 128 registers a thread. Plain narrow
+// ones are bound by memory; three of them keep more loads under way.
+//
+// TILE_COLUMNS is 16: the pixels of one tile of the product are one row of the block's tile. Weights come packed with
+// sources last, float32 ones rounded to TF32. With ALIGNED, sources are read in vectors of 16 bytes; with PAIRED, two
+// neighbouring results are written as one word of half precision.
+
+#include "contraction.cuh"
+#include "ptx.cuh"
+
+#define ELEMENTS (32 / static_cast<int>(sizeof(scalar)))
+#define CHANNELS (STEPS * ELEMENTS)
+#define ROW (CHANNELS + ELEMENTS / 2)
+#define WARPS (TILE_ROWS / PIXEL_TILES)
+#define THREADS (32 * WARPS)
+#define RESULT_TILES (OUTPUT_TILE / 8)
+#define VECTOR (ELEMENTS / 2)
+#if defined(PLAIN) && OUTPUT_TILE <= 16
+#define BLOCKS 3
+#else
+#define BLOCKS 2
+#endif
+
+union vector_of_scalars {
+    uint4 words;
+    scalar each[VECTOR];
+    __device__ vector_of_scalars() {}
+};
+
+// K twice, to scale two halves of a word at once; or as it is.
+__device__ inline unsigned pack_kernel(accumulator value)
+{
+#if defined(SCALAR_FLOAT32)
+    return __float_as_uint(value);
+#else
+    union {
+        scalar halves[2];
+        unsigned word;
+    } both;
+    both.halves[0] = both.halves[1] = narrow(value);
+    return both.word;
+#endif
+}
+
+__device__ inline unsigned scale_word(unsigned word, unsigned kernel)
+{
+#if !defined(SCALAR_FLOAT32)
+    union {
+        unsigned word;
+        scalar_pair pair;
+    } x = {word}, k = {kernel};
+    x.pair = __hmul2(x.pair, k.pair);
+    return x.word;
+#else
+    return round_to_tf32(__uint_as_float(word) * __uint_as_float(kernel));
+#endif
+}
+
+// Writes two neighbouring channels of one pixel, as far as there are `left`.
+__device__ inline void store_two(
+    const float* sums, int left, int channel, const scalar* bias, scalar* pixel, long long channel_step)
+{
+    if (left <= 0) return;
+#if defined(PAIRED)
+    // Results are even in number, lie side by side, and begin at even places.
+    union {
+        scalar halves[2];
+        unsigned word;
+    } both;
+#pragma unroll
+    for (int k = 0; k < 2; ++k)
+        both.halves[k] = narrow(sums[k] + (bias == nullptr ? 0 : widen(bias[channel + k])));
+    *reinterpret_cast<unsigned*>(pixel + channel) = both.word;
+#else
+#pragma unroll
+    for (int k = 0; k < 2; ++k)
+        if (k < left)
+            pixel[(channel + k) * channel_step] = narrow(sums[k] + (bias == nullptr ? 0 : widen(bias[channel + k])));
+#endif
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) contraction_mma(
+    CALL_PARAMETERS, contraction g,
+    const scalar* __restrict__ source, const scalar* __restrict__ packed, const scalar* __restrict__ bias,
+    scalar* __restrict__ result)
+{
+    const adaptive_source a = ADAPTIVE_SOURCE;
+    extern __shared__ __align__(16) unsigned char shared[];
+    unsigned* const kappa = reinterpret_cast<unsigned*>(shared);                      // [KERNEL_TAPS][TILE]
+    scalar* const weights = reinterpret_cast<scalar*>(kappa + KERNEL_TAPS * TILE);    // [WEIGHT_TAPS][OUTPUT_TILE][ROW]
+    scalar* const staged = weights + WEIGHT_TAPS * OUTPUT_TILE * ROW;                 // [stage places][ROW]
+    const int stage_size = g.stage_rows * g.stage_pitch;
+
+    const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
+    const contraction_block b = make_block(w, g);
+
+    // Which row of four matrices this lane points at: pixels 0-7 and 8-15, then the second halves of the same rows; for
+    // weights, both halves of results 0-7, then of 8-15.
+    const int pixel_row = lane % 16, pixel_half = lane / 16;
+    const int weight_row = lane % 8 + lane / 16 * 8, weight_half = lane / 8 % 2;
+
+    float sums[PIXEL_TILES][RESULT_TILES][4];
+#pragma unroll
+    for (int i = 0; i < PIXEL_TILES; ++i)
+#pragma unroll
+        for (int j = 0; j < RESULT_TILES; ++j)
+#pragma unroll
+            for (int k = 0; k < 4; ++k) sums[i][j][k] = 0;
+
+    for (int first_tap = 0; first_tap < b.taps; first_tap += TAP_CHUNK) {
+        const int chunk_taps = min(TAP_CHUNK, b.taps - first_tap);
+        // Everyone is done with the former K and the former stage.
+        __syncthreads();
+#if !defined(PLAIN)
+        for (int at = thread; at < chunk_taps * TILE; at += THREADS)
+            kappa[at] = pack_kernel(tile_kernel(a, w, b, first_tap + at / TILE, at % TILE));
+#endif
+        for (int first_channel = 0; first_channel < g.padded_sources; first_channel += CHANNELS) {
+            if (first_channel > 0) __syncthreads();
+            for (int place = thread; place < stage_size; place += THREADS) {
+                const staged_place from = find_place(
+                    source, a, b, g, first_channel, b.top + place / g.stage_pitch, b.left + place % g.stage_pitch);
+                uint4* const to = reinterpret_cast<uint4*>(staged + place * ROW);
+#pragma unroll
+                for (int part = 0; part < CHANNELS / VECTOR; ++part) {
+                    vector_of_scalars values;
+#if defined(ALIGNED)
+                    // The channels of a place lie side by side, whole vectors of them.
+                    values.words = make_uint4(0, 0, 0, 0);
+                    if (from.real && first_channel + part * VECTOR < g.sources)
+                        values.words = *reinterpret_cast<const uint4*>(from.first + part * VECTOR);
+#else
+#pragma unroll
+                    for (int i = 0; i < VECTOR; ++i)
+                        // The accumulator holds every value of a scalar, so that this rounds nothing.
+                        values.each[i] =
+                            narrow(staged_sample(from, g, part * VECTOR + i, g.sources - first_channel));
+#endif
+                    to[part] = values.words;
+                }
+            }
+            for (int first = 0; first < chunk_taps; first += WEIGHT_TAPS) {
+                const int weight_taps = min(WEIGHT_TAPS, chunk_taps - first);
+                if (first > 0) __syncthreads();
+                for (int at = thread; at < weight_taps * OUTPUT_TILE * (CHANNELS / VECTOR); at += THREADS) {
+                    const int part = at % (CHANNELS / VECTOR), row = at / (CHANNELS / VECTOR);
+                    const int tap = packed_tap(b, first_tap + first + row / OUTPUT_TILE);
+                    const scalar* const from = packed
+                        + ((static_cast<long long>(b.group) * FILTER_TAPS + tap) * g.padded_results + b.first_output
+                           + row % OUTPUT_TILE) * g.padded_sources + first_channel;
+                    reinterpret_cast<uint4*>(weights + row * ROW)[part] = reinterpret_cast<const uint4*>(from)[part];
+                }
+                __syncthreads();
+                for (int v = 0; v < weight_taps; ++v) {
+                    const int tap = first_tap + first + v;
+                    const int tap_row = tap / b.columns.taps * b.rows.shift_step;
+                    const int tap_column = tap % b.columns.taps * b.columns.shift_step;
+#pragma unroll
+                    for (int step = 0; step < STEPS; ++step) {
+                        unsigned scaled[PIXEL_TILES][4];
+#pragma unroll
+                        for (int i = 0; i < PIXEL_TILES; ++i) {
+                            const int tile_row = warp * PIXEL_TILES + i;
+                            const int place = (tile_row * b.rows.step + tap_row) * g.stage_pitch
+                                + pixel_row * b.columns.step + tap_column;
+                            load_matrices(
+                                scaled[i], staged + place * ROW + step * ELEMENTS + pixel_half * (ELEMENTS / 2));
+#if defined(PLAIN)
+#if defined(SCALAR_FLOAT32)
+#pragma unroll
+                            for (int k = 0; k < 4; ++k)
+                                scaled[i][k] = round_to_tf32(__uint_as_float(scaled[i][k]));
+#endif
+#else
+                            const unsigned* const kernels = kappa + (first + v) * TILE + tile_row * TILE_COLUMNS;
+                            const unsigned low = kernels[lane / 4], high = kernels[lane / 4 + 8];
+                            scaled[i][0] = scale_word(scaled[i][0], low);
+                            scaled[i][1] = scale_word(scaled[i][1], high);
+                            scaled[i][2] = scale_word(scaled[i][2], low);
+                            scaled[i][3] = scale_word(scaled[i][3], high);
+#endif
+                        }
+#pragma unroll
+                        for (int j = 0; j < RESULT_TILES; j += 2) {
+                            unsigned factor[4];
+                            load_matrices(
+                                factor, weights + (v * OUTPUT_TILE + j * 8 + weight_row) * ROW + step * ELEMENTS
+                                    + weight_half * (ELEMENTS / 2));
+#pragma unroll
+                            for (int i = 0; i < PIXEL_TILES; ++i) {
+                                multiply_add(sums[i][j], scaled[i], factor[0], factor[1]);
+                                multiply_add(sums[i][j + 1], scaled[i], factor[2], factor[3]);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+#pragma unroll
+    for (int i = 0; i < PIXEL_TILES; ++i) {
+        const int row = b.rows.phase + b.rows.stuff * (b.first_row + warp * PIXEL_TILES + i);
+#pragma unroll
+        for (int j = 0; j < RESULT_TILES; ++j)
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+                const int output = b.first_output + j * 8 + lane % 4 * 2;
+                const int column = b.columns.phase + b.columns.stuff * (b.first_column + lane / 4 + half * 8);
+                if (row >= b.rows.result || column >= b.columns.result) continue;
+                store_two(
+                    sums[i][j] + half * 2, g.results - output, b.group * g.results + output, bias,
+                    result + b.image * g.result.batch + at_pixel(g.result, row, column), g.result.channel);
+            }
+    }
+}

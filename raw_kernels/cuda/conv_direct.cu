@@ -1,0 +1,168 @@
+// Convolution of groups so narrow that it is bound by memory, depthwise above all, and the gradient of its weight.
+//
+//   conv_direct         result[n, o, r] = bias[o] + sum over the sources c of o's group and taps t
+//                                                   of weight[o, c, t] * source[n, c, r + t]
+//   conv_direct_weight_grad  part[s, group, t, c, o] = sum over the outputs p of share s of input[c, p + t] * grad[o, p]
+//
+// BACKWARD, the first makes the gradient of the input (see window_gather.cuh). Sources are read through the caches. A block has
+// PIXELS x CHANNELS threads, and those that follow each other take neighbours in memory: channels with CHANNELS_LAST,
+// pixels otherwise.
+
+#include "window_gather.cuh"
+
+#define THREADS (PIXELS * CHANNELS)
+
+__device__ inline int my_pixel()
+{
+#if defined(CHANNELS_LAST)
+    return threadIdx.x / CHANNELS;
+#else
+    return threadIdx.x % PIXELS;
+#endif
+}
+
+__device__ inline int my_channel()
+{
+#if defined(CHANNELS_LAST)
+    return threadIdx.x % CHANNELS;
+#else
+    return threadIdx.x / PIXELS;
+#endif
+}
+
+#if defined(SHARES)
+
+struct direct_weight {
+    image_strides input, grad;
+    int groups, inputs, outputs;        // channels of one group
+    int share;                          // outputs of one share, over all images
+};
+
+// A block takes one share, for CHANNELS outputs. A thread keeps the sums of TAP_CHUNK taps in registers while it reads
+// every PIXELS-th output of the share; threads of one channel then add theirs up by halves.
+extern "C" __global__ void __launch_bounds__(THREADS, 2) conv_direct_weight_grad(
+    window w, direct_weight g, const scalar* __restrict__ input, const scalar* __restrict__ grad,
+    accumulator* __restrict__ part)
+{
+    __shared__ accumulator sums[THREADS];
+    const int channels = g.groups * g.outputs, channel = blockIdx.y * CHANNELS + my_channel();
+    const int group = channel / g.outputs;
+    const int plane = w.rows.output * w.columns.output;
+    const long long all = static_cast<long long>(w.batch) * plane;
+    const long long begin = static_cast<long long>(blockIdx.x) * g.share, end = min(begin + g.share, all);
+    // Threads beyond the channels only keep the others company at barriers.
+    const bool wanted = channel < channels;
+
+    for (int source = 0; source < g.inputs; ++source)
+        for (int first = 0; first < FILTER_TAPS; first += TAP_CHUNK) {
+            accumulator found[TAP_CHUNK];
+#pragma unroll
+            for (int v = 0; v < TAP_CHUNK; ++v) found[v] = 0;
+            if (wanted)
+                for (long long at = begin + my_pixel(); at < end; at += PIXELS) {
+                    const int image = at / plane, pixel = at % plane;
+                    const int row = pixel / w.columns.output, column = pixel % w.columns.output;
+                    const accumulator factor = widen(grad[
+                        image * g.grad.batch + channel * g.grad.channel + at_pixel(g.grad, row, column)]);
+                    const scalar* const plane_of_source = input + image * g.input.batch
+                        + (static_cast<long long>(group) * g.inputs + source) * g.input.channel;
+#pragma unroll
+                    for (int v = 0; v < TAP_CHUNK; ++v) {
+                        const int tap = first + v;
+                        if (tap >= FILTER_TAPS) continue;
+                        const place p = sample_place(w, row, column, tap / FILTER_WIDTH, tap % FILTER_WIDTH);
+                        if (p.real) found[v] += factor * widen(plane_of_source[at_pixel(g.input, p.row, p.column)]);
+                    }
+                }
+#pragma unroll
+            for (int v = 0; v < TAP_CHUNK; ++v) {
+                const int tap = first + v;
+                if (tap >= FILTER_TAPS) continue;
+                // Everyone is done with the former sums.
+                __syncthreads();
+                sums[my_channel() * PIXELS + my_pixel()] = found[v];
+                for (int half = PIXELS / 2; half > 0; half /= 2) {
+                    __syncthreads();
+                    if (my_pixel() < half)
+                        sums[my_channel() * PIXELS + my_pixel()] += sums[my_channel() * PIXELS + my_pixel() + half];
+                }
+                if (wanted && my_pixel() == 0) {
+                    const long long row = (static_cast<long long>(blockIdx.x) * g.groups + group) * FILTER_TAPS + tap;
+                    part[(row * g.inputs + source) * g.outputs + channel % g.outputs] = sums[my_channel() * PIXELS];
+                }
+            }
+        }
+}
+
+#else
+
+struct direct {
+    image_strides source, result;
+    weight_strides weight;
+    int channels;                       // results of all groups
+    int sources, results;               // channels of one group
+    int phase_height, phase_width;      // results of the largest phase
+    int pixel_blocks;                   // blocks for the pixels of a phase
+};
+
+// Within one image; WIDE for images of 2^31 elements.
+#if defined(WIDE)
+typedef long long offset;
+#else
+typedef int offset;
+#endif
+
+// A thread makes EACH results of a channel, PIXELS apart, and so reads a tap's weight once for all of them.
+extern "C" __global__ void __launch_bounds__(THREADS, 3) conv_direct(
+    window w, direct g, const scalar* __restrict__ source, const scalar* __restrict__ weight,
+    const scalar* __restrict__ bias, scalar* __restrict__ result)
+{
+    const gather from = make_gather(w, blockIdx.x / g.pixel_blocks);
+    const gather_axis &rows = from.rows, &columns = from.columns;
+    const offset row_step = static_cast<offset>(g.source.row), column_step = static_cast<offset>(g.source.column);
+    int top[EACH], left[EACH];
+    offset corner[EACH];
+#pragma unroll
+    for (int e = 0; e < EACH; ++e) {
+        const int pixel = (blockIdx.x % g.pixel_blocks * EACH + e) * PIXELS + my_pixel();
+        top[e] = pixel / g.phase_width * rows.step + rows.first_shift;
+        left[e] = pixel % g.phase_width * columns.step + columns.first_shift;
+        corner[e] = top[e] * row_step + left[e] * column_step;
+    }
+    for (int channel = blockIdx.y * CHANNELS + my_channel(); channel < g.channels; channel += gridDim.y * CHANNELS) {
+        const int group = channel / g.results;
+        accumulator sums[EACH];
+#pragma unroll
+        for (int e = 0; e < EACH; ++e) sums[e] = 0;
+        for (int s = 0; s < g.sources; ++s) {
+            const scalar* const plane = source + from.image * g.source.batch
+                + (static_cast<long long>(group) * g.sources + s) * g.source.channel;
+            for (int i = 0; i < rows.taps; ++i)
+                // The loads of EACH results are under way at once; more of them would only cost registers.
+#pragma unroll 1
+                for (int j = 0; j < columns.taps; ++j) {
+                    const accumulator factor = weight_at(
+                        weight, g.weight, group, channel % g.results, s, true_tap(rows, FILTER_HEIGHT, i),
+                        true_tap(columns, FILTER_WIDTH, j));
+                    const int down = i * rows.shift_step, across = j * columns.shift_step;
+                    const offset shift = down * row_step + across * column_step;
+#pragma unroll
+                    for (int e = 0; e < EACH; ++e)
+                        if (inside(top[e] + down, rows.source) && inside(left[e] + across, columns.source))
+                            sums[e] += factor * widen(plane[corner[e] + shift]);
+                }
+        }
+        const accumulator added = bias == nullptr ? accumulator(0) : widen(bias[channel]);
+#pragma unroll
+        for (int e = 0; e < EACH; ++e) {
+            const int pixel = (blockIdx.x % g.pixel_blocks * EACH + e) * PIXELS + my_pixel();
+            const int m = pixel / g.phase_width, k = pixel % g.phase_width;
+            const int row = rows.phase + rows.stuff * m, column = columns.phase + columns.stuff * k;
+            if (m < g.phase_height && row < rows.result && column < columns.result)
+                result[from.image * g.result.batch + channel * g.result.channel + at_pixel(g.result, row, column)] =
+                    narrow(sums[e] + added);
+        }
+    }
+}
+
+#endif

@@ -1,0 +1,221 @@
+// Resizes up to MAPS maps to one size and adds them up, takes the largest, or says which one that is.
+//
+//   result[n, c, h, w] = factor * sum over maps m, rows i and columns j of A_m[h, i] B_m[w, j] source_m[n, c, i, j]
+//
+//   #define MAPS 1 | 2 | 4
+//   #define EACH                         channels of a thread
+//   #define NEIGHBOURS                   with EACH 4: they lie side by side, aligned to all four, in all sources and the
+//                                        result, and their number is a multiple of 4
+//   #define LARGEST                      the largest of the resized maps in place of their sum; NaN is larger than all
+//   #define WINNERS                      with LARGEST: the number of the first map that attains it
+//   #define WON                          sources count only where `winners`, of their shape, is the number of the map:
+//                                        the gradient of LARGEST
+//   #define MANY                         numbers of maps have 32 bits, not 8
+//
+// The gradient of a resizing is the resizing by the transposed matrices: the same kernel. Each thread makes its results
+// alone, tap by tap in their order. More maps than MAPS take several launches, which hand sums on in `carry`.
+
+#include "scalars.cuh"
+#include "thread_map.cuh"
+#include "vectors.cuh"
+
+#if defined(MANY)
+typedef int map_number;
+#else
+typedef unsigned char map_number;
+#endif
+
+#if defined(WINNERS)
+typedef map_number result_type;
+#else
+typedef scalar result_type;
+#endif
+
+// Doubles take two registers; the gradient of LARGEST keeps places of winners too.
+#if defined(SCALAR_FLOAT64)
+const int blocks_each = 2;
+#elif defined(WINNERS) || defined(WON)
+const int blocks_each = 3;
+#else
+const int blocks_each = 4;
+#endif
+
+// One map, and how many weights the longest row of each of its matrices has.
+struct merge_source {
+    image_strides strides;
+    int row_taps, column_taps;
+};
+
+struct merge {
+    image_strides result, winners;
+    image_threads threads;
+    int rows;                           // of the result
+    int maps, first, last;              // maps of this launch, the number of the first, and whether none follow
+    double factor;
+    merge_source source[MAPS];
+};
+
+// One row of a matrix: `count` weights from column `first` on.
+struct taps {
+    int first, count;
+    const accumulator* weight;
+};
+
+// `table` holds first and count of every row of a matrix, then `most` weights for each.
+__device__ inline taps taps_of(const int* table, int rows, int most, int row)
+{
+    const accumulator* const weights = reinterpret_cast<const accumulator*>(table + 2 * static_cast<long long>(rows));
+    return {table[2 * row], table[2 * row + 1], weights + static_cast<long long>(row) * most};
+}
+
+#if defined(NEIGHBOURS)
+// The counterpart of read_four.
+__device__ inline void write_four(scalar* to, const scalar (&from)[4])
+{
+#if defined(SCALAR_FLOAT64)
+    reinterpret_cast<double2*>(to)[0] = make_double2(from[0], from[1]);
+    reinterpret_cast<double2*>(to)[1] = make_double2(from[2], from[3]);
+#elif defined(SCALAR_FLOAT32)
+    *reinterpret_cast<float4*>(to) = make_float4(from[0], from[1], from[2], from[3]);
+#else
+    union {
+        uint2 words;
+        scalar halves[4];
+    } all;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) all.halves[i] = from[i];
+    *reinterpret_cast<uint2*>(to) = all.words;
+#endif
+}
+#endif
+
+// Adds one resized map to `sums`; channels beyond the last repeat it.
+__device__ inline void add_resized(
+    accumulator (&sums)[EACH], const merge& g, const merge_source& of, const scalar* source, const int* row_table,
+    const int* column_table, const map_number* winners, const position& p)
+{
+    const taps rows = taps_of(row_table, g.rows, of.row_taps, p.row);
+    const taps columns = taps_of(column_table, g.threads.columns, of.column_taps, p.column);
+    const scalar* planes[EACH];
+#if defined(WON)
+    const map_number* won[EACH];
+#endif
+#pragma unroll
+    for (int e = 0; e < EACH; ++e) {
+        const int channel = min(p.channel + e * p.channel_step, g.threads.channels - 1);
+        planes[e] = source + p.image * of.strides.batch + channel * of.strides.channel;
+#if defined(WON)
+        won[e] = winners + p.image * g.winners.batch + channel * g.winners.channel;
+#endif
+    }
+    // Weights of 0 within a row are no weights: what they would meet may be NaN. The loads of EACH channels are under way
+    // at once; more of them would only cost registers.
+#pragma unroll 1
+    for (int i = 0; i < rows.count; ++i) {
+        const accumulator down = rows.weight[i];
+        if (down == 0) continue;
+        accumulator line[EACH];
+#pragma unroll
+        for (int e = 0; e < EACH; ++e) line[e] = 0;
+#pragma unroll 1
+        for (int j = 0; j < columns.count; ++j) {
+            const accumulator across = columns.weight[j];
+            if (across == 0) continue;
+            const long long at = at_pixel(of.strides, rows.first + i, columns.first + j);
+#if defined(WON)
+            const long long at_winner = at_pixel(g.winners, rows.first + i, columns.first + j);
+#endif
+#if defined(NEIGHBOURS)
+            scalar four[EACH];
+            read_four(four, planes[0] + at);
+#endif
+#pragma unroll
+            for (int e = 0; e < EACH; ++e) {
+#if defined(WON)
+                if (won[e][at_winner] != g.first) continue;
+#endif
+#if defined(NEIGHBOURS)
+                line[e] += across * widen(four[e]);
+#else
+                line[e] += across * widen(planes[e][at]);
+#endif
+            }
+        }
+#pragma unroll
+        for (int e = 0; e < EACH; ++e) sums[e] += down * line[e];
+    }
+}
+
+// Sources, and the tables of their rows and columns, which may be absent beyond MAPS.
+extern "C" __global__ void __launch_bounds__(256, blocks_each) merge_resize(
+    merge g, const scalar* __restrict__ source_0, const scalar* __restrict__ source_1,
+    const scalar* __restrict__ source_2, const scalar* __restrict__ source_3, const int* __restrict__ rows_0,
+    const int* __restrict__ rows_1, const int* __restrict__ rows_2, const int* __restrict__ rows_3,
+    const int* __restrict__ columns_0, const int* __restrict__ columns_1, const int* __restrict__ columns_2,
+    const int* __restrict__ columns_3, const map_number* __restrict__ winners, accumulator* __restrict__ carry,
+    result_type* __restrict__ result)
+{
+    const scalar* const sources[4] = {source_0, source_1, source_2, source_3};
+    const int* const row_tables[4] = {rows_0, rows_1, rows_2, rows_3};
+    const int* const column_tables[4] = {columns_0, columns_1, columns_2, columns_3};
+    const position p = my_position(g.threads);
+    if (!p.real) return;
+    const bool carried = carry != nullptr && g.first > 0;
+    const long long pixel = p.image * g.result.batch + at_pixel(g.result, p.row, p.column);
+    accumulator found[EACH];
+#if defined(WINNERS)
+    int winner[EACH];
+#endif
+#pragma unroll
+    for (int e = 0; e < EACH; ++e) {
+        // What lies at the last channel is its own thread's to read and write.
+        const int channel = p.channel + e * p.channel_step;
+        const bool mine = carried && channel < g.threads.channels;
+        found[e] = mine ? carry[pixel + channel * g.result.channel] : accumulator(0);
+#if defined(WINNERS)
+        winner[e] = mine ? result[pixel + channel * g.result.channel] : map_number(0);
+#endif
+    }
+#pragma unroll
+    for (int m = 0; m < MAPS; ++m) {
+        if (m >= g.maps) continue;
+#if defined(LARGEST)
+        accumulator resized[EACH];
+#pragma unroll
+        for (int e = 0; e < EACH; ++e) resized[e] = 0;
+        add_resized(resized, g, g.source[m], sources[m], row_tables[m], column_tables[m], winners, p);
+#pragma unroll
+        for (int e = 0; e < EACH; ++e) {
+            const bool larger = resized[e] > found[e] || (resized[e] != resized[e] && found[e] == found[e]);
+            if (g.first + m > 0 && !larger) continue;
+            found[e] = resized[e];
+#if defined(WINNERS)
+            winner[e] = g.first + m;
+#endif
+        }
+#else
+        add_resized(found, g, g.source[m], sources[m], row_tables[m], column_tables[m], winners, p);
+#endif
+    }
+#if defined(NEIGHBOURS)
+    if (g.last) {
+        scalar four[EACH];
+#pragma unroll
+        for (int e = 0; e < EACH; ++e) four[e] = narrow(found[e] * static_cast<accumulator>(g.factor));
+        write_four(result + pixel + p.channel, four);
+        return;
+    }
+#endif
+#pragma unroll
+    for (int e = 0; e < EACH; ++e) {
+        const int channel = p.channel + e * p.channel_step;
+        if (channel >= g.threads.channels) continue;
+        const long long at = pixel + channel * g.result.channel;
+        if (!g.last) carry[at] = found[e];
+#if defined(WINNERS)
+        result[at] = static_cast<map_number>(winner[e]);
+#else
+        if (g.last) result[at] = narrow(found[e] * static_cast<accumulator>(g.factor));
+#endif
+    }
+}

@@ -1,0 +1,161 @@
+// Gradient of the adaptive kernel: how much each tap of each output counts.
+//
+//   pac_kernel_grad              kernel_grad[t, p] = sum over channels o, c of grad[o, p] * weight[o, c, t] * input[c, p + t]
+//   pac_kernel_grad_channelwise  kernel_grad[t, p] = filter[t] * sum over c of grad[c, p] * input[c, p + t], or each c by itself
+//
+// `kernel_grad` is (images, channels of K, taps, rows, output columns) of a band of the output: as many rows, and of as many
+// images, as fit a fixed workspace. It is then turned into a gradient of the guide (pac_guide_grad.cu), or is the result.
+
+#include "pac_kernel_grad.cuh"
+
+struct kernel_gradient {
+    image_strides input, grad;
+    weight_strides weight;
+    band where;
+    int groups, inputs, outputs;        // channels of one group; all channels for channelwise sums
+};
+
+__device__ inline accumulator input_at(
+    const scalar* input, const adaptive_source& a, const image_strides& strides, int image, int channel, const place& p)
+{
+    if (!tap_counts(a, image, p)) return 0;
+    return widen(input[image * strides.batch + channel * strides.channel + at_pixel(strides, p.row, p.column)]);
+}
+
+#if defined(GROUPED)
+
+// A block takes PIXELS outputs in raster order of a band, and one tap, which it finds kernel_gradient for in all channels.
+// For CHANNELS input channels at a time it makes weight^T x grad in registers, four by four, from tiles of DEPTH
+// output channels in shared memory, multiplies with the input, and adds up:
+//
+//                 outputs of the weight (DEPTH at a time)
+//      CHANNELS  |            |     x   DEPTH | PIXELS |     ->  4 x 4 a thread, times input, summed over channels
+//
+// The sums of a pixel lie in CHANNELS / 4 threads, which add theirs in a fixed order at the end. Threads that follow each
+// other stage neighbours in memory: output channels with CHANNELS_LAST, pixels otherwise.
+#define THREADS_ACROSS (PIXELS / 4)
+#define THREADS_DOWN (CHANNELS / 4)
+
+extern "C" __global__ void __launch_bounds__(THREADS_ACROSS * THREADS_DOWN, 4) pac_kernel_grad(
+    CALL_PARAMETERS, kernel_gradient g,
+    const scalar* __restrict__ input, const scalar* __restrict__ weight, const scalar* __restrict__ grad,
+    accumulator* __restrict__ kernel_grad)
+{
+    const adaptive_source a = ADAPTIVE_SOURCE;
+    // Four more places keep rows aligned, and threads that write down a column out of each other's banks.
+    __shared__ __align__(16) accumulator grads[DEPTH][PIXELS + 4];
+    __shared__ __align__(16) accumulator weights[DEPTH][CHANNELS];
+    __shared__ accumulator parts[THREADS_DOWN][PIXELS];
+    const int thread = threadIdx.x, across = thread % THREADS_ACROSS, down = thread / THREADS_ACROSS;
+    const int pixels = g.where.rows * w.columns.output;
+    const int blocks = (pixels + PIXELS - 1) / PIXELS;
+    const int image = g.where.first_image + blockIdx.x / blocks;
+    const int first_pixel = blockIdx.x % blocks * PIXELS;
+    const int tap = blockIdx.y, tap_row = tap / FILTER_WIDTH, tap_column = tap % FILTER_WIDTH;
+
+    place under[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+        const int pixel = first_pixel + across * 4 + i;
+        under[i].real = false;
+        if (pixel < pixels)
+            under[i] = sample_place(
+                w, g.where.first_row + pixel / w.columns.output, pixel % w.columns.output, tap_row, tap_column);
+    }
+    accumulator sums[4] = {0, 0, 0, 0};
+    for (int group = 0; group < g.groups; ++group)
+        for (int first_channel = 0; first_channel < g.inputs; first_channel += CHANNELS) {
+            accumulator products[4][4];
+#pragma unroll
+            for (int i = 0; i < 4; ++i)
+#pragma unroll
+                for (int j = 0; j < 4; ++j) products[i][j] = 0;
+            for (int first_output = 0; first_output < g.outputs; first_output += DEPTH) {
+                __syncthreads();
+                for (int at = thread; at < DEPTH * PIXELS; at += THREADS_ACROSS * THREADS_DOWN) {
+#if defined(CHANNELS_LAST)
+                    const int d = at % DEPTH, i = at / DEPTH;
+#else
+                    const int d = at / PIXELS, i = at % PIXELS;
+#endif
+                    const int output = first_output + d, pixel = first_pixel + i;
+                    accumulator value = 0;
+                    if (output < g.outputs && pixel < pixels)
+                        value = widen(grad[
+                            image * g.grad.batch
+                            + (static_cast<long long>(group) * g.outputs + output) * g.grad.channel
+                            + at_pixel(g.grad, g.where.first_row + pixel / w.columns.output, pixel % w.columns.output)]);
+                    grads[d][i] = value;
+                }
+                for (int at = thread; at < DEPTH * CHANNELS; at += THREADS_ACROSS * THREADS_DOWN) {
+                    const int output = first_output + at / CHANNELS, channel = first_channel + at % CHANNELS;
+                    accumulator value = 0;
+                    if (output < g.outputs && channel < g.inputs)
+                        value = weight_at(weight, g.weight, group, output, channel, tap_row, tap_column);
+                    weights[at / CHANNELS][at % CHANNELS] = value;
+                }
+                __syncthreads();
+#pragma unroll
+                for (int d = 0; d < DEPTH; ++d)
+#pragma unroll
+                    for (int j = 0; j < 4; ++j) {
+                        const accumulator factor = weights[d][down * 4 + j];
+#pragma unroll
+                        for (int i = 0; i < 4; ++i) products[i][j] += factor * grads[d][across * 4 + i];
+                    }
+            }
+#pragma unroll
+            for (int j = 0; j < 4; ++j) {
+                const int channel = first_channel + down * 4 + j;
+                if (channel >= g.inputs) continue;
+#pragma unroll
+                for (int i = 0; i < 4; ++i)
+                    if (under[i].real)
+                        sums[i] += products[i][j]
+                            * input_at(input, a, g.input, image, group * g.inputs + channel, under[i]);
+            }
+        }
+#pragma unroll
+    for (int i = 0; i < 4; ++i) parts[down][across * 4 + i] = sums[i];
+    __syncthreads();
+    for (int i = thread; i < PIXELS; i += THREADS_ACROSS * THREADS_DOWN) {
+        const int pixel = first_pixel + i;
+        if (pixel >= pixels) continue;
+        accumulator sum = 0;
+        for (int part = 0; part < THREADS_DOWN; ++part) sum += parts[part][i];
+        kernel_grad[kernel_grad_index(
+            w, g.where, 1, image, 0, tap, g.where.first_row + pixel / w.columns.output, pixel % w.columns.output)] = sum;
+    }
+}
+
+#else
+
+// One thread an entry of `kernel_grad`; with one channel of K it sums over the input's.
+extern "C" __global__ void pac_kernel_grad_channelwise(
+    CALL_PARAMETERS, kernel_gradient g,
+    const scalar* __restrict__ input, const scalar* __restrict__ filter, const scalar* __restrict__ grad,
+    accumulator* __restrict__ kernel_grad)
+{
+    const adaptive_source a = ADAPTIVE_SOURCE;
+    const long long pixels = static_cast<long long>(g.where.rows) * w.columns.output;
+    const long long count = pixels * FILTER_TAPS * a.layout.kernel_channels * g.where.images;
+    for (long long at = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; at < count;
+         at += static_cast<long long>(gridDim.x) * blockDim.x) {
+        const int pixel = at % pixels, tap = at / pixels % FILTER_TAPS;
+        const int own = at / pixels / FILTER_TAPS % a.layout.kernel_channels;
+        const int image = g.where.first_image + at / pixels / FILTER_TAPS / a.layout.kernel_channels;
+        const int row = g.where.first_row + pixel / w.columns.output, column = pixel % w.columns.output;
+        const place p = sample_place(w, row, column, tap / FILTER_WIDTH, tap % FILTER_WIDTH);
+        accumulator sum = 0;
+        if (p.real) {
+            const int first = a.layout.kernel_channels == 1 ? 0 : own, last = a.layout.kernel_channels == 1 ? g.inputs : own + 1;
+            for (int channel = first; channel < last; ++channel)
+                sum += input_at(input, a, g.input, image, channel, p)
+                    * widen(grad[image * g.grad.batch + channel * g.grad.channel + at_pixel(g.grad, row, column)]);
+            sum *= shared_tap(filter, g.weight, tap / FILTER_WIDTH, tap % FILTER_WIDTH);
+        }
+        kernel_grad[at] = sum;
+    }
+}
+
+#endif

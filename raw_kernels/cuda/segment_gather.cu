@@ -1,0 +1,44 @@
+// From segments to pixels, bit by bit: result[n, p, c] = table[n, segment id of p, c], or `fill` for pixels of no segment.
+//
+//   #define ITEM_BYTES 1 | 2 | 4 | 8 | 16    one element, or several channels that lie side by side
+//   #define EACH                             channels of a thread
+
+#include "thread_map.cuh"
+#include "items.cuh"
+#include "segment.cuh"
+
+struct segment_unpooling {
+    segment_strides table, result;
+    image_threads threads;              // an image is one row
+    int segments;
+    unsigned long long fill[2];         // an item, repeated
+};
+
+extern "C" __global__ void __launch_bounds__(256, 4) segment_gather(
+    segment_unpooling g, const int* __restrict__ segment_ids, const void* __restrict__ table, void* __restrict__ result)
+{
+    const position p = my_position(g.threads);
+    if (!p.real) return;
+    const int segment_id = segment_ids[static_cast<long long>(p.image) * g.threads.pixels + p.column];
+    const bool named = segment_id < g.segments;
+    const item* const from = named
+        ? static_cast<const item*>(table) + p.image * g.table.image + segment_id * g.table.place : nullptr;
+    item* const to = static_cast<item*>(result) + p.image * g.result.image + p.column * g.result.place;
+    union {
+        unsigned long long words[2];
+        item value;
+    } fill;
+    fill.words[0] = g.fill[0];
+    fill.words[1] = g.fill[1];
+    item found[EACH];
+#pragma unroll
+    for (int e = 0; e < EACH; ++e) {
+        const int channel = p.channel + e * p.channel_step;
+        found[e] = named && channel < g.threads.channels ? from[channel * g.table.channel] : fill.value;
+    }
+#pragma unroll
+    for (int e = 0; e < EACH; ++e) {
+        const int channel = p.channel + e * p.channel_step;
+        if (channel < g.threads.channels) to[channel * g.result.channel] = found[e];
+    }
+}
