@@ -1,11 +1,13 @@
 """Convolution and transposed convolution with any number of groups, from one to depthwise, and their gradients."""
 
 from collections.abc import Iterable
-from typing import Generic, NamedTuple
+from typing import Any, Generic, NamedTuple, overload
+
+from numpy.typing import NDArray
 
 from arrayops._core.dispatch import dispatch, dispatch_backward
 from arrayops._ops.conv import CONV2D, CONV_TRANSPOSE2D, remembered_parameters
-from arrayops._typing import ArrayT, Layout, Padding, Size
+from arrayops._typing import Array, ArrayT, Layout, Padding, ScalarT, Size
 
 
 class Conv2dGradients(NamedTuple, Generic[ArrayT]):
@@ -18,8 +20,8 @@ class Conv2dGradients(NamedTuple, Generic[ArrayT]):
 
 def conv2d(
     input: ArrayT,
-    weight: ArrayT,
-    bias: ArrayT | None = None,
+    weight: Array,
+    bias: Array | None = None,
     *,
     groups: int = 1,
     stride: Size = 1,
@@ -86,13 +88,30 @@ def conv2d(
     <BLANKLINE>
             [[ 1.,  6.,  1.]]]])
     """
-    p = remembered_parameters("conv2d", stride=stride, padding=padding, dilation=dilation, layout=layout, groups=groups)
-    output: ArrayT = dispatch(CONV2D, (input, weight, bias), p)[0]
+    parameters = remembered_parameters(
+        "conv2d", stride=stride, padding=padding, dilation=dilation, layout=layout, groups=groups
+    )
+    output: ArrayT = dispatch(CONV2D, (input, weight, bias), parameters)[0]
     return output
 
 
+@overload
 def conv2d_backward(
-    grad_output: ArrayT,
+    grad_output: Array,
+    input: NDArray[ScalarT],
+    weight: NDArray[ScalarT],
+    bias: NDArray[ScalarT] | None = None,
+    *,
+    groups: int = 1,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+    needs: Iterable[str] | None = None,
+) -> Conv2dGradients[NDArray[ScalarT]]: ...
+@overload
+def conv2d_backward(
+    grad_output: Array,
     input: ArrayT,
     weight: ArrayT,
     bias: ArrayT | None = None,
@@ -103,7 +122,20 @@ def conv2d_backward(
     dilation: Size = 1,
     layout: Layout = "NCHW",
     needs: Iterable[str] | None = None,
-) -> Conv2dGradients[ArrayT]:
+) -> Conv2dGradients[ArrayT]: ...
+def conv2d_backward(
+    grad_output: Array,
+    input: Array,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    groups: int = 1,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+    needs: Iterable[str] | None = None,
+) -> Conv2dGradients[Any]:
     """Gradients of `conv2d`.
 
     Parameters
@@ -130,22 +162,22 @@ def conv2d_backward(
     >>> import numpy as np
     >>> import arrayops as ao
     >>> image = np.array([[[[1.0, 2.0, 8.0, 9.0]]]])
-    >>> found = ao.conv2d_backward(np.ones((1, 1, 1, 3)), image, np.array([[[[-1.0, 1.0]]]]))
-    >>> found.input
+    >>> gradients = ao.conv2d_backward(np.ones((1, 1, 1, 3)), image, np.array([[[[-1.0, 1.0]]]]))
+    >>> gradients.input
     array([[[[-1.,  0.,  0.,  1.]]]])
-    >>> found.weight
+    >>> gradients.weight
     array([[[[11., 19.]]]])
     """
-    p = remembered_parameters(
+    parameters = remembered_parameters(
         "conv2d_backward", stride=stride, padding=padding, dilation=dilation, layout=layout, groups=groups
     )
-    return Conv2dGradients(*dispatch_backward(CONV2D, (grad_output,), (input, weight, bias), p, needs))
+    return Conv2dGradients(*dispatch_backward(CONV2D, (grad_output,), (input, weight, bias), parameters, needs))
 
 
 def conv_transpose2d(
     input: ArrayT,
-    weight: ArrayT,
-    bias: ArrayT | None = None,
+    weight: Array,
+    bias: Array | None = None,
     *,
     groups: int = 1,
     stride: Size = 1,
@@ -208,7 +240,7 @@ def conv_transpose2d(
     >>> ao.conv_transpose2d(image, np.array([[[[0.5, 1.0, 0.5]]]]), stride=(1, 2))
     array([[[[0.5, 1. , 3. , 5. , 2.5]]]])
     """
-    p = remembered_parameters(
+    parameters = remembered_parameters(
         "conv_transpose2d",
         stride=stride,
         padding=padding,
@@ -218,12 +250,28 @@ def conv_transpose2d(
         transposed=True,
         groups=groups,
     )
-    output: ArrayT = dispatch(CONV_TRANSPOSE2D, (input, weight, bias), p)[0]
+    output: ArrayT = dispatch(CONV_TRANSPOSE2D, (input, weight, bias), parameters)[0]
     return output
 
 
+@overload
 def conv_transpose2d_backward(
-    grad_output: ArrayT,
+    grad_output: Array,
+    input: NDArray[ScalarT],
+    weight: NDArray[ScalarT],
+    bias: NDArray[ScalarT] | None = None,
+    *,
+    groups: int = 1,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+    needs: Iterable[str] | None = None,
+) -> Conv2dGradients[NDArray[ScalarT]]: ...
+@overload
+def conv_transpose2d_backward(
+    grad_output: Array,
     input: ArrayT,
     weight: ArrayT,
     bias: ArrayT | None = None,
@@ -235,7 +283,21 @@ def conv_transpose2d_backward(
     dilation: Size = 1,
     layout: Layout = "NCHW",
     needs: Iterable[str] | None = None,
-) -> Conv2dGradients[ArrayT]:
+) -> Conv2dGradients[ArrayT]: ...
+def conv_transpose2d_backward(
+    grad_output: Array,
+    input: Array,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    groups: int = 1,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+    needs: Iterable[str] | None = None,
+) -> Conv2dGradients[Any]:
     """Gradients of `conv_transpose2d`.
 
     Parameters
@@ -265,7 +327,7 @@ def conv_transpose2d_backward(
     >>> ao.conv_transpose2d_backward(np.ones((1, 1, 1, 5)), image, weight, stride=(1, 2)).input
     array([[[[2., 2.]]]])
     """
-    p = remembered_parameters(
+    parameters = remembered_parameters(
         "conv_transpose2d_backward",
         stride=stride,
         padding=padding,
@@ -275,4 +337,6 @@ def conv_transpose2d_backward(
         transposed=True,
         groups=groups,
     )
-    return Conv2dGradients(*dispatch_backward(CONV_TRANSPOSE2D, (grad_output,), (input, weight, bias), p, needs))
+    return Conv2dGradients(
+        *dispatch_backward(CONV_TRANSPOSE2D, (grad_output,), (input, weight, bias), parameters, needs)
+    )

@@ -5,7 +5,7 @@ from typing import Any, Generic, Literal, NamedTuple
 
 from arrayops._core.dispatch import dispatch, dispatch_backward
 from arrayops._ops.merge import MERGE_FEATURE_MAPS, RESIZE2D, merge_parameters, resize_parameters
-from arrayops._typing import ArrayT, Layout, Size
+from arrayops._typing import Array, ArrayT, Layout, Size
 
 Mode = Literal["nearest", "bilinear", "bicubic", "area"]
 Coordinates = Literal["half_pixel", "align_corners", "asymmetric"]
@@ -29,7 +29,7 @@ def resize2d(
     input: ArrayT,
     size: Size | None = None,
     *,
-    scale: float | tuple[float, float] | None = None,
+    scale: float | Sequence[float] | None = None,
     mode: Mode = "bilinear",
     coordinates: Coordinates = "half_pixel",
     antialias: bool = False,
@@ -105,19 +105,19 @@ def resize2d(
     >>> ao.resize2d(np.array([[[[1.0, 2.0, 3.0, 4.0, 5.0]]]]), (1, 2), mode="area")
     array([[[[2., 4.]]]])
     """
-    p = resize_parameters(
+    parameters = resize_parameters(
         "resize2d", size=size, scale=scale, mode=mode, coordinates=coordinates, antialias=antialias, layout=layout
     )
-    output: ArrayT = dispatch(RESIZE2D, (input,), p)[0]
+    output: ArrayT = dispatch(RESIZE2D, (input,), parameters)[0]
     return output
 
 
 def resize2d_backward(
-    grad_output: ArrayT,
+    grad_output: Array,
     input: ArrayT,
     size: Size | None = None,
     *,
-    scale: float | tuple[float, float] | None = None,
+    scale: float | Sequence[float] | None = None,
     mode: Mode = "bilinear",
     coordinates: Coordinates = "half_pixel",
     antialias: bool = False,
@@ -153,7 +153,7 @@ def resize2d_backward(
     >>> ao.resize2d_backward(np.array([[[[1.0, 0.0, 0.0, 4.0]]]]), image, (1, 4)).input
     array([[[[1., 4.]]]])
     """
-    p = resize_parameters(
+    parameters = resize_parameters(
         "resize2d_backward",
         size=size,
         scale=scale,
@@ -162,7 +162,7 @@ def resize2d_backward(
         antialias=antialias,
         layout=layout,
     )
-    return Resize2dGradients(*dispatch_backward(RESIZE2D, (grad_output,), (input,), p, needs))
+    return Resize2dGradients(*dispatch_backward(RESIZE2D, (grad_output,), (input,), parameters, needs))
 
 
 def merge_feature_maps(
@@ -243,13 +243,15 @@ def merge_feature_maps(
              [0., 8., 0., 0.]]]])
     """
     op = "merge_feature_maps"
-    p = merge_parameters(op, how=how, size=size, mode=mode, coordinates=coordinates, antialias=antialias, layout=layout)
-    output: ArrayT = dispatch(MERGE_FEATURE_MAPS, checked_maps(op, maps), p)[0]
+    parameters = merge_parameters(
+        op, how=how, size=size, mode=mode, coordinates=coordinates, antialias=antialias, layout=layout
+    )
+    output: ArrayT = dispatch(MERGE_FEATURE_MAPS, checked_maps(op, maps), parameters)[0]
     return output
 
 
 def merge_feature_maps_backward(
-    grad_output: ArrayT,
+    grad_output: Array,
     maps: Sequence[ArrayT],
     *,
     how: How = "concat",
@@ -286,14 +288,16 @@ def merge_feature_maps_backward(
     >>> import numpy as np
     >>> import arrayops as ao
     >>> large, small = np.array([[[[1.0, 2.0, 3.0, 4.0]]]]), np.array([[[[0.0, 8.0]]]])
-    >>> found = ao.merge_feature_maps_backward(np.ones((1, 1, 1, 4)), [large, small], how="mean")
-    >>> found.maps[1]
+    >>> gradients = ao.merge_feature_maps_backward(np.ones((1, 1, 1, 4)), [large, small], how="mean")
+    >>> gradients.maps[1]
     array([[[[1., 1.]]]])
     """
     op = "merge_feature_maps_backward"
-    p = merge_parameters(op, how=how, size=size, mode=mode, coordinates=coordinates, antialias=antialias, layout=layout)
-    found = dispatch_backward(MERGE_FEATURE_MAPS, (grad_output,), checked_maps(op, maps), p, needs)
-    return MergeFeatureMapsGradients(None if found[0] is None else list(found))
+    parameters = merge_parameters(
+        op, how=how, size=size, mode=mode, coordinates=coordinates, antialias=antialias, layout=layout
+    )
+    gradients = dispatch_backward(MERGE_FEATURE_MAPS, (grad_output,), checked_maps(op, maps), parameters, needs)
+    return MergeFeatureMapsGradients(None if gradients[0] is None else list(gradients))
 
 
 def checked_maps(op: str, maps: Any) -> tuple[Any, ...]:

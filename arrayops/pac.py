@@ -5,7 +5,9 @@ computed from a guide image: where the guide changes, K is small and the filter 
 """
 
 from collections.abc import Iterable
-from typing import Any, Generic, NamedTuple, TypedDict, Unpack, overload
+from typing import Any, Generic, NamedTuple, overload
+
+from numpy.typing import NDArray
 
 from arrayops._core.dispatch import dispatch, dispatch_backward
 from arrayops._ops.pac import (
@@ -15,7 +17,19 @@ from arrayops._ops.pac import (
     PAC_POOL2D,
     remembered_parameters,
 )
-from arrayops._typing import ArrayT, KernelType, Layout, MaskedOutput, Padding, Size
+from arrayops._typing import (
+    Array,
+    ArrayT,
+    GuideScalarT,
+    GuideT,
+    KernelType,
+    Layout,
+    MaskedOutput,
+    MaskT,
+    Padding,
+    ScalarT,
+    Size,
+)
 
 
 class PacKernel2dGradients(NamedTuple, Generic[ArrayT]):
@@ -27,89 +41,123 @@ class PacKernel2dGradients(NamedTuple, Generic[ArrayT]):
     smooth_kernel: ArrayT | None
 
 
-class PacConv2dGradients(NamedTuple, Generic[ArrayT]):
+class PacConv2dGradients(NamedTuple, Generic[ArrayT, GuideT]):
     """Gradients of `pac_conv2d` and `pac_conv_transpose2d`, None for those absent or not needed."""
 
     input: ArrayT | None
-    guide: ArrayT | None
+    guide: GuideT | None
     weight: ArrayT | None
     bias: ArrayT | None
-    kernel: ArrayT | None
-    inv_alpha: ArrayT | None
-    inv_lambda: ArrayT | None
-    smooth_kernel: ArrayT | None
+    kernel: GuideT | None
+    inv_alpha: GuideT | None
+    inv_lambda: GuideT | None
+    smooth_kernel: GuideT | None
 
 
-class PacPool2dGradients(NamedTuple, Generic[ArrayT]):
+class PacPool2dGradients(NamedTuple, Generic[ArrayT, GuideT]):
     """Gradients of `pac_pool2d`, None for those absent or not needed."""
 
     input: ArrayT | None
-    guide: ArrayT | None
-    kernel: ArrayT | None
-    inv_alpha: ArrayT | None
-    inv_lambda: ArrayT | None
-    smooth_kernel: ArrayT | None
-
-
-class _Adaptive(TypedDict, Generic[ArrayT], total=False):
-    """Keywords that shape the adaptive kernel and place its window."""
-
-    kernel_type: KernelType
-    inv_alpha: ArrayT | None
-    inv_lambda: ArrayT | None
-    asymmetric: bool
-    smooth_kernel: ArrayT | None
-    stride: Size
-    padding: Padding
-    dilation: Size
-    layout: Layout
-
-
-class _KernelKeywords(_Adaptive[ArrayT], total=False):
-    normalize: bool
-    channel_wise: bool
-    transposed: bool
-    output_padding: Size
-
-
-class _ConvKeywords(_Adaptive[ArrayT], total=False):
-    kernel: ArrayT | None
-    normalize_kernel: bool
-    groups: int
-    shared_filters: bool
-
-
-class _ConvTransposeKeywords(_ConvKeywords[ArrayT], total=False):
-    output_padding: Size
-
-
-class _PoolKeywords(_Adaptive[ArrayT], total=False):
-    kernel: ArrayT | None
-    normalize_kernel: bool
-    channel_wise: bool
+    guide: GuideT | None
+    kernel: GuideT | None
+    inv_alpha: GuideT | None
+    inv_lambda: GuideT | None
+    smooth_kernel: GuideT | None
 
 
 @overload
 def pac_kernel2d(
-    guide: ArrayT, kernel_size: Size, *, mask: None = None, **keywords: Unpack[_KernelKeywords[ArrayT]]
-) -> ArrayT: ...
-@overload
-def pac_kernel2d(
-    guide: ArrayT, kernel_size: Size, *, mask: ArrayT, **keywords: Unpack[_KernelKeywords[ArrayT]]
-) -> MaskedOutput[ArrayT]: ...
-def pac_kernel2d(
-    guide: Any,
+    guide: NDArray[ScalarT],
     kernel_size: Size,
     *,
-    mask: Any = None,
+    mask: None = None,
     normalize: bool = False,
     channel_wise: bool = False,
     transposed: bool = False,
     kernel_type: KernelType = "gaussian",
-    inv_alpha: Any = None,
-    inv_lambda: Any = None,
+    inv_alpha: Array | None = None,
+    inv_lambda: Array | None = None,
     asymmetric: bool = False,
-    smooth_kernel: Any = None,
+    smooth_kernel: Array | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+) -> NDArray[ScalarT]: ...
+@overload
+def pac_kernel2d(
+    guide: NDArray[ScalarT],
+    kernel_size: Size,
+    *,
+    mask: MaskT,
+    normalize: bool = False,
+    channel_wise: bool = False,
+    transposed: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: Array | None = None,
+    inv_lambda: Array | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: Array | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+) -> MaskedOutput[NDArray[ScalarT], MaskT]: ...
+@overload
+def pac_kernel2d(
+    guide: ArrayT,
+    kernel_size: Size,
+    *,
+    mask: None = None,
+    normalize: bool = False,
+    channel_wise: bool = False,
+    transposed: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: Array | None = None,
+    inv_lambda: Array | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: Array | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+) -> ArrayT: ...
+@overload
+def pac_kernel2d(
+    guide: ArrayT,
+    kernel_size: Size,
+    *,
+    mask: MaskT,
+    normalize: bool = False,
+    channel_wise: bool = False,
+    transposed: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: Array | None = None,
+    inv_lambda: Array | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: Array | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+) -> MaskedOutput[ArrayT, MaskT]: ...
+def pac_kernel2d(
+    guide: Array,
+    kernel_size: Size,
+    *,
+    mask: Array | None = None,
+    normalize: bool = False,
+    channel_wise: bool = False,
+    transposed: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: Array | None = None,
+    inv_lambda: Array | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: Array | None = None,
     stride: Size = 1,
     padding: Padding = 0,
     output_padding: Size = 0,
@@ -192,7 +240,7 @@ def pac_kernel2d(
     >>> kernel[0, 0, 0, :, 0, 1].round(4)
     array([1.    , 1.    , 0.1353])
     """
-    p = remembered_parameters(
+    parameters = remembered_parameters(
         "pac_kernel2d",
         kernel_size=kernel_size,
         stride=stride,
@@ -206,15 +254,38 @@ def pac_kernel2d(
         normalize=normalize,
         channel_wise=channel_wise,
     )
-    return _result(dispatch(PAC_KERNEL2D, (guide, mask, inv_alpha, inv_lambda, smooth_kernel), p))
+    return _result(dispatch(PAC_KERNEL2D, (guide, mask, inv_alpha, inv_lambda, smooth_kernel), parameters))
 
 
+@overload
 def pac_kernel2d_backward(
-    grad_output: ArrayT,
+    grad_output: Array,
+    guide: NDArray[ScalarT],
+    kernel_size: Size,
+    *,
+    mask: Array | None = None,
+    normalize: bool = False,
+    channel_wise: bool = False,
+    transposed: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: NDArray[ScalarT] | None = None,
+    inv_lambda: NDArray[ScalarT] | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: NDArray[ScalarT] | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+    needs: Iterable[str] | None = None,
+) -> PacKernel2dGradients[NDArray[ScalarT]]: ...
+@overload
+def pac_kernel2d_backward(
+    grad_output: Array,
     guide: ArrayT,
     kernel_size: Size,
     *,
-    mask: ArrayT | None = None,
+    mask: Array | None = None,
     normalize: bool = False,
     channel_wise: bool = False,
     transposed: bool = False,
@@ -229,7 +300,28 @@ def pac_kernel2d_backward(
     dilation: Size = 1,
     layout: Layout = "NCHW",
     needs: Iterable[str] | None = None,
-) -> PacKernel2dGradients[ArrayT]:
+) -> PacKernel2dGradients[ArrayT]: ...
+def pac_kernel2d_backward(
+    grad_output: Array,
+    guide: Array,
+    kernel_size: Size,
+    *,
+    mask: Array | None = None,
+    normalize: bool = False,
+    channel_wise: bool = False,
+    transposed: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: Array | None = None,
+    inv_lambda: Array | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: Array | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+    needs: Iterable[str] | None = None,
+) -> PacKernel2dGradients[Any]:
     """Gradients of `pac_kernel2d`.
 
     Parameters
@@ -261,7 +353,7 @@ smooth_kernel, stride, padding, output_padding, dilation, layout
     >>> ao.pac_kernel2d_backward(ones, guide, (1, 3), padding=(0, 1)).guide.round(4)
     array([[[[ 0.    ,  0.5413, -0.5413, -0.2707]]]])
     """
-    p = remembered_parameters(
+    parameters = remembered_parameters(
         "pac_kernel2d_backward",
         kernel_size=kernel_size,
         stride=stride,
@@ -276,43 +368,67 @@ smooth_kernel, stride, padding, output_padding, dilation, layout
         channel_wise=channel_wise,
     )
     arrays = (guide, mask, inv_alpha, inv_lambda, smooth_kernel)
-    return PacKernel2dGradients(*dispatch_backward(PAC_KERNEL2D, (grad_output,), arrays, p, needs))
+    return PacKernel2dGradients(*dispatch_backward(PAC_KERNEL2D, (grad_output,), arrays, parameters, needs))
 
 
 @overload
 def pac_conv2d(
     input: ArrayT,
-    guide: ArrayT | None,
-    weight: ArrayT,
-    bias: ArrayT | None = None,
+    guide: Array | None,
+    weight: Array,
+    bias: Array | None = None,
     *,
+    kernel: Array | None = None,
     mask: None = None,
-    **keywords: Unpack[_ConvKeywords[ArrayT]],
+    normalize_kernel: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: Array | None = None,
+    inv_lambda: Array | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: Array | None = None,
+    groups: int = 1,
+    shared_filters: bool = False,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
 ) -> ArrayT: ...
 @overload
 def pac_conv2d(
     input: ArrayT,
-    guide: ArrayT | None,
-    weight: ArrayT,
-    bias: ArrayT | None = None,
+    guide: Array | None,
+    weight: Array,
+    bias: Array | None = None,
     *,
-    mask: ArrayT,
-    **keywords: Unpack[_ConvKeywords[ArrayT]],
-) -> MaskedOutput[ArrayT]: ...
-def pac_conv2d(
-    input: Any,
-    guide: Any,
-    weight: Any,
-    bias: Any = None,
-    *,
-    kernel: Any = None,
-    mask: Any = None,
+    kernel: Array | None = None,
+    mask: MaskT,
     normalize_kernel: bool = False,
     kernel_type: KernelType = "gaussian",
-    inv_alpha: Any = None,
-    inv_lambda: Any = None,
+    inv_alpha: Array | None = None,
+    inv_lambda: Array | None = None,
     asymmetric: bool = False,
-    smooth_kernel: Any = None,
+    smooth_kernel: Array | None = None,
+    groups: int = 1,
+    shared_filters: bool = False,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+) -> MaskedOutput[ArrayT, MaskT]: ...
+def pac_conv2d(
+    input: Array,
+    guide: Array | None,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    kernel: Array | None = None,
+    mask: Array | None = None,
+    normalize_kernel: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: Array | None = None,
+    inv_lambda: Array | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: Array | None = None,
     groups: int = 1,
     shared_filters: bool = False,
     stride: Size = 1,
@@ -391,7 +507,7 @@ def pac_conv2d(
     >>> ao.pac_conv2d(image, guide, np.ones((1, 1, 1, 3)), padding=(0, 1), normalize_kernel=True)
     array([[[[1.5, 1.5, 8.5, 8.5]]]])
     """
-    p = remembered_parameters(
+    parameters = remembered_parameters(
         "pac_conv2d",
         stride=stride,
         padding=padding,
@@ -404,24 +520,25 @@ def pac_conv2d(
         shared_filters=shared_filters,
     )
     arrays = (input, guide, weight, bias, kernel, mask, inv_alpha, inv_lambda, smooth_kernel)
-    return _result(dispatch(PAC_CONV2D, arrays, p))
+    return _result(dispatch(PAC_CONV2D, arrays, parameters))
 
 
+@overload
 def pac_conv2d_backward(
-    grad_output: ArrayT,
-    input: ArrayT,
-    guide: ArrayT | None,
-    weight: ArrayT,
-    bias: ArrayT | None = None,
+    grad_output: Array,
+    input: NDArray[ScalarT],
+    guide: NDArray[GuideScalarT] | None,
+    weight: NDArray[ScalarT],
+    bias: NDArray[ScalarT] | None = None,
     *,
-    kernel: ArrayT | None = None,
-    mask: ArrayT | None = None,
+    kernel: NDArray[GuideScalarT] | None = None,
+    mask: Array | None = None,
     normalize_kernel: bool = False,
     kernel_type: KernelType = "gaussian",
-    inv_alpha: ArrayT | None = None,
-    inv_lambda: ArrayT | None = None,
+    inv_alpha: NDArray[GuideScalarT] | None = None,
+    inv_lambda: NDArray[GuideScalarT] | None = None,
     asymmetric: bool = False,
-    smooth_kernel: ArrayT | None = None,
+    smooth_kernel: NDArray[GuideScalarT] | None = None,
     groups: int = 1,
     shared_filters: bool = False,
     stride: Size = 1,
@@ -429,7 +546,54 @@ def pac_conv2d_backward(
     dilation: Size = 1,
     layout: Layout = "NCHW",
     needs: Iterable[str] | None = None,
-) -> PacConv2dGradients[ArrayT]:
+) -> PacConv2dGradients[NDArray[ScalarT], NDArray[GuideScalarT]]: ...
+@overload
+def pac_conv2d_backward(
+    grad_output: Array,
+    input: ArrayT,
+    guide: GuideT | None,
+    weight: ArrayT,
+    bias: ArrayT | None = None,
+    *,
+    kernel: GuideT | None = None,
+    mask: Array | None = None,
+    normalize_kernel: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: GuideT | None = None,
+    inv_lambda: GuideT | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: GuideT | None = None,
+    groups: int = 1,
+    shared_filters: bool = False,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+    needs: Iterable[str] | None = None,
+) -> PacConv2dGradients[ArrayT, GuideT]: ...
+def pac_conv2d_backward(
+    grad_output: Array,
+    input: Array,
+    guide: Array | None,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    kernel: Array | None = None,
+    mask: Array | None = None,
+    normalize_kernel: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: Array | None = None,
+    inv_lambda: Array | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: Array | None = None,
+    groups: int = 1,
+    shared_filters: bool = False,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+    needs: Iterable[str] | None = None,
+) -> PacConv2dGradients[Any, Any]:
     """Gradients of `pac_conv2d`.
 
     Parameters
@@ -466,7 +630,7 @@ smooth_kernel, groups, shared_filters, stride, padding, dilation, layout
     >>> gradients.input is None
     True
     """
-    p = remembered_parameters(
+    parameters = remembered_parameters(
         "pac_conv2d_backward",
         stride=stride,
         padding=padding,
@@ -479,43 +643,69 @@ smooth_kernel, groups, shared_filters, stride, padding, dilation, layout
         shared_filters=shared_filters,
     )
     arrays = (input, guide, weight, bias, kernel, mask, inv_alpha, inv_lambda, smooth_kernel)
-    return PacConv2dGradients(*dispatch_backward(PAC_CONV2D, (grad_output,), arrays, p, needs))
+    return PacConv2dGradients(*dispatch_backward(PAC_CONV2D, (grad_output,), arrays, parameters, needs))
 
 
 @overload
 def pac_conv_transpose2d(
     input: ArrayT,
-    guide: ArrayT | None,
-    weight: ArrayT,
-    bias: ArrayT | None = None,
+    guide: Array | None,
+    weight: Array,
+    bias: Array | None = None,
     *,
+    kernel: Array | None = None,
     mask: None = None,
-    **keywords: Unpack[_ConvTransposeKeywords[ArrayT]],
+    normalize_kernel: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: Array | None = None,
+    inv_lambda: Array | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: Array | None = None,
+    groups: int = 1,
+    shared_filters: bool = False,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
 ) -> ArrayT: ...
 @overload
 def pac_conv_transpose2d(
     input: ArrayT,
-    guide: ArrayT | None,
-    weight: ArrayT,
-    bias: ArrayT | None = None,
+    guide: Array | None,
+    weight: Array,
+    bias: Array | None = None,
     *,
-    mask: ArrayT,
-    **keywords: Unpack[_ConvTransposeKeywords[ArrayT]],
-) -> MaskedOutput[ArrayT]: ...
-def pac_conv_transpose2d(
-    input: Any,
-    guide: Any,
-    weight: Any,
-    bias: Any = None,
-    *,
-    kernel: Any = None,
-    mask: Any = None,
+    kernel: Array | None = None,
+    mask: MaskT,
     normalize_kernel: bool = False,
     kernel_type: KernelType = "gaussian",
-    inv_alpha: Any = None,
-    inv_lambda: Any = None,
+    inv_alpha: Array | None = None,
+    inv_lambda: Array | None = None,
     asymmetric: bool = False,
-    smooth_kernel: Any = None,
+    smooth_kernel: Array | None = None,
+    groups: int = 1,
+    shared_filters: bool = False,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+) -> MaskedOutput[ArrayT, MaskT]: ...
+def pac_conv_transpose2d(
+    input: Array,
+    guide: Array | None,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    kernel: Array | None = None,
+    mask: Array | None = None,
+    normalize_kernel: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: Array | None = None,
+    inv_lambda: Array | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: Array | None = None,
     groups: int = 1,
     shared_filters: bool = False,
     stride: Size = 1,
@@ -595,7 +785,7 @@ def pac_conv_transpose2d(
     >>> ao.pac_conv_transpose2d(image, guide, box, stride=(1, 2), padding="SAME", normalize_kernel=True)
     array([[[[1., 1., 5., 5.]]]])
     """
-    p = remembered_parameters(
+    parameters = remembered_parameters(
         "pac_conv_transpose2d",
         stride=stride,
         padding=padding,
@@ -610,24 +800,25 @@ def pac_conv_transpose2d(
         shared_filters=shared_filters,
     )
     arrays = (input, guide, weight, bias, kernel, mask, inv_alpha, inv_lambda, smooth_kernel)
-    return _result(dispatch(PAC_CONV_TRANSPOSE2D, arrays, p))
+    return _result(dispatch(PAC_CONV_TRANSPOSE2D, arrays, parameters))
 
 
+@overload
 def pac_conv_transpose2d_backward(
-    grad_output: ArrayT,
-    input: ArrayT,
-    guide: ArrayT | None,
-    weight: ArrayT,
-    bias: ArrayT | None = None,
+    grad_output: Array,
+    input: NDArray[ScalarT],
+    guide: NDArray[GuideScalarT] | None,
+    weight: NDArray[ScalarT],
+    bias: NDArray[ScalarT] | None = None,
     *,
-    kernel: ArrayT | None = None,
-    mask: ArrayT | None = None,
+    kernel: NDArray[GuideScalarT] | None = None,
+    mask: Array | None = None,
     normalize_kernel: bool = False,
     kernel_type: KernelType = "gaussian",
-    inv_alpha: ArrayT | None = None,
-    inv_lambda: ArrayT | None = None,
+    inv_alpha: NDArray[GuideScalarT] | None = None,
+    inv_lambda: NDArray[GuideScalarT] | None = None,
     asymmetric: bool = False,
-    smooth_kernel: ArrayT | None = None,
+    smooth_kernel: NDArray[GuideScalarT] | None = None,
     groups: int = 1,
     shared_filters: bool = False,
     stride: Size = 1,
@@ -636,7 +827,56 @@ def pac_conv_transpose2d_backward(
     dilation: Size = 1,
     layout: Layout = "NCHW",
     needs: Iterable[str] | None = None,
-) -> PacConv2dGradients[ArrayT]:
+) -> PacConv2dGradients[NDArray[ScalarT], NDArray[GuideScalarT]]: ...
+@overload
+def pac_conv_transpose2d_backward(
+    grad_output: Array,
+    input: ArrayT,
+    guide: GuideT | None,
+    weight: ArrayT,
+    bias: ArrayT | None = None,
+    *,
+    kernel: GuideT | None = None,
+    mask: Array | None = None,
+    normalize_kernel: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: GuideT | None = None,
+    inv_lambda: GuideT | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: GuideT | None = None,
+    groups: int = 1,
+    shared_filters: bool = False,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+    needs: Iterable[str] | None = None,
+) -> PacConv2dGradients[ArrayT, GuideT]: ...
+def pac_conv_transpose2d_backward(
+    grad_output: Array,
+    input: Array,
+    guide: Array | None,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    kernel: Array | None = None,
+    mask: Array | None = None,
+    normalize_kernel: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: Array | None = None,
+    inv_lambda: Array | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: Array | None = None,
+    groups: int = 1,
+    shared_filters: bool = False,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+    needs: Iterable[str] | None = None,
+) -> PacConv2dGradients[Any, Any]:
     """Gradients of `pac_conv_transpose2d`.
 
     Parameters
@@ -670,7 +910,7 @@ smooth_kernel, groups, shared_filters, stride, padding, output_padding, dilation
     array([[[[4., 4.],
              [4., 4.]]]])
     """
-    p = remembered_parameters(
+    parameters = remembered_parameters(
         "pac_conv_transpose2d_backward",
         stride=stride,
         padding=padding,
@@ -685,41 +925,63 @@ smooth_kernel, groups, shared_filters, stride, padding, output_padding, dilation
         shared_filters=shared_filters,
     )
     arrays = (input, guide, weight, bias, kernel, mask, inv_alpha, inv_lambda, smooth_kernel)
-    return PacConv2dGradients(*dispatch_backward(PAC_CONV_TRANSPOSE2D, (grad_output,), arrays, p, needs))
+    return PacConv2dGradients(*dispatch_backward(PAC_CONV_TRANSPOSE2D, (grad_output,), arrays, parameters, needs))
 
 
 @overload
 def pac_pool2d(
     input: ArrayT,
-    guide: ArrayT | None,
+    guide: Array | None,
     kernel_size: Size,
     *,
+    kernel: Array | None = None,
     mask: None = None,
-    **keywords: Unpack[_PoolKeywords[ArrayT]],
+    normalize_kernel: bool = False,
+    channel_wise: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: Array | None = None,
+    inv_lambda: Array | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: Array | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
 ) -> ArrayT: ...
 @overload
 def pac_pool2d(
     input: ArrayT,
-    guide: ArrayT | None,
+    guide: Array | None,
     kernel_size: Size,
     *,
-    mask: ArrayT,
-    **keywords: Unpack[_PoolKeywords[ArrayT]],
-) -> MaskedOutput[ArrayT]: ...
-def pac_pool2d(
-    input: Any,
-    guide: Any,
-    kernel_size: Size,
-    *,
-    kernel: Any = None,
-    mask: Any = None,
+    kernel: Array | None = None,
+    mask: MaskT,
     normalize_kernel: bool = False,
     channel_wise: bool = False,
     kernel_type: KernelType = "gaussian",
-    inv_alpha: Any = None,
-    inv_lambda: Any = None,
+    inv_alpha: Array | None = None,
+    inv_lambda: Array | None = None,
     asymmetric: bool = False,
-    smooth_kernel: Any = None,
+    smooth_kernel: Array | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+) -> MaskedOutput[ArrayT, MaskT]: ...
+def pac_pool2d(
+    input: Array,
+    guide: Array | None,
+    kernel_size: Size,
+    *,
+    kernel: Array | None = None,
+    mask: Array | None = None,
+    normalize_kernel: bool = False,
+    channel_wise: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: Array | None = None,
+    inv_lambda: Array | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: Array | None = None,
     stride: Size = 1,
     padding: Padding = 0,
     dilation: Size = 1,
@@ -782,7 +1044,7 @@ def pac_pool2d(
     >>> ao.pac_pool2d(image, np.zeros((1, 1, 1, 4)), (1, 2), stride=(1, 2))
     array([[[[ 3., 17.]]]])
     """
-    p = remembered_parameters(
+    parameters = remembered_parameters(
         "pac_pool2d",
         kernel_size=kernel_size,
         stride=stride,
@@ -794,30 +1056,74 @@ def pac_pool2d(
         normalize_kernel=normalize_kernel,
         channel_wise=channel_wise,
     )
-    return _result(dispatch(PAC_POOL2D, (input, guide, kernel, mask, inv_alpha, inv_lambda, smooth_kernel), p))
+    return _result(dispatch(PAC_POOL2D, (input, guide, kernel, mask, inv_alpha, inv_lambda, smooth_kernel), parameters))
 
 
+@overload
 def pac_pool2d_backward(
-    grad_output: ArrayT,
-    input: ArrayT,
-    guide: ArrayT | None,
+    grad_output: Array,
+    input: NDArray[ScalarT],
+    guide: NDArray[GuideScalarT] | None,
     kernel_size: Size,
     *,
-    kernel: ArrayT | None = None,
-    mask: ArrayT | None = None,
+    kernel: NDArray[GuideScalarT] | None = None,
+    mask: Array | None = None,
     normalize_kernel: bool = False,
     channel_wise: bool = False,
     kernel_type: KernelType = "gaussian",
-    inv_alpha: ArrayT | None = None,
-    inv_lambda: ArrayT | None = None,
+    inv_alpha: NDArray[GuideScalarT] | None = None,
+    inv_lambda: NDArray[GuideScalarT] | None = None,
     asymmetric: bool = False,
-    smooth_kernel: ArrayT | None = None,
+    smooth_kernel: NDArray[GuideScalarT] | None = None,
     stride: Size = 1,
     padding: Padding = 0,
     dilation: Size = 1,
     layout: Layout = "NCHW",
     needs: Iterable[str] | None = None,
-) -> PacPool2dGradients[ArrayT]:
+) -> PacPool2dGradients[NDArray[ScalarT], NDArray[GuideScalarT]]: ...
+@overload
+def pac_pool2d_backward(
+    grad_output: Array,
+    input: ArrayT,
+    guide: GuideT | None,
+    kernel_size: Size,
+    *,
+    kernel: GuideT | None = None,
+    mask: Array | None = None,
+    normalize_kernel: bool = False,
+    channel_wise: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: GuideT | None = None,
+    inv_lambda: GuideT | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: GuideT | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+    needs: Iterable[str] | None = None,
+) -> PacPool2dGradients[ArrayT, GuideT]: ...
+def pac_pool2d_backward(
+    grad_output: Array,
+    input: Array,
+    guide: Array | None,
+    kernel_size: Size,
+    *,
+    kernel: Array | None = None,
+    mask: Array | None = None,
+    normalize_kernel: bool = False,
+    channel_wise: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: Array | None = None,
+    inv_lambda: Array | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: Array | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+    needs: Iterable[str] | None = None,
+) -> PacPool2dGradients[Any, Any]:
     """Gradients of `pac_pool2d`.
 
     Parameters
@@ -849,7 +1155,7 @@ asymmetric, smooth_kernel, stride, padding, dilation, layout
     >>> ao.pac_pool2d_backward(np.ones((1, 1, 1, 4)), image, guide, (1, 3), padding=(0, 1)).input.round(4)
     array([[[[2., 2., 2., 2.]]]])
     """
-    p = remembered_parameters(
+    parameters = remembered_parameters(
         "pac_pool2d_backward",
         kernel_size=kernel_size,
         stride=stride,
@@ -862,7 +1168,7 @@ asymmetric, smooth_kernel, stride, padding, dilation, layout
         channel_wise=channel_wise,
     )
     arrays = (input, guide, kernel, mask, inv_alpha, inv_lambda, smooth_kernel)
-    return PacPool2dGradients(*dispatch_backward(PAC_POOL2D, (grad_output,), arrays, p, needs))
+    return PacPool2dGradients(*dispatch_backward(PAC_POOL2D, (grad_output,), arrays, parameters, needs))
 
 
 def _result(outputs: tuple[Any, ...]) -> Any:

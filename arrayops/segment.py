@@ -6,7 +6,10 @@ one that uses fewer has empty ones.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Generic, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from arrayops._core.checks import LAYOUTS, choice
 from arrayops._core.dispatch import dispatch, dispatch_backward
@@ -32,7 +35,9 @@ from arrayops._ops.segment import (
     ordered,
     segments,
 )
-from arrayops._typing import ArrayT, Layout
+from arrayops._typing import Array, ArrayT, Layout, ScalarT
+
+Reduction = Literal["mean", "sum", "max", "min", "var", "count"]
 
 
 class SegmentGradients(NamedTuple, Generic[ArrayT]):
@@ -47,16 +52,38 @@ class SegmentUnpoolGradients(NamedTuple, Generic[ArrayT]):
     pooled: ArrayT | None
 
 
+@overload
 def segment_mean(
-    features: ArrayT,
-    labels: ArrayT,
+    features: NDArray[ScalarT],
+    labels: Array,
     num_segments: int | None = None,
     *,
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
     layout: Layout = "NCHW",
-) -> ArrayT:
+) -> NDArray[ScalarT]: ...
+@overload
+def segment_mean(
+    features: ArrayT,
+    labels: Array,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> ArrayT: ...
+def segment_mean(
+    features: Array,
+    labels: Array,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> Any:
     """Mean of the features of each segment.
 
     With n the number of pixels p of segment s::
@@ -123,9 +150,9 @@ def segment_mean(
 
 
 def segment_mean_backward(
-    grad_output: ArrayT,
+    grad_output: Array,
     features: ArrayT,
-    labels: ArrayT,
+    labels: Array,
     num_segments: int | None = None,
     *,
     ignore_label: int | None = None,
@@ -173,16 +200,60 @@ def segment_mean_backward(
     )
 
 
+@overload
 def segment_sum(
-    features: ArrayT,
-    labels: ArrayT,
+    features: NDArray[np.signedinteger],
+    labels: Array,
     num_segments: int | None = None,
     *,
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
     layout: Layout = "NCHW",
-) -> ArrayT:
+) -> NDArray[np.int64]: ...
+@overload
+def segment_sum(
+    features: NDArray[np.unsignedinteger],
+    labels: Array,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> NDArray[np.uint64]: ...
+@overload
+def segment_sum(
+    features: NDArray[ScalarT],
+    labels: Array,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> NDArray[ScalarT]: ...
+@overload
+def segment_sum(
+    features: ArrayT,
+    labels: Array,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> ArrayT: ...
+def segment_sum(
+    features: Array,
+    labels: Array,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> Any:
     """Sum of the features of each segment.
 
     With p the pixels of segment s::
@@ -248,9 +319,9 @@ def segment_sum(
 
 
 def segment_sum_backward(
-    grad_output: ArrayT,
+    grad_output: Array,
     features: ArrayT,
-    labels: ArrayT,
+    labels: Array,
     num_segments: int | None = None,
     *,
     ignore_label: int | None = None,
@@ -298,16 +369,38 @@ def segment_sum_backward(
     )
 
 
+@overload
 def segment_max(
-    features: ArrayT,
-    labels: ArrayT,
+    features: NDArray[ScalarT],
+    labels: Array,
     num_segments: int | None = None,
     *,
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
     layout: Layout = "NCHW",
-) -> ArrayT:
+) -> NDArray[ScalarT]: ...
+@overload
+def segment_max(
+    features: ArrayT,
+    labels: Array,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> ArrayT: ...
+def segment_max(
+    features: Array,
+    labels: Array,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> Any:
     """Largest value of each segment.
 
     With p the pixels of segment s, and NaN larger than any number::
@@ -371,9 +464,9 @@ def segment_max(
 
 
 def segment_max_backward(
-    grad_output: ArrayT,
+    grad_output: Array,
     features: ArrayT,
-    labels: ArrayT,
+    labels: Array,
     num_segments: int | None = None,
     *,
     ignore_label: int | None = None,
@@ -421,16 +514,38 @@ def segment_max_backward(
     )
 
 
+@overload
 def segment_min(
-    features: ArrayT,
-    labels: ArrayT,
+    features: NDArray[ScalarT],
+    labels: Array,
     num_segments: int | None = None,
     *,
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
     layout: Layout = "NCHW",
-) -> ArrayT:
+) -> NDArray[ScalarT]: ...
+@overload
+def segment_min(
+    features: ArrayT,
+    labels: Array,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> ArrayT: ...
+def segment_min(
+    features: Array,
+    labels: Array,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> Any:
     """Smallest value of each segment.
 
     With p the pixels of segment s, and NaN smaller than any number::
@@ -494,9 +609,9 @@ def segment_min(
 
 
 def segment_min_backward(
-    grad_output: ArrayT,
+    grad_output: Array,
     features: ArrayT,
-    labels: ArrayT,
+    labels: Array,
     num_segments: int | None = None,
     *,
     ignore_label: int | None = None,
@@ -544,16 +659,38 @@ def segment_min_backward(
     )
 
 
+@overload
 def segment_var(
-    features: ArrayT,
-    labels: ArrayT,
+    features: NDArray[ScalarT],
+    labels: Array,
     num_segments: int | None = None,
     *,
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
     layout: Layout = "NCHW",
-) -> ArrayT:
+) -> NDArray[ScalarT]: ...
+@overload
+def segment_var(
+    features: ArrayT,
+    labels: Array,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> ArrayT: ...
+def segment_var(
+    features: Array,
+    labels: Array,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> Any:
     """Variance of the features of each segment, about their mean.
 
     With n the number of pixels p of segment s (and not n - 1), and m its mean::
@@ -619,9 +756,9 @@ def segment_var(
 
 
 def segment_var_backward(
-    grad_output: ArrayT,
+    grad_output: Array,
     features: ArrayT,
-    labels: ArrayT,
+    labels: Array,
     num_segments: int | None = None,
     *,
     ignore_label: int | None = None,
@@ -669,13 +806,29 @@ def segment_var_backward(
     )
 
 
+@overload
+def segment_count(
+    labels: NDArray[Any],
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    check: bool | None = None,
+) -> NDArray[np.int64]: ...
+@overload
 def segment_count(
     labels: ArrayT,
     num_segments: int | None = None,
     *,
     ignore_label: int | None = None,
     check: bool | None = None,
-) -> ArrayT:
+) -> ArrayT: ...
+def segment_count(
+    labels: Array,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    check: bool | None = None,
+) -> Any:
     """Number of pixels of each segment.
 
     Parameters
@@ -716,22 +869,45 @@ def segment_count(
     array([[2, 1, 0, 1]])
     """
     op = "segment_count"
-    p = _parameters(op, ("count",), labels, num_segments, ignore_label, 0, check, "NCHW")
-    output: ArrayT = dispatch(SEGMENT_COUNT, (labels,), p)[0]
-    return output
+    parameters = _parameters(op, ("count",), labels, num_segments, ignore_label, 0, check, "NCHW")
+    return dispatch(SEGMENT_COUNT, (labels,), parameters)[0]
 
 
+@overload
 def segment_reduce(
-    features: ArrayT,
-    labels: ArrayT,
-    reductions: Sequence[str],
+    features: NDArray[Any],
+    labels: Array,
+    reductions: Sequence[Reduction],
     num_segments: int | None = None,
     *,
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
     layout: Layout = "NCHW",
-) -> tuple[ArrayT, ...]:
+) -> tuple[NDArray[Any], ...]: ...
+@overload
+def segment_reduce(
+    features: ArrayT,
+    labels: Array,
+    reductions: Sequence[Reduction],
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> tuple[ArrayT, ...]: ...
+def segment_reduce(
+    features: Array,
+    labels: Array,
+    reductions: Sequence[Reduction],
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> tuple[Any, ...]:
     """Several reductions over segments from one pass over the features.
 
     Parameters
@@ -789,16 +965,16 @@ def segment_reduce(
     """
     op = "segment_reduce"
     names = ordered(op, reductions)
-    p = _parameters(op, names, labels, num_segments, ignore_label, empty, check, layout)
-    made = dict(zip(REDUCTIONS, dispatch(SEGMENT_REDUCE, (features, labels), p), strict=True))
-    return tuple(made[name] for name in names)
+    parameters = _parameters(op, names, labels, num_segments, ignore_label, empty, check, layout)
+    results = dict(zip(REDUCTIONS, dispatch(SEGMENT_REDUCE, (features, labels), parameters), strict=True))
+    return tuple(results[name] for name in names)
 
 
 def segment_reduce_backward(
-    grad_output: Sequence[ArrayT | None],
+    grad_output: Sequence[Array | None],
     features: ArrayT,
-    labels: ArrayT,
-    reductions: Sequence[str],
+    labels: Array,
+    reductions: Sequence[Reduction],
     num_segments: int | None = None,
     *,
     ignore_label: int | None = None,
@@ -836,28 +1012,48 @@ def segment_reduce_backward(
     >>> features = np.array([[[[0.1], [0.2]], [[0.3], [0.4]]]])
     >>> labels = np.array([[[0, 0], [1, 2]]])
     >>> ones = np.ones((1, 3, 1))
-    >>> found = ao.segment_reduce_backward((ones, ones), features, labels, ("sum", "max"), layout="NHWC")
-    >>> found.features[0, :, :, 0]
+    >>> gradients = ao.segment_reduce_backward((ones, ones), features, labels, ("sum", "max"), layout="NHWC")
+    >>> gradients.features[0, :, :, 0]
     array([[1., 2.],
            [2., 2.]])
     """
     op = "segment_reduce_backward"
     names = ordered(op, reductions)
-    given = _gradients(op, grad_output, names)
-    p = _parameters(op, names, labels, num_segments, ignore_label, empty, check, layout)
-    grads = tuple(given.get(name) for name in DIFFERENTIABLE)
-    return SegmentGradients(*dispatch_backward(SEGMENT_REDUCE, grads, (features, labels), p, needs))
+    by_name = _gradients_by_name(op, grad_output, names)
+    parameters = _parameters(op, names, labels, num_segments, ignore_label, empty, check, layout)
+    gradients = tuple(by_name.get(name) for name in DIFFERENTIABLE)
+    return SegmentGradients(*dispatch_backward(SEGMENT_REDUCE, gradients, (features, labels), parameters, needs))
 
 
+@overload
 def segment_unpool(
-    pooled: ArrayT,
-    labels: ArrayT,
+    pooled: NDArray[ScalarT],
+    labels: Array,
     *,
     ignore_label: int | None = None,
     fill: float = 0,
     check: bool | None = None,
     layout: Layout = "NCHW",
-) -> ArrayT:
+) -> NDArray[ScalarT]: ...
+@overload
+def segment_unpool(
+    pooled: ArrayT,
+    labels: Array,
+    *,
+    ignore_label: int | None = None,
+    fill: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> ArrayT: ...
+def segment_unpool(
+    pooled: Array,
+    labels: Array,
+    *,
+    ignore_label: int | None = None,
+    fill: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> Any:
     """Give every pixel the features of its segment: the way back from pooled features to images.
 
     With s(p) the segment of pixel p::
@@ -912,15 +1108,14 @@ def segment_unpool(
            [ 0.,  0.],
            [ 6., 20.]])
     """
-    p = _unpool_parameters("segment_unpool", ignore_label, fill, check, layout)
-    output: ArrayT = dispatch(SEGMENT_UNPOOL, (pooled, labels), p)[0]
-    return output
+    parameters = _unpool_parameters("segment_unpool", ignore_label, fill, check, layout)
+    return dispatch(SEGMENT_UNPOOL, (pooled, labels), parameters)[0]
 
 
 def segment_unpool_backward(
-    grad_output: ArrayT,
+    grad_output: Array,
     pooled: ArrayT,
-    labels: ArrayT,
+    labels: Array,
     *,
     ignore_label: int | None = None,
     fill: float = 0,
@@ -958,41 +1153,42 @@ def segment_unpool_backward(
     array([[1., 1.],
            [2., 2.]])
     """
-    p = _unpool_parameters("segment_unpool_backward", ignore_label, fill, check, layout)
-    return SegmentUnpoolGradients(*dispatch_backward(SEGMENT_UNPOOL, (grad_output,), (pooled, labels), p, needs))
+    parameters = _unpool_parameters("segment_unpool_backward", ignore_label, fill, check, layout)
+    return SegmentUnpoolGradients(
+        *dispatch_backward(SEGMENT_UNPOOL, (grad_output,), (pooled, labels), parameters, needs)
+    )
 
 
 def _reduce(
     op: Op,
     reduction: str,
-    features: ArrayT,
-    labels: ArrayT,
+    features: Any,
+    labels: Any,
     num_segments: int | None,
     ignore_label: int | None,
     empty: float,
     check: bool | None,
     layout: Layout,
-) -> ArrayT:
-    p = _parameters(op.name, (reduction,), labels, num_segments, ignore_label, empty, check, layout)
-    output: ArrayT = dispatch(op, (features, labels), p)[0]
-    return output
+) -> Any:
+    parameters = _parameters(op.name, (reduction,), labels, num_segments, ignore_label, empty, check, layout)
+    return dispatch(op, (features, labels), parameters)[0]
 
 
 def _reduce_backward(
     op: Op,
     reduction: str,
-    grad_output: ArrayT,
-    features: ArrayT,
-    labels: ArrayT,
+    grad_output: Any,
+    features: Any,
+    labels: Any,
     num_segments: int | None,
     ignore_label: int | None,
     empty: float,
     check: bool | None,
     layout: Layout,
     needs: Iterable[str] | None,
-) -> SegmentGradients[ArrayT]:
-    p = _parameters(op.backward.name, (reduction,), labels, num_segments, ignore_label, empty, check, layout)
-    return SegmentGradients(*dispatch_backward(op, (grad_output,), (features, labels), p, needs))
+) -> SegmentGradients[Any]:
+    parameters = _parameters(op.backward.name, (reduction,), labels, num_segments, ignore_label, empty, check, layout)
+    return SegmentGradients(*dispatch_backward(op, (grad_output,), (features, labels), parameters, needs))
 
 
 def _parameters(
@@ -1007,7 +1203,7 @@ def _parameters(
 ) -> SegmentParameters:
     """Normalise the keywords of the public function ``op``, and find the number of segments if it is not given."""
     ignore = ignored(op, ignore_label)
-    p = SegmentParameters(
+    parameters = SegmentParameters(
         reductions,
         0,
         ignore,
@@ -1015,26 +1211,28 @@ def _parameters(
         checking(op, check),
         choice(op, "layout", layout, LAYOUTS),
     )
-    return p._replace(num_segments=segments(op, _found(op, labels, ignore) if num_segments is None else num_segments))
+    return parameters._replace(
+        num_segments=segments(op, _count_segments(op, labels, ignore) if num_segments is None else num_segments)
+    )
 
 
-def _found(op: str, labels: Any, ignore_label: int | None) -> int:
-    """The largest label other than the ignored one, plus 1."""
+def _count_segments(op: str, labels: Any, ignore_label: int | None) -> int:
+    """Largest label other than ``ignore_label``, plus 1."""
     try:
         return int(dispatch(NUM_SEGMENTS, (labels,), LabelParameters(ignore_label))[0])
     except (TypeError, ValueError) as error:
         raise type(error)(str(error).replace(f"{NUM_SEGMENTS.name}:", f"{op}:", 1)) from None
 
 
-def _gradients(op: str, grads: Any, names: tuple[str, ...]) -> dict[str, Any]:
-    """Gradients by name of their reduction."""
-    if not isinstance(grads, (tuple, list)) or len(grads) != len(names):
-        got = f"{len(grads)} entries" if isinstance(grads, (tuple, list)) else type(grads).__name__
-        raise ValueError(f"{op}: grad_output is {got}, expected a tuple of one gradient for each of {names}")
-    given = dict(zip(names, grads, strict=True))
-    if given.pop("count", None) is not None:
-        raise ValueError(f"{op}: grad_output has a gradient of the count, expected None, for it has none")
-    return given
+def _gradients_by_name(op: str, gradients: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    """Map the name of each reduction to the gradient of its result."""
+    if not isinstance(gradients, (tuple, list)) or len(gradients) != len(names):
+        got = f"a sequence of {len(gradients)}" if isinstance(gradients, (tuple, list)) else type(gradients).__name__
+        raise ValueError(f"{op}: grad_output is {got}, expected a tuple with one gradient for each of {names}")
+    by_name = dict(zip(names, gradients, strict=True))
+    if by_name.pop("count", None) is not None:
+        raise ValueError(f"{op}: grad_output has a gradient of the count, expected None: counts are not differentiable")
+    return by_name
 
 
 def _unpool_parameters(op: str, ignore_label: Any, fill: Any, check: Any, layout: Any) -> UnpoolParameters:
