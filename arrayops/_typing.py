@@ -1,20 +1,45 @@
-"""Types of public signatures."""
+"""Types of the public signatures.
 
-from typing import Generic, Literal, NamedTuple, TypeVar
+The type of a result follows from one argument (``input``, ``guide`` of `pac_kernel2d`, ``features``, ``pooled``,
+``maps``). The other arrays may differ from it in type, because NumPy's types hold the dtype and the number of axes.
+"""
 
-ArrayT = TypeVar("ArrayT")
-Size = int | tuple[int, int]
-Padding = int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]] | str
+from collections.abc import Sequence
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+
+
+class Array(Protocol):
+    """An array of any supported framework."""
+
+    @property
+    def shape(self) -> Any:
+        """Size of each axis."""
+
+    @property
+    def dtype(self) -> Any:
+        """Data type of the elements."""
+
+
+ArrayT = TypeVar("ArrayT", bound=Array)
+GuideT = TypeVar("GuideT", bound=Array)
+MaskT = TypeVar("MaskT", bound=Array)
+ScalarT = TypeVar("ScalarT", bound=np.generic)
+GuideScalarT = TypeVar("GuideScalarT", bound=np.generic)
+
+Size = int | Sequence[int]
+Padding = int | Sequence[int] | Sequence[Sequence[int]] | Literal["SAME", "VALID", "same", "valid"]
 KernelType = Literal["gaussian", "inv"]
 Layout = Literal["NCHW", "NHWC"]
 
 
-class MaskedOutput(NamedTuple, Generic[ArrayT]):
-    """Result of a call with ``mask``: the output, and where it had anything to go by.
+class MaskedOutput(NamedTuple, Generic[ArrayT, MaskT]):
+    """Output and output mask of a call with ``mask``.
 
-    ``output_mask`` is bool, one channel at the resolution of the output; it is False where a window held no valid
-    sample, and ``output`` is then 0 (or the bias).
+    ``output_mask`` is a bool array with one channel and the height and width of the output. It is False where the
+    window contains no valid input pixel; there ``output`` is 0, or the bias.
     """
 
     output: ArrayT
-    output_mask: ArrayT
+    output_mask: MaskT

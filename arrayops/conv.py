@@ -1,15 +1,17 @@
-"""Convolution and transposed convolution with any number of groups, from one to depthwise, and their gradients."""
+"""Convolution and transposed convolution with groups, including depthwise, and their gradients."""
 
 from collections.abc import Iterable
-from typing import Generic, NamedTuple
+from typing import Any, Generic, NamedTuple, overload
+
+from numpy.typing import NDArray
 
 from arrayops._call.dispatch import dispatch, dispatch_backward
 from arrayops._ops.conv import CONV2D, CONV_TRANSPOSE2D, remembered_parameters
-from arrayops._typing import ArrayT, Layout, Padding, Size
+from arrayops._typing import Array, ArrayT, Layout, Padding, ScalarT, Size
 
 
 class Conv2dGradients(NamedTuple, Generic[ArrayT]):
-    """Gradients of `conv2d` and `conv_transpose2d`, None for those absent or not needed."""
+    """Gradients of `conv2d` and `conv_transpose2d`, None for arrays not given or not in ``needs``."""
 
     input: ArrayT | None
     weight: ArrayT | None
@@ -18,8 +20,8 @@ class Conv2dGradients(NamedTuple, Generic[ArrayT]):
 
 def conv2d(
     input: ArrayT,
-    weight: ArrayT,
-    bias: ArrayT | None = None,
+    weight: Array,
+    bias: Array | None = None,
     *,
     groups: int = 1,
     stride: Size = 1,
@@ -27,7 +29,7 @@ def conv2d(
     dilation: Size = 1,
     layout: Layout = "NCHW",
 ) -> ArrayT:
-    """Convolution (cross-correlation, as in every deep learning framework) in groups of channels.
+    """Grouped convolution (cross-correlation, as in every deep learning framework).
 
     With x the input, W the weight, stride s, dilation d, and c running over the input channels of the group of o::
 
@@ -36,46 +38,48 @@ def conv2d(
     Parameters
     ----------
     input : array, (N, C, H, W), or (N, H, W, C) in NHWC
-        float16, bfloat16, float32 or float64; half precision is summed in float32.
+        float16, bfloat16, float32 or float64; half precision is accumulated in float32.
     weight : array, (O, C / groups, kh, kw), or (kh, kw, C / groups, O) in NHWC
-        Filter, in the dtype of the input.
+        Filter, same dtype as the input.
+        TensorFlow's depthwise weights (kh, kw, C, m) must be reshaped to (kh, kw, 1, C * m), with ``groups=C``.
     bias : array, (O,), optional
-        In the dtype of the input.
+        Same dtype as the input.
     groups : int, default 1
-        Output channels of group k see the input channels of group k alone, as in torch and ONNX; C and O are multiples
-        of it. With ``groups=C`` the convolution is depthwise, and O / C is its channel multiplier.
+        Number of groups, as in PyTorch and ONNX: each output channel depends only on the input channels of its group.
+        C and O must be divisible by it. ``groups=C`` is a depthwise convolution with channel multiplier O / C.
     stride, dilation : int or pair of int, default 1
-        Steps of the window, and of its taps.
+        Step of the window between outputs, and spacing of the filter taps.
     padding : int, pair, pair of pairs ((top, bottom), (left, right)), "SAME" or "VALID", default 0
-        Zeros around the input. "SAME", in any case of letters, is TensorFlow's and ONNX's SAME_UPPER, with any stride.
+        Zero padding. "SAME" pads as TensorFlow and ONNX (SAME_UPPER) do, for any stride; lower case is accepted too.
     layout : {"NCHW", "NHWC"}, default "NCHW"
-        Order of the axes: torch's, or TensorFlow's.
+        Order of the axes: "NCHW" as in PyTorch, "NHWC" as in TensorFlow.
 
     Returns
     -------
     array, (N, O, Ho, Wo), or (N, Ho, Wo, O) in NHWC
-        In the dtype, framework and device of the input; Ho = (H + top + bottom - (kh - 1) d - 1) // s + 1, or
+        Same dtype, framework and device as the input; Ho = (H + top + bottom - (kh - 1) d - 1) // s + 1, or
         ceil(H / s) with "SAME".
 
     Raises
     ------
     TypeError
-        For arrays of wrong dtypes, mixed frameworks, or such as want gradients.
+        If dtypes or frameworks do not match, or an array requires a gradient.
     ValueError
-        For shapes and keywords that do not fit.
+        If shapes do not match or a keyword has an invalid value.
 
     See Also
     --------
-    conv2d_backward : its gradients.
-    conv_transpose2d : the way back from small to large.
+    conv2d_backward : gradients.
+    conv_transpose2d : transposed convolution, for upsampling.
 
     References
     ----------
-    Groups as in S. Xie et al., "Aggregated Residual Transformations for Deep Neural Networks", CVPR 2017, figure 3c.
+    Grouped convolution: S. Xie et al., "Aggregated Residual Transformations for Deep Neural Networks", CVPR 2017,
+    figure 3c.
 
     Examples
     --------
-    Two groups: the first output sums its neighbours, the second takes their difference.
+    Two groups: sums of adjacent pixels in the first, differences in the second.
 
     >>> import numpy as np
     >>> import arrayops as ao
@@ -86,13 +90,30 @@ def conv2d(
     <BLANKLINE>
             [[ 1.,  6.,  1.]]]])
     """
-    p = remembered_parameters("conv2d", stride=stride, padding=padding, dilation=dilation, layout=layout, groups=groups)
-    output: ArrayT = dispatch(CONV2D, (input, weight, bias), p)[0]
+    parameters = remembered_parameters(
+        "conv2d", stride=stride, padding=padding, dilation=dilation, layout=layout, groups=groups
+    )
+    output: ArrayT = dispatch(CONV2D, (input, weight, bias), parameters)[0]
     return output
 
 
+@overload
 def conv2d_backward(
-    grad_output: ArrayT,
+    grad_output: Array,
+    input: NDArray[ScalarT],
+    weight: NDArray[ScalarT],
+    bias: NDArray[ScalarT] | None = None,
+    *,
+    groups: int = 1,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+    needs: Iterable[str] | None = None,
+) -> Conv2dGradients[NDArray[ScalarT]]: ...
+@overload
+def conv2d_backward(
+    grad_output: Array,
     input: ArrayT,
     weight: ArrayT,
     bias: ArrayT | None = None,
@@ -103,49 +124,62 @@ def conv2d_backward(
     dilation: Size = 1,
     layout: Layout = "NCHW",
     needs: Iterable[str] | None = None,
-) -> Conv2dGradients[ArrayT]:
+) -> Conv2dGradients[ArrayT]: ...
+def conv2d_backward(
+    grad_output: Array,
+    input: Array,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    groups: int = 1,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+    needs: Iterable[str] | None = None,
+) -> Conv2dGradients[Any]:
     """Gradients of `conv2d`.
 
     Parameters
     ----------
     grad_output : array
-        Gradient of the output, of its shape and dtype.
+        Gradient of the output, with the shape and dtype of the output.
     input, weight, bias, groups, stride, padding, dilation, layout
-        As given to `conv2d`.
+        As passed to `conv2d`.
     needs : iterable of str, optional
-        Names of the gradients to compute, among the fields of the result; None means all.
+        Names of the gradients to compute (fields of the result). By default, all.
 
     Returns
     -------
     Conv2dGradients
-        Named tuple (input, weight, bias), each of the shape and dtype of its array, or None.
+        Named tuple (input, weight, bias), each with the shape and dtype of its array, or None.
 
     Raises
     ------
     TypeError, ValueError
-        As `conv2d`; ValueError also for unknown names in ``needs``.
+        Same as `conv2d`; also ValueError for unknown names in ``needs``.
 
     Examples
     --------
     >>> import numpy as np
     >>> import arrayops as ao
     >>> image = np.array([[[[1.0, 2.0, 8.0, 9.0]]]])
-    >>> found = ao.conv2d_backward(np.ones((1, 1, 1, 3)), image, np.array([[[[-1.0, 1.0]]]]))
-    >>> found.input
+    >>> gradients = ao.conv2d_backward(np.ones((1, 1, 1, 3)), image, np.array([[[[-1.0, 1.0]]]]))
+    >>> gradients.input
     array([[[[-1.,  0.,  0.,  1.]]]])
-    >>> found.weight
+    >>> gradients.weight
     array([[[[11., 19.]]]])
     """
-    p = remembered_parameters(
+    parameters = remembered_parameters(
         "conv2d_backward", stride=stride, padding=padding, dilation=dilation, layout=layout, groups=groups
     )
-    return Conv2dGradients(*dispatch_backward(CONV2D, (grad_output,), (input, weight, bias), p, needs))
+    return Conv2dGradients(*dispatch_backward(CONV2D, (grad_output,), (input, weight, bias), parameters, needs))
 
 
 def conv_transpose2d(
     input: ArrayT,
-    weight: ArrayT,
-    bias: ArrayT | None = None,
+    weight: Array,
+    bias: Array | None = None,
     *,
     groups: int = 1,
     stride: Size = 1,
@@ -154,47 +188,50 @@ def conv_transpose2d(
     dilation: Size = 1,
     layout: Layout = "NCHW",
 ) -> ArrayT:
-    """Transposed convolution: every input sample adds the filter, times its value, to the output.
+    """Transposed convolution (also called deconvolution), with groups.
 
-    It is the gradient of `conv2d` by its input, taken as an operator of its own; with x the input, W the weight::
+    This is the gradient of `conv2d` with respect to its input. Every input pixel adds the filter, multiplied by its
+    value, to the output. With x the input, W the weight, stride s, dilation d::
 
         y[o, h s + i d - top, w s + j d - left] += W[c, o, i, j] x[c, h, w]
 
     Parameters
     ----------
     input : array, (N, C, H, W), or (N, H, W, C) in NHWC
-        float16, bfloat16, float32 or float64; half precision is summed in float32.
+        float16, bfloat16, float32 or float64; half precision is accumulated in float32.
     weight : array, (C, O / groups, kh, kw), or (kh, kw, O / groups, C) in NHWC
-        Filter, in the dtype of the input.
+        Filter, same dtype as the input.
     bias : array, (O,), optional
-        In the dtype of the input.
+        Same dtype as the input.
     groups : int, default 1
-        Output channels of group k see the input channels of group k alone, as in torch and ONNX.
+        Number of groups, as in PyTorch and ONNX: each output channel depends only on the input channels of its group.
     stride, dilation : int or pair of int, default 1
-        Steps between the places of input samples in the output, and between taps.
+        Upsampling factor, and spacing of the filter taps.
     padding : int, pair, pair of pairs ((top, bottom), (left, right)), "SAME" or "VALID", default 0
-        Outputs cut off at each side. "SAME" makes the output ``stride`` times as large as the input.
+        Rows and columns cropped from each side of the output. With "SAME" the output is ``stride`` times as large as
+        the input.
     output_padding : int or pair of int, default 0
-        Outputs added behind; less than the larger of stride and dilation, and 0 with "SAME".
+        Rows added at the bottom and columns added at the right of the output; less than the larger of stride and
+        dilation, and 0 with "SAME".
     layout : {"NCHW", "NHWC"}, default "NCHW"
-        Order of the axes: torch's, or TensorFlow's.
+        Order of the axes: "NCHW" as in PyTorch, "NHWC" as in TensorFlow.
 
     Returns
     -------
     array, (N, O, Ho, Wo), or (N, Ho, Wo, O) in NHWC
-        In the dtype, framework and device of the input; Ho = (H - 1) s - top - bottom + (kh - 1) d + output_padding
+        Same dtype, framework and device as the input; Ho = (H - 1) s - top - bottom + (kh - 1) d + output_padding
         + 1, or H s with "SAME".
 
     Raises
     ------
     TypeError
-        For arrays of wrong dtypes, mixed frameworks, or such as want gradients.
+        If dtypes or frameworks do not match, or an array requires a gradient.
     ValueError
-        For shapes and keywords that do not fit.
+        If shapes do not match or a keyword has an invalid value.
 
     See Also
     --------
-    conv_transpose2d_backward : its gradients.
+    conv_transpose2d_backward : gradients.
 
     References
     ----------
@@ -208,7 +245,7 @@ def conv_transpose2d(
     >>> ao.conv_transpose2d(image, np.array([[[[0.5, 1.0, 0.5]]]]), stride=(1, 2))
     array([[[[0.5, 1. , 3. , 5. , 2.5]]]])
     """
-    p = remembered_parameters(
+    parameters = remembered_parameters(
         "conv_transpose2d",
         stride=stride,
         padding=padding,
@@ -218,12 +255,28 @@ def conv_transpose2d(
         transposed=True,
         groups=groups,
     )
-    output: ArrayT = dispatch(CONV_TRANSPOSE2D, (input, weight, bias), p)[0]
+    output: ArrayT = dispatch(CONV_TRANSPOSE2D, (input, weight, bias), parameters)[0]
     return output
 
 
+@overload
 def conv_transpose2d_backward(
-    grad_output: ArrayT,
+    grad_output: Array,
+    input: NDArray[ScalarT],
+    weight: NDArray[ScalarT],
+    bias: NDArray[ScalarT] | None = None,
+    *,
+    groups: int = 1,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+    needs: Iterable[str] | None = None,
+) -> Conv2dGradients[NDArray[ScalarT]]: ...
+@overload
+def conv_transpose2d_backward(
+    grad_output: Array,
     input: ArrayT,
     weight: ArrayT,
     bias: ArrayT | None = None,
@@ -235,27 +288,41 @@ def conv_transpose2d_backward(
     dilation: Size = 1,
     layout: Layout = "NCHW",
     needs: Iterable[str] | None = None,
-) -> Conv2dGradients[ArrayT]:
+) -> Conv2dGradients[ArrayT]: ...
+def conv_transpose2d_backward(
+    grad_output: Array,
+    input: Array,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    groups: int = 1,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+    needs: Iterable[str] | None = None,
+) -> Conv2dGradients[Any]:
     """Gradients of `conv_transpose2d`.
 
     Parameters
     ----------
     grad_output : array
-        Gradient of the output, of its shape and dtype.
+        Gradient of the output, with the shape and dtype of the output.
     input, weight, bias, groups, stride, padding, output_padding, dilation, layout
-        As given to `conv_transpose2d`.
+        As passed to `conv_transpose2d`.
     needs : iterable of str, optional
-        Names of the gradients to compute, among the fields of the result; None means all.
+        Names of the gradients to compute (fields of the result). By default, all.
 
     Returns
     -------
     Conv2dGradients
-        Named tuple (input, weight, bias), each of the shape and dtype of its array, or None.
+        Named tuple (input, weight, bias), each with the shape and dtype of its array, or None.
 
     Raises
     ------
     TypeError, ValueError
-        As `conv_transpose2d`; ValueError also for unknown names in ``needs``.
+        Same as `conv_transpose2d`; also ValueError for unknown names in ``needs``.
 
     Examples
     --------
@@ -265,7 +332,7 @@ def conv_transpose2d_backward(
     >>> ao.conv_transpose2d_backward(np.ones((1, 1, 1, 5)), image, weight, stride=(1, 2)).input
     array([[[[2., 2.]]]])
     """
-    p = remembered_parameters(
+    parameters = remembered_parameters(
         "conv_transpose2d_backward",
         stride=stride,
         padding=padding,
@@ -275,4 +342,6 @@ def conv_transpose2d_backward(
         transposed=True,
         groups=groups,
     )
-    return Conv2dGradients(*dispatch_backward(CONV_TRANSPOSE2D, (grad_output,), (input, weight, bias), p, needs))
+    return Conv2dGradients(
+        *dispatch_backward(CONV_TRANSPOSE2D, (grad_output,), (input, weight, bias), parameters, needs)
+    )

@@ -1,11 +1,14 @@
-"""Pixel-adaptive convolution and its relatives (Su et al., CVPR 2019).
+"""Pixel-adaptive convolution, transposed convolution and pooling (Su et al., CVPR 2019).
 
 A pixel-adaptive convolution (PAC) is a convolution whose weights are scaled at every pixel by an *adaptive kernel* K,
-computed from a guide image: where the guide changes, K is small and the filter does not mix across.
+computed from a guide image. K is small where the guide differs from its value at the centre of the window, so that the
+filter preserves the edges of the guide.
 """
 
 from collections.abc import Iterable
-from typing import Any, Generic, NamedTuple, TypedDict, Unpack, overload
+from typing import Any, Generic, NamedTuple, overload
+
+from numpy.typing import NDArray
 
 from arrayops._call.dispatch import dispatch, dispatch_backward
 from arrayops._ops.pac import (
@@ -15,11 +18,23 @@ from arrayops._ops.pac import (
     PAC_POOL2D,
     remembered_parameters,
 )
-from arrayops._typing import ArrayT, KernelType, Layout, MaskedOutput, Padding, Size
+from arrayops._typing import (
+    Array,
+    ArrayT,
+    GuideScalarT,
+    GuideT,
+    KernelType,
+    Layout,
+    MaskedOutput,
+    MaskT,
+    Padding,
+    ScalarT,
+    Size,
+)
 
 
 class PacKernel2dGradients(NamedTuple, Generic[ArrayT]):
-    """Gradients of `pac_kernel2d`, None for those absent or not needed."""
+    """Gradients of `pac_kernel2d`, None for arrays not given or not in ``needs``."""
 
     guide: ArrayT | None
     inv_alpha: ArrayT | None
@@ -27,98 +42,132 @@ class PacKernel2dGradients(NamedTuple, Generic[ArrayT]):
     smooth_kernel: ArrayT | None
 
 
-class PacConv2dGradients(NamedTuple, Generic[ArrayT]):
-    """Gradients of `pac_conv2d` and `pac_conv_transpose2d`, None for those absent or not needed."""
+class PacConv2dGradients(NamedTuple, Generic[ArrayT, GuideT]):
+    """Gradients of `pac_conv2d` and `pac_conv_transpose2d`, None for arrays not given or not in ``needs``."""
 
     input: ArrayT | None
-    guide: ArrayT | None
+    guide: GuideT | None
     weight: ArrayT | None
     bias: ArrayT | None
-    kernel: ArrayT | None
-    inv_alpha: ArrayT | None
-    inv_lambda: ArrayT | None
-    smooth_kernel: ArrayT | None
+    kernel: GuideT | None
+    inv_alpha: GuideT | None
+    inv_lambda: GuideT | None
+    smooth_kernel: GuideT | None
 
 
-class PacPool2dGradients(NamedTuple, Generic[ArrayT]):
-    """Gradients of `pac_pool2d`, None for those absent or not needed."""
+class PacPool2dGradients(NamedTuple, Generic[ArrayT, GuideT]):
+    """Gradients of `pac_pool2d`, None for arrays not given or not in ``needs``."""
 
     input: ArrayT | None
-    guide: ArrayT | None
-    kernel: ArrayT | None
-    inv_alpha: ArrayT | None
-    inv_lambda: ArrayT | None
-    smooth_kernel: ArrayT | None
-
-
-class _Adaptive(TypedDict, Generic[ArrayT], total=False):
-    """Keywords that shape the adaptive kernel and place its window."""
-
-    kernel_type: KernelType
-    inv_alpha: ArrayT | None
-    inv_lambda: ArrayT | None
-    asymmetric: bool
-    smooth_kernel: ArrayT | None
-    stride: Size
-    padding: Padding
-    dilation: Size
-    layout: Layout
-
-
-class _KernelKeywords(_Adaptive[ArrayT], total=False):
-    normalize: bool
-    channel_wise: bool
-    transposed: bool
-    output_padding: Size
-
-
-class _ConvKeywords(_Adaptive[ArrayT], total=False):
-    kernel: ArrayT | None
-    normalize_kernel: bool
-    groups: int
-    shared_filters: bool
-
-
-class _ConvTransposeKeywords(_ConvKeywords[ArrayT], total=False):
-    output_padding: Size
-
-
-class _PoolKeywords(_Adaptive[ArrayT], total=False):
-    kernel: ArrayT | None
-    normalize_kernel: bool
-    channel_wise: bool
+    guide: GuideT | None
+    kernel: GuideT | None
+    inv_alpha: GuideT | None
+    inv_lambda: GuideT | None
+    smooth_kernel: GuideT | None
 
 
 @overload
 def pac_kernel2d(
-    guide: ArrayT, kernel_size: Size, *, mask: None = None, **keywords: Unpack[_KernelKeywords[ArrayT]]
-) -> ArrayT: ...
-@overload
-def pac_kernel2d(
-    guide: ArrayT, kernel_size: Size, *, mask: ArrayT, **keywords: Unpack[_KernelKeywords[ArrayT]]
-) -> MaskedOutput[ArrayT]: ...
-def pac_kernel2d(
-    guide: Any,
+    guide: NDArray[ScalarT],
     kernel_size: Size,
     *,
-    mask: Any = None,
+    mask: None = None,
     normalize: bool = False,
     channel_wise: bool = False,
     transposed: bool = False,
     kernel_type: KernelType = "gaussian",
-    inv_alpha: Any = None,
-    inv_lambda: Any = None,
+    inv_alpha: Array | None = None,
+    inv_lambda: Array | None = None,
     asymmetric: bool = False,
-    smooth_kernel: Any = None,
+    smooth_kernel: Array | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+) -> NDArray[ScalarT]: ...
+@overload
+def pac_kernel2d(
+    guide: NDArray[ScalarT],
+    kernel_size: Size,
+    *,
+    mask: MaskT,
+    normalize: bool = False,
+    channel_wise: bool = False,
+    transposed: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: Array | None = None,
+    inv_lambda: Array | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: Array | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+) -> MaskedOutput[NDArray[ScalarT], MaskT]: ...
+@overload
+def pac_kernel2d(
+    guide: ArrayT,
+    kernel_size: Size,
+    *,
+    mask: None = None,
+    normalize: bool = False,
+    channel_wise: bool = False,
+    transposed: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: Array | None = None,
+    inv_lambda: Array | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: Array | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+) -> ArrayT: ...
+@overload
+def pac_kernel2d(
+    guide: ArrayT,
+    kernel_size: Size,
+    *,
+    mask: MaskT,
+    normalize: bool = False,
+    channel_wise: bool = False,
+    transposed: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: Array | None = None,
+    inv_lambda: Array | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: Array | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+) -> MaskedOutput[ArrayT, MaskT]: ...
+def pac_kernel2d(
+    guide: Array,
+    kernel_size: Size,
+    *,
+    mask: Array | None = None,
+    normalize: bool = False,
+    channel_wise: bool = False,
+    transposed: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: Array | None = None,
+    inv_lambda: Array | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: Array | None = None,
     stride: Size = 1,
     padding: Padding = 0,
     output_padding: Size = 0,
     dilation: Size = 1,
     layout: Layout = "NCHW",
 ) -> Any:
-    """Adaptive kernel of a guide image, to be used in several calls of the other PAC functions.
+    """Adaptive kernel of a guide image, for reuse as ``kernel`` in several calls of the other PAC functions.
 
-    With f the guide, stride s, dilation d, padding p, at output place (y, x) and tap (i, j)::
+    With f the guide, stride s, dilation d, padding p, at output pixel (y, x) and tap (i, j)::
 
         K[i, j, y, x] = exp(-1/2 * sum over g of (f[g, y s + i d - p, x s + j d - p] - f_centre[g]) ** 2)
 
@@ -127,31 +176,31 @@ def pac_kernel2d(
     Parameters
     ----------
     guide : array, (N, G, H, W)
-        Guide features, float16, bfloat16, float32 or float64. They are compared as they are: scale them so that a
-        difference of 1 means "rather different". NHWC: (N, H, W, G).
+        Guide features, float16, bfloat16, float32 or float64. They are not normalised: scale
+        them so that a difference of 1 is a significant difference. NHWC: (N, H, W, G).
     kernel_size : int or pair of int
         Height and width of the filter.
     mask : array of bool, (N, 1, H, W), optional
-        True where the input is valid. Of the input's resolution, also when ``transposed``. NHWC: (N, H, W, 1).
+        True where the input is valid. It has the resolution of the input, also if ``transposed``. NHWC: (N, H, W, 1).
     normalize : bool, default False
-        Divide K by its sum over the taps. A tap counts when it falls on a real input sample: inside the image, not on
-        a zero that a transposed convolution stuffs in, and not masked out; K is 0 at the others. Without ``normalize``
-        and ``mask``, K is kept at every tap.
+        Divide K by its sum over the valid taps, and set K to 0 at the others. A tap is valid if it reads an input pixel
+        that is not masked out: not padding, and not a zero inserted by a transposed convolution. Without ``normalize``
+        and ``mask``, K is computed at every tap.
     channel_wise : bool, default False
-        No sum over g: one kernel for each guide channel.
+        Compute one kernel per guide channel, without the sum over g.
     transposed : bool, default False
-        The kernel for `pac_conv_transpose2d`: the guide has the resolution of the output, the window moves over it
-        with stride 1, centred; ``stride``, ``padding`` and ``output_padding`` tell where input samples fall.
+        Compute the kernel for `pac_conv_transpose2d`: the guide has the resolution of the output, with a centred
+        window and stride 1; ``stride``, ``padding`` and ``output_padding`` determine which taps read input pixels.
     kernel_type : {"gaussian", "inv"}, default "gaussian"
         "inv" is ``inv_alpha + (sum over g of (...) ** 2 + 1e-4) ** (inv_lambda / 2)`` instead of the exponential.
     inv_alpha, inv_lambda : array, () or (1,), or (G,) with ``channel_wise``; dtype of the guide
-        Parameters of the "inv" kernel; both are required with it and refused without.
+        Parameters of the "inv" kernel; required for "inv", an error otherwise.
     asymmetric : bool, default False
-        Take max(0, .) of each difference before it is squared.
+        Apply max(0, .) to each difference before squaring.
     smooth_kernel : array, (sh, sw), both odd, dtype of the guide, optional
-        Replace f_centre by the guide filtered (cross-correlated) with this kernel there.
+        Replace f_centre by the guide at the centre tap, filtered (cross-correlated) with this kernel.
     stride, dilation, output_padding : int or pair of int, default 1, 1, 0
-        Steps of the window and of its taps; ``output_padding`` is for ``transposed``.
+        Step of the window, spacing of the taps, and output padding (only with ``transposed``).
     padding : int, pair, pair of pairs ((top, bottom), (left, right)), "SAME" or "VALID", default 0
         As in `pac_conv2d`.
     layout : {"NCHW", "NHWC"}, default "NCHW"
@@ -160,20 +209,20 @@ def pac_kernel2d(
     Returns
     -------
     array, (N, 1 or G, kh, kw, Ho, Wo), or (N, Ho, Wo, kh, kw, 1 or G) in NHWC
-        K, in the dtype, framework and device of the guide. With ``mask``, a named tuple (output, output_mask): K is
-        scaled by (valid taps) / (valid taps that are masked in) unless ``normalize``, and ``output_mask``, bool,
-        (N, 1, Ho, Wo), is False where no tap is left; K is 0 there.
+        K, with the dtype, framework and device of the guide. With ``mask``, a named tuple (output, output_mask): K is
+        scaled by (taps inside the image) / (of these, taps not masked out) unless ``normalize``, and ``output_mask``,
+        bool, (N, 1, Ho, Wo), is False where no valid tap is left; K is 0 there.
 
     Raises
     ------
     TypeError
-        For arrays of wrong dtypes, mixed frameworks, or such as want gradients.
+        If dtypes or frameworks do not match, or an array requires a gradient.
     ValueError
-        For shapes and keywords that do not fit.
+        If shapes do not match or a keyword has an invalid value.
 
     See Also
     --------
-    pac_kernel2d_backward : its gradients.
+    pac_kernel2d_backward : gradients.
 
     References
     ----------
@@ -181,7 +230,7 @@ def pac_kernel2d(
 
     Examples
     --------
-    A guide with a step between its second and third column; one row of the kernel of the second column:
+    A guide with a step edge between columns 1 and 2, and the kernel at column 1:
 
     >>> import numpy as np
     >>> import arrayops as ao
@@ -192,7 +241,7 @@ def pac_kernel2d(
     >>> kernel[0, 0, 0, :, 0, 1].round(4)
     array([1.    , 1.    , 0.1353])
     """
-    p = remembered_parameters(
+    parameters = remembered_parameters(
         "pac_kernel2d",
         kernel_size=kernel_size,
         stride=stride,
@@ -206,15 +255,38 @@ def pac_kernel2d(
         normalize=normalize,
         channel_wise=channel_wise,
     )
-    return _result(dispatch(PAC_KERNEL2D, (guide, mask, inv_alpha, inv_lambda, smooth_kernel), p))
+    return _result(dispatch(PAC_KERNEL2D, (guide, mask, inv_alpha, inv_lambda, smooth_kernel), parameters))
 
 
+@overload
 def pac_kernel2d_backward(
-    grad_output: ArrayT,
+    grad_output: Array,
+    guide: NDArray[ScalarT],
+    kernel_size: Size,
+    *,
+    mask: Array | None = None,
+    normalize: bool = False,
+    channel_wise: bool = False,
+    transposed: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: NDArray[ScalarT] | None = None,
+    inv_lambda: NDArray[ScalarT] | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: NDArray[ScalarT] | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+    needs: Iterable[str] | None = None,
+) -> PacKernel2dGradients[NDArray[ScalarT]]: ...
+@overload
+def pac_kernel2d_backward(
+    grad_output: Array,
     guide: ArrayT,
     kernel_size: Size,
     *,
-    mask: ArrayT | None = None,
+    mask: Array | None = None,
     normalize: bool = False,
     channel_wise: bool = False,
     transposed: bool = False,
@@ -229,7 +301,28 @@ def pac_kernel2d_backward(
     dilation: Size = 1,
     layout: Layout = "NCHW",
     needs: Iterable[str] | None = None,
-) -> PacKernel2dGradients[ArrayT]:
+) -> PacKernel2dGradients[ArrayT]: ...
+def pac_kernel2d_backward(
+    grad_output: Array,
+    guide: Array,
+    kernel_size: Size,
+    *,
+    mask: Array | None = None,
+    normalize: bool = False,
+    channel_wise: bool = False,
+    transposed: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: Array | None = None,
+    inv_lambda: Array | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: Array | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+    needs: Iterable[str] | None = None,
+) -> PacKernel2dGradients[Any]:
     """Gradients of `pac_kernel2d`.
 
     Parameters
@@ -238,19 +331,19 @@ def pac_kernel2d_backward(
         Gradient of the kernel, of its shape and dtype.
     guide, kernel_size, mask, normalize, channel_wise, transposed, kernel_type, inv_alpha, inv_lambda, asymmetric, \
 smooth_kernel, stride, padding, output_padding, dilation, layout
-        As given to `pac_kernel2d`.
+        As passed to `pac_kernel2d`.
     needs : iterable of str, optional
-        Names of the gradients to compute, among the fields of the result; None means all.
+        Names of the gradients to compute (fields of the result). By default, all.
 
     Returns
     -------
     PacKernel2dGradients
-        Named tuple (guide, inv_alpha, inv_lambda, smooth_kernel), each of the shape and dtype of its array, or None.
+        Named tuple (guide, inv_alpha, inv_lambda, smooth_kernel), each with the shape and dtype of its array, or None.
 
     Raises
     ------
     TypeError, ValueError
-        As `pac_kernel2d`; ValueError also for unknown names in ``needs``.
+        Same as `pac_kernel2d`; also ValueError for unknown names in ``needs``.
 
     Examples
     --------
@@ -261,7 +354,7 @@ smooth_kernel, stride, padding, output_padding, dilation, layout
     >>> ao.pac_kernel2d_backward(ones, guide, (1, 3), padding=(0, 1)).guide.round(4)
     array([[[[ 0.    ,  0.5413, -0.5413, -0.2707]]]])
     """
-    p = remembered_parameters(
+    parameters = remembered_parameters(
         "pac_kernel2d_backward",
         kernel_size=kernel_size,
         stride=stride,
@@ -276,43 +369,67 @@ smooth_kernel, stride, padding, output_padding, dilation, layout
         channel_wise=channel_wise,
     )
     arrays = (guide, mask, inv_alpha, inv_lambda, smooth_kernel)
-    return PacKernel2dGradients(*dispatch_backward(PAC_KERNEL2D, (grad_output,), arrays, p, needs))
+    return PacKernel2dGradients(*dispatch_backward(PAC_KERNEL2D, (grad_output,), arrays, parameters, needs))
 
 
 @overload
 def pac_conv2d(
     input: ArrayT,
-    guide: ArrayT | None,
-    weight: ArrayT,
-    bias: ArrayT | None = None,
+    guide: Array | None,
+    weight: Array,
+    bias: Array | None = None,
     *,
+    kernel: Array | None = None,
     mask: None = None,
-    **keywords: Unpack[_ConvKeywords[ArrayT]],
+    normalize_kernel: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: Array | None = None,
+    inv_lambda: Array | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: Array | None = None,
+    groups: int = 1,
+    shared_filters: bool = False,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
 ) -> ArrayT: ...
 @overload
 def pac_conv2d(
     input: ArrayT,
-    guide: ArrayT | None,
-    weight: ArrayT,
-    bias: ArrayT | None = None,
+    guide: Array | None,
+    weight: Array,
+    bias: Array | None = None,
     *,
-    mask: ArrayT,
-    **keywords: Unpack[_ConvKeywords[ArrayT]],
-) -> MaskedOutput[ArrayT]: ...
-def pac_conv2d(
-    input: Any,
-    guide: Any,
-    weight: Any,
-    bias: Any = None,
-    *,
-    kernel: Any = None,
-    mask: Any = None,
+    kernel: Array | None = None,
+    mask: MaskT,
     normalize_kernel: bool = False,
     kernel_type: KernelType = "gaussian",
-    inv_alpha: Any = None,
-    inv_lambda: Any = None,
+    inv_alpha: Array | None = None,
+    inv_lambda: Array | None = None,
     asymmetric: bool = False,
-    smooth_kernel: Any = None,
+    smooth_kernel: Array | None = None,
+    groups: int = 1,
+    shared_filters: bool = False,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+) -> MaskedOutput[ArrayT, MaskT]: ...
+def pac_conv2d(
+    input: Array,
+    guide: Array | None,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    kernel: Array | None = None,
+    mask: Array | None = None,
+    normalize_kernel: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: Array | None = None,
+    inv_lambda: Array | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: Array | None = None,
     groups: int = 1,
     shared_filters: bool = False,
     stride: Size = 1,
@@ -327,54 +444,54 @@ def pac_conv2d(
         y[o, h, w] = b[o] + sum over i, j of K[i, j, h, w]
                      * sum over c of W[o, c, i, j] x[c, h s + i d - top, w s + j d - left]
 
-    K is computed inside and never stored at full size. With a constant guide the result is that of a convolution.
+    K is computed on the fly and never stored at full size. With a constant guide this is `conv2d`.
 
     Parameters
     ----------
     input : array, (N, C, H, W), or (N, H, W, C) in NHWC
-        float16, bfloat16, float32 or float64; half precision is summed in float32.
+        float16, bfloat16, float32 or float64; half precision is accumulated in float32.
     guide : array, (N, G, H, W), or (N, H, W, G) in NHWC; or None with ``kernel``
-        Guide features, in the dtype of the input, or float32 beside half precision.
+        Guide features, same dtype as the input; float32 is also allowed if the input is half precision.
     weight : array, (O, C / groups, kh, kw), or (kh, kw, C / groups, O) in NHWC
-        Filter, in the dtype of the input.
+        Filter, same dtype as the input.
     bias : array, (O,), optional
-        In the dtype of the input.
+        Same dtype as the input.
     kernel : array, (N, 1, kh, kw, Ho, Wo), or (N, Ho, Wo, kh, kw, 1) in NHWC, optional
-        K as made by `pac_kernel2d`, instead of a guide; the options that shape K are then errors here.
+        K as returned by `pac_kernel2d`, instead of ``guide``. Options that affect K are then errors.
     mask : array of bool, (N, 1, H, W), or (N, H, W, 1) in NHWC, optional
-        True where the input is valid. Other samples, NaN included, are taken as 0, and the kernel is rescaled.
+        True where the input is valid. Masked-out pixels, also NaN, are treated as 0, and the kernel is rescaled.
     normalize_kernel : bool, default False
-        ``normalize`` of `pac_kernel2d`.
+        Normalise K, see ``normalize`` of `pac_kernel2d`.
     kernel_type, inv_alpha, inv_lambda, asymmetric, smooth_kernel
         As in `pac_kernel2d`.
     groups : int, default 1
-        Output channels of group k see the input channels of group k alone, as in torch and ONNX.
+        Number of groups, as in PyTorch and ONNX: each output channel depends only on the input channels of its group.
     shared_filters : bool, default False
         One filter for every channel: weight (1, 1, kh, kw), or (kh, kw, 1, 1) in NHWC; O = C, groups 1.
     stride, dilation : int or pair of int, default 1
-        Steps of the window, and of its taps.
+        Step of the window between outputs, and spacing of the filter taps.
     padding : int, pair, pair of pairs ((top, bottom), (left, right)), "SAME" or "VALID", default 0
-        Zeros around the input. "SAME", in any case of letters, is TensorFlow's and ONNX's SAME_UPPER, with any stride.
+        Zero padding. "SAME" pads as TensorFlow and ONNX (SAME_UPPER) do, for any stride; lower case is accepted too.
     layout : {"NCHW", "NHWC"}, default "NCHW"
-        Order of the axes: torch's, or TensorFlow's.
+        Order of the axes: "NCHW" as in PyTorch, "NHWC" as in TensorFlow.
 
     Returns
     -------
     array, (N, O, Ho, Wo), or (N, Ho, Wo, O) in NHWC
-        In the dtype, framework and device of the input; Ho = (H + top + bottom - (kh - 1) d - 1) // s + 1, or
+        Same dtype, framework and device as the input; Ho = (H + top + bottom - (kh - 1) d - 1) // s + 1, or
         ceil(H / s) with "SAME". With ``mask``, a named tuple (output, output_mask); output_mask, bool, (N, 1, Ho, Wo),
-        is False where a window holds no valid sample, and the output there is the bias.
+        is False where the window contains no valid pixel; the output there is the bias.
 
     Raises
     ------
     TypeError
-        For arrays of wrong dtypes, mixed frameworks, or such as want gradients.
+        If dtypes or frameworks do not match, or an array requires a gradient.
     ValueError
-        For shapes and keywords that do not fit.
+        If shapes do not match or a keyword has an invalid value.
 
     See Also
     --------
-    pac_conv2d_backward : its gradients.
+    pac_conv2d_backward : gradients.
 
     References
     ----------
@@ -391,7 +508,7 @@ def pac_conv2d(
     >>> ao.pac_conv2d(image, guide, np.ones((1, 1, 1, 3)), padding=(0, 1), normalize_kernel=True)
     array([[[[1.5, 1.5, 8.5, 8.5]]]])
     """
-    p = remembered_parameters(
+    parameters = remembered_parameters(
         "pac_conv2d",
         stride=stride,
         padding=padding,
@@ -404,24 +521,25 @@ def pac_conv2d(
         shared_filters=shared_filters,
     )
     arrays = (input, guide, weight, bias, kernel, mask, inv_alpha, inv_lambda, smooth_kernel)
-    return _result(dispatch(PAC_CONV2D, arrays, p))
+    return _result(dispatch(PAC_CONV2D, arrays, parameters))
 
 
+@overload
 def pac_conv2d_backward(
-    grad_output: ArrayT,
-    input: ArrayT,
-    guide: ArrayT | None,
-    weight: ArrayT,
-    bias: ArrayT | None = None,
+    grad_output: Array,
+    input: NDArray[ScalarT],
+    guide: NDArray[GuideScalarT] | None,
+    weight: NDArray[ScalarT],
+    bias: NDArray[ScalarT] | None = None,
     *,
-    kernel: ArrayT | None = None,
-    mask: ArrayT | None = None,
+    kernel: NDArray[GuideScalarT] | None = None,
+    mask: Array | None = None,
     normalize_kernel: bool = False,
     kernel_type: KernelType = "gaussian",
-    inv_alpha: ArrayT | None = None,
-    inv_lambda: ArrayT | None = None,
+    inv_alpha: NDArray[GuideScalarT] | None = None,
+    inv_lambda: NDArray[GuideScalarT] | None = None,
     asymmetric: bool = False,
-    smooth_kernel: ArrayT | None = None,
+    smooth_kernel: NDArray[GuideScalarT] | None = None,
     groups: int = 1,
     shared_filters: bool = False,
     stride: Size = 1,
@@ -429,29 +547,76 @@ def pac_conv2d_backward(
     dilation: Size = 1,
     layout: Layout = "NCHW",
     needs: Iterable[str] | None = None,
-) -> PacConv2dGradients[ArrayT]:
+) -> PacConv2dGradients[NDArray[ScalarT], NDArray[GuideScalarT]]: ...
+@overload
+def pac_conv2d_backward(
+    grad_output: Array,
+    input: ArrayT,
+    guide: GuideT | None,
+    weight: ArrayT,
+    bias: ArrayT | None = None,
+    *,
+    kernel: GuideT | None = None,
+    mask: Array | None = None,
+    normalize_kernel: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: GuideT | None = None,
+    inv_lambda: GuideT | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: GuideT | None = None,
+    groups: int = 1,
+    shared_filters: bool = False,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+    needs: Iterable[str] | None = None,
+) -> PacConv2dGradients[ArrayT, GuideT]: ...
+def pac_conv2d_backward(
+    grad_output: Array,
+    input: Array,
+    guide: Array | None,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    kernel: Array | None = None,
+    mask: Array | None = None,
+    normalize_kernel: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: Array | None = None,
+    inv_lambda: Array | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: Array | None = None,
+    groups: int = 1,
+    shared_filters: bool = False,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+    needs: Iterable[str] | None = None,
+) -> PacConv2dGradients[Any, Any]:
     """Gradients of `pac_conv2d`.
 
     Parameters
     ----------
     grad_output : array
-        Gradient of the output, of its shape and dtype.
+        Gradient of the output, with the shape and dtype of the output.
     input, guide, weight, bias, kernel, mask, normalize_kernel, kernel_type, inv_alpha, inv_lambda, asymmetric, \
 smooth_kernel, groups, shared_filters, stride, padding, dilation, layout
-        As given to `pac_conv2d`.
+        As passed to `pac_conv2d`.
     needs : iterable of str, optional
-        Names of the gradients to compute, among the fields of the result; None means all.
+        Names of the gradients to compute (fields of the result). By default, all.
 
     Returns
     -------
     PacConv2dGradients
-        Named tuple (input, guide, weight, bias, kernel, inv_alpha, inv_lambda, smooth_kernel), each of the shape and
-        dtype of its array, or None.
+        Named tuple (input, guide, weight, bias, kernel, inv_alpha, inv_lambda, smooth_kernel), each with the shape
+        and dtype of its array, or None.
 
     Raises
     ------
     TypeError, ValueError
-        As `pac_conv2d`; ValueError also for unknown names in ``needs``.
+        Same as `pac_conv2d`; also ValueError for unknown names in ``needs``.
 
     Examples
     --------
@@ -466,7 +631,7 @@ smooth_kernel, groups, shared_filters, stride, padding, dilation, layout
     >>> gradients.input is None
     True
     """
-    p = remembered_parameters(
+    parameters = remembered_parameters(
         "pac_conv2d_backward",
         stride=stride,
         padding=padding,
@@ -479,43 +644,69 @@ smooth_kernel, groups, shared_filters, stride, padding, dilation, layout
         shared_filters=shared_filters,
     )
     arrays = (input, guide, weight, bias, kernel, mask, inv_alpha, inv_lambda, smooth_kernel)
-    return PacConv2dGradients(*dispatch_backward(PAC_CONV2D, (grad_output,), arrays, p, needs))
+    return PacConv2dGradients(*dispatch_backward(PAC_CONV2D, (grad_output,), arrays, parameters, needs))
 
 
 @overload
 def pac_conv_transpose2d(
     input: ArrayT,
-    guide: ArrayT | None,
-    weight: ArrayT,
-    bias: ArrayT | None = None,
+    guide: Array | None,
+    weight: Array,
+    bias: Array | None = None,
     *,
+    kernel: Array | None = None,
     mask: None = None,
-    **keywords: Unpack[_ConvTransposeKeywords[ArrayT]],
+    normalize_kernel: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: Array | None = None,
+    inv_lambda: Array | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: Array | None = None,
+    groups: int = 1,
+    shared_filters: bool = False,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
 ) -> ArrayT: ...
 @overload
 def pac_conv_transpose2d(
     input: ArrayT,
-    guide: ArrayT | None,
-    weight: ArrayT,
-    bias: ArrayT | None = None,
+    guide: Array | None,
+    weight: Array,
+    bias: Array | None = None,
     *,
-    mask: ArrayT,
-    **keywords: Unpack[_ConvTransposeKeywords[ArrayT]],
-) -> MaskedOutput[ArrayT]: ...
-def pac_conv_transpose2d(
-    input: Any,
-    guide: Any,
-    weight: Any,
-    bias: Any = None,
-    *,
-    kernel: Any = None,
-    mask: Any = None,
+    kernel: Array | None = None,
+    mask: MaskT,
     normalize_kernel: bool = False,
     kernel_type: KernelType = "gaussian",
-    inv_alpha: Any = None,
-    inv_lambda: Any = None,
+    inv_alpha: Array | None = None,
+    inv_lambda: Array | None = None,
     asymmetric: bool = False,
-    smooth_kernel: Any = None,
+    smooth_kernel: Array | None = None,
+    groups: int = 1,
+    shared_filters: bool = False,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+) -> MaskedOutput[ArrayT, MaskT]: ...
+def pac_conv_transpose2d(
+    input: Array,
+    guide: Array | None,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    kernel: Array | None = None,
+    mask: Array | None = None,
+    normalize_kernel: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: Array | None = None,
+    inv_lambda: Array | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: Array | None = None,
     groups: int = 1,
     shared_filters: bool = False,
     stride: Size = 1,
@@ -524,60 +715,62 @@ def pac_conv_transpose2d(
     dilation: Size = 1,
     layout: Layout = "NCHW",
 ) -> Any:
-    """Transposed pixel-adaptive convolution: upsampling guided by an image of the output's resolution.
+    """Transposed pixel-adaptive convolution: upsampling guided by an image at the output resolution.
 
-    Zeros are stuffed between the samples of the input, ``stride - 1`` of them, and the spatially flipped weight is
-    correlated with the result, scaled at every output pixel by the adaptive kernel of the guide (see `pac_kernel2d`
-    with ``transposed``). Only the taps that fall on real samples are visited. With a constant guide the result is that
-    of a transposed convolution.
+    ``stride - 1`` zeros are inserted between input pixels, and the result is cross-correlated with the spatially
+    flipped weight, scaled at every output pixel by the adaptive kernel of the guide (see `pac_kernel2d` with
+    ``transposed``). The inserted zeros are skipped, not computed. With a constant guide this is `conv_transpose2d`.
 
     Parameters
     ----------
     input : array, (N, C, H, W), or (N, H, W, C) in NHWC
-        float16, bfloat16, float32 or float64; half precision is summed in float32.
+        float16, bfloat16, float32 or float64; half precision is accumulated in float32.
     guide : array, (N, G, Ho, Wo), or (N, Ho, Wo, G) in NHWC; or None with ``kernel``
-        Guide features at the resolution of the output, in the dtype of the input, or float32 beside half precision.
+        Guide features at the resolution of the output, same dtype as the input; float32 is also
+        allowed if the input is half precision.
     weight : array, (C, O / groups, kh, kw), or (kh, kw, O / groups, C) in NHWC
-        Filter, in the dtype of the input, laid out as by torch and TensorFlow.
+        Filter, same dtype as the input; axes as in PyTorch and TensorFlow.
     bias : array, (O,), optional
-        In the dtype of the input.
+        Same dtype as the input.
     kernel : array, (N, 1, kh, kw, Ho, Wo), or (N, Ho, Wo, kh, kw, 1) in NHWC, optional
-        K as made by `pac_kernel2d` with ``transposed=True``, instead of a guide; the options that shape K are then
-        errors here.
+        K as returned by `pac_kernel2d` with ``transposed=True``, instead of ``guide``. Options that affect K are then
+        errors.
     mask : array of bool, (N, 1, H, W), or (N, H, W, 1) in NHWC, optional
-        True where the input is valid. Other samples, NaN included, are taken as 0, and the kernel is rescaled.
+        True where the input is valid. Masked-out pixels, also NaN, are treated as 0, and the kernel is rescaled.
     normalize_kernel, kernel_type, inv_alpha, inv_lambda, asymmetric, smooth_kernel, groups, shared_filters
         As in `pac_conv2d`.
     stride, dilation : int or pair of int, default 1
-        Upsampling factor, and step of the taps.
+        Upsampling factor, and spacing of the filter taps.
     padding : int, pair, pair of pairs ((top, bottom), (left, right)), "SAME" or "VALID", default 0
-        Output samples to cut off, as in torch. "SAME" makes the output H * stride by W * stride, as in TensorFlow.
+        Rows and columns cropped from the output, as in PyTorch. With "SAME" the output is H * stride by W * stride, as
+        in TensorFlow.
     output_padding : int or pair of int, default 0
-        Output samples to add at the bottom and at the right, less than stride or dilation; not with "SAME".
+        Rows added at the bottom and columns added at the right of the output; less than the larger of stride and
+        dilation, and 0 with "SAME".
     layout : {"NCHW", "NHWC"}, default "NCHW"
-        Order of the axes: torch's, or TensorFlow's.
+        Order of the axes: "NCHW" as in PyTorch, "NHWC" as in TensorFlow.
 
     Returns
     -------
     array, (N, O, Ho, Wo), or (N, Ho, Wo, O) in NHWC
-        In the dtype, framework and device of the input; Ho = (H - 1) s - top - bottom + (kh - 1) d + output_padding
+        Same dtype, framework and device as the input; Ho = (H - 1) s - top - bottom + (kh - 1) d + output_padding
         + 1, or H s with "SAME". With ``mask``, a named tuple (output, output_mask), as for `pac_conv2d`.
 
     Raises
     ------
     TypeError
-        For arrays of wrong dtypes, mixed frameworks, or such as want gradients.
+        If dtypes or frameworks do not match, or an array requires a gradient.
     ValueError
-        For shapes and keywords that do not fit.
+        If shapes do not match or a keyword has an invalid value.
 
     See Also
     --------
-    pac_conv_transpose2d_backward : its gradients.
+    pac_conv_transpose2d_backward : gradients.
 
     Notes
     -----
-    The authors' PyTorch code does not flip the weight, and so differs from its framework's transposed convolution;
-    flip its trained weights spatially when you load them.
+    The authors' PyTorch code does not flip the weight, unlike PyTorch's transposed convolution. Flip weights trained
+    with it along both spatial axes.
 
     References
     ----------
@@ -585,7 +778,7 @@ def pac_conv_transpose2d(
 
     Examples
     --------
-    Two samples upsampled by two; between them the guide says to which side a pixel belongs:
+    Two pixels upsampled by 2; the guide determines which of them each output pixel copies:
 
     >>> import numpy as np
     >>> import arrayops as ao
@@ -595,7 +788,7 @@ def pac_conv_transpose2d(
     >>> ao.pac_conv_transpose2d(image, guide, box, stride=(1, 2), padding="SAME", normalize_kernel=True)
     array([[[[1., 1., 5., 5.]]]])
     """
-    p = remembered_parameters(
+    parameters = remembered_parameters(
         "pac_conv_transpose2d",
         stride=stride,
         padding=padding,
@@ -610,24 +803,25 @@ def pac_conv_transpose2d(
         shared_filters=shared_filters,
     )
     arrays = (input, guide, weight, bias, kernel, mask, inv_alpha, inv_lambda, smooth_kernel)
-    return _result(dispatch(PAC_CONV_TRANSPOSE2D, arrays, p))
+    return _result(dispatch(PAC_CONV_TRANSPOSE2D, arrays, parameters))
 
 
+@overload
 def pac_conv_transpose2d_backward(
-    grad_output: ArrayT,
-    input: ArrayT,
-    guide: ArrayT | None,
-    weight: ArrayT,
-    bias: ArrayT | None = None,
+    grad_output: Array,
+    input: NDArray[ScalarT],
+    guide: NDArray[GuideScalarT] | None,
+    weight: NDArray[ScalarT],
+    bias: NDArray[ScalarT] | None = None,
     *,
-    kernel: ArrayT | None = None,
-    mask: ArrayT | None = None,
+    kernel: NDArray[GuideScalarT] | None = None,
+    mask: Array | None = None,
     normalize_kernel: bool = False,
     kernel_type: KernelType = "gaussian",
-    inv_alpha: ArrayT | None = None,
-    inv_lambda: ArrayT | None = None,
+    inv_alpha: NDArray[GuideScalarT] | None = None,
+    inv_lambda: NDArray[GuideScalarT] | None = None,
     asymmetric: bool = False,
-    smooth_kernel: ArrayT | None = None,
+    smooth_kernel: NDArray[GuideScalarT] | None = None,
     groups: int = 1,
     shared_filters: bool = False,
     stride: Size = 1,
@@ -636,29 +830,78 @@ def pac_conv_transpose2d_backward(
     dilation: Size = 1,
     layout: Layout = "NCHW",
     needs: Iterable[str] | None = None,
-) -> PacConv2dGradients[ArrayT]:
+) -> PacConv2dGradients[NDArray[ScalarT], NDArray[GuideScalarT]]: ...
+@overload
+def pac_conv_transpose2d_backward(
+    grad_output: Array,
+    input: ArrayT,
+    guide: GuideT | None,
+    weight: ArrayT,
+    bias: ArrayT | None = None,
+    *,
+    kernel: GuideT | None = None,
+    mask: Array | None = None,
+    normalize_kernel: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: GuideT | None = None,
+    inv_lambda: GuideT | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: GuideT | None = None,
+    groups: int = 1,
+    shared_filters: bool = False,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+    needs: Iterable[str] | None = None,
+) -> PacConv2dGradients[ArrayT, GuideT]: ...
+def pac_conv_transpose2d_backward(
+    grad_output: Array,
+    input: Array,
+    guide: Array | None,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    kernel: Array | None = None,
+    mask: Array | None = None,
+    normalize_kernel: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: Array | None = None,
+    inv_lambda: Array | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: Array | None = None,
+    groups: int = 1,
+    shared_filters: bool = False,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+    needs: Iterable[str] | None = None,
+) -> PacConv2dGradients[Any, Any]:
     """Gradients of `pac_conv_transpose2d`.
 
     Parameters
     ----------
     grad_output : array
-        Gradient of the output, of its shape and dtype.
+        Gradient of the output, with the shape and dtype of the output.
     input, guide, weight, bias, kernel, mask, normalize_kernel, kernel_type, inv_alpha, inv_lambda, asymmetric, \
 smooth_kernel, groups, shared_filters, stride, padding, output_padding, dilation, layout
-        As given to `pac_conv_transpose2d`.
+        As passed to `pac_conv_transpose2d`.
     needs : iterable of str, optional
-        Names of the gradients to compute, among the fields of the result; None means all.
+        Names of the gradients to compute (fields of the result). By default, all.
 
     Returns
     -------
     PacConv2dGradients
-        Named tuple (input, guide, weight, bias, kernel, inv_alpha, inv_lambda, smooth_kernel), each of the shape and
-        dtype of its array, or None.
+        Named tuple (input, guide, weight, bias, kernel, inv_alpha, inv_lambda, smooth_kernel), each with the shape
+        and dtype of its array, or None.
 
     Raises
     ------
     TypeError, ValueError
-        As `pac_conv_transpose2d`; ValueError also for unknown names in ``needs``.
+        Same as `pac_conv_transpose2d`; also ValueError for unknown names in ``needs``.
 
     Examples
     --------
@@ -670,7 +913,7 @@ smooth_kernel, groups, shared_filters, stride, padding, output_padding, dilation
     array([[[[4., 4.],
              [4., 4.]]]])
     """
-    p = remembered_parameters(
+    parameters = remembered_parameters(
         "pac_conv_transpose2d_backward",
         stride=stride,
         padding=padding,
@@ -685,41 +928,63 @@ smooth_kernel, groups, shared_filters, stride, padding, output_padding, dilation
         shared_filters=shared_filters,
     )
     arrays = (input, guide, weight, bias, kernel, mask, inv_alpha, inv_lambda, smooth_kernel)
-    return PacConv2dGradients(*dispatch_backward(PAC_CONV_TRANSPOSE2D, (grad_output,), arrays, p, needs))
+    return PacConv2dGradients(*dispatch_backward(PAC_CONV_TRANSPOSE2D, (grad_output,), arrays, parameters, needs))
 
 
 @overload
 def pac_pool2d(
     input: ArrayT,
-    guide: ArrayT | None,
+    guide: Array | None,
     kernel_size: Size,
     *,
+    kernel: Array | None = None,
     mask: None = None,
-    **keywords: Unpack[_PoolKeywords[ArrayT]],
+    normalize_kernel: bool = False,
+    channel_wise: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: Array | None = None,
+    inv_lambda: Array | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: Array | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
 ) -> ArrayT: ...
 @overload
 def pac_pool2d(
     input: ArrayT,
-    guide: ArrayT | None,
+    guide: Array | None,
     kernel_size: Size,
     *,
-    mask: ArrayT,
-    **keywords: Unpack[_PoolKeywords[ArrayT]],
-) -> MaskedOutput[ArrayT]: ...
-def pac_pool2d(
-    input: Any,
-    guide: Any,
-    kernel_size: Size,
-    *,
-    kernel: Any = None,
-    mask: Any = None,
+    kernel: Array | None = None,
+    mask: MaskT,
     normalize_kernel: bool = False,
     channel_wise: bool = False,
     kernel_type: KernelType = "gaussian",
-    inv_alpha: Any = None,
-    inv_lambda: Any = None,
+    inv_alpha: Array | None = None,
+    inv_lambda: Array | None = None,
     asymmetric: bool = False,
-    smooth_kernel: Any = None,
+    smooth_kernel: Array | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+) -> MaskedOutput[ArrayT, MaskT]: ...
+def pac_pool2d(
+    input: Array,
+    guide: Array | None,
+    kernel_size: Size,
+    *,
+    kernel: Array | None = None,
+    mask: Array | None = None,
+    normalize_kernel: bool = False,
+    channel_wise: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: Array | None = None,
+    inv_lambda: Array | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: Array | None = None,
     stride: Size = 1,
     padding: Padding = 0,
     dilation: Size = 1,
@@ -731,23 +996,23 @@ def pac_pool2d(
 
         y[c, h, w] = sum over i, j of K[i, j, h, w] x[c, h s + i d - top, w s + j d - left]
 
-    With ``normalize_kernel`` it is a weighted mean, the joint bilateral filter among others. Without, and with a
-    constant guide, it is kh * kw times average pooling (with padding counted in).
+    With ``normalize_kernel`` this is a weighted mean, for example a joint bilateral filter. Without it, and with a
+    constant guide, it is kh * kw times average pooling (with padding included in the average).
 
     Parameters
     ----------
     input : array, (N, C, H, W), or (N, H, W, C) in NHWC
-        float16, bfloat16, float32 or float64; half precision is summed in float32.
+        float16, bfloat16, float32 or float64; half precision is accumulated in float32.
     guide : array, (N, G, H, W), or (N, H, W, G) in NHWC; or None with ``kernel``
-        Guide features, in the dtype of the input, or float32 beside half precision.
+        Guide features, same dtype as the input; float32 is also allowed if the input is half precision.
     kernel_size : int or pair of int
         Height and width of the window.
     kernel : array, (N, 1 or C, kh, kw, Ho, Wo), or (N, Ho, Wo, kh, kw, 1 or C) in NHWC, optional
-        K as made by `pac_kernel2d`, instead of a guide; the options that shape K are then errors here.
+        K as returned by `pac_kernel2d`, instead of ``guide``. Options that affect K are then errors.
     mask : array of bool, (N, 1, H, W), or (N, H, W, 1) in NHWC, optional
-        True where the input is valid. Other samples, NaN included, are taken as 0, and the kernel is rescaled.
+        True where the input is valid. Masked-out pixels, also NaN, are treated as 0, and the kernel is rescaled.
     channel_wise : bool, default False
-        A kernel for each channel, from the guide channel of the same number (G = C).
+        Compute one kernel per channel, from the guide channel with the same index (requires G = C).
     normalize_kernel, kernel_type, inv_alpha, inv_lambda, asymmetric, smooth_kernel
         As in `pac_conv2d`.
     stride, padding, dilation, layout
@@ -756,19 +1021,19 @@ def pac_pool2d(
     Returns
     -------
     array, (N, C, Ho, Wo), or (N, Ho, Wo, C) in NHWC
-        In the dtype, framework and device of the input. With ``mask``, a named tuple (output, output_mask), as for
+        Same dtype, framework and device as the input. With ``mask``, a named tuple (output, output_mask), as for
         `pac_conv2d`.
 
     Raises
     ------
     TypeError
-        For arrays of wrong dtypes, mixed frameworks, or such as want gradients.
+        If dtypes or frameworks do not match, or an array requires a gradient.
     ValueError
-        For shapes and keywords that do not fit.
+        If shapes do not match or a keyword has an invalid value.
 
     See Also
     --------
-    pac_pool2d_backward : its gradients.
+    pac_pool2d_backward : gradients.
 
     References
     ----------
@@ -782,7 +1047,7 @@ def pac_pool2d(
     >>> ao.pac_pool2d(image, np.zeros((1, 1, 1, 4)), (1, 2), stride=(1, 2))
     array([[[[ 3., 17.]]]])
     """
-    p = remembered_parameters(
+    parameters = remembered_parameters(
         "pac_pool2d",
         kernel_size=kernel_size,
         stride=stride,
@@ -794,52 +1059,96 @@ def pac_pool2d(
         normalize_kernel=normalize_kernel,
         channel_wise=channel_wise,
     )
-    return _result(dispatch(PAC_POOL2D, (input, guide, kernel, mask, inv_alpha, inv_lambda, smooth_kernel), p))
+    return _result(dispatch(PAC_POOL2D, (input, guide, kernel, mask, inv_alpha, inv_lambda, smooth_kernel), parameters))
 
 
+@overload
 def pac_pool2d_backward(
-    grad_output: ArrayT,
-    input: ArrayT,
-    guide: ArrayT | None,
+    grad_output: Array,
+    input: NDArray[ScalarT],
+    guide: NDArray[GuideScalarT] | None,
     kernel_size: Size,
     *,
-    kernel: ArrayT | None = None,
-    mask: ArrayT | None = None,
+    kernel: NDArray[GuideScalarT] | None = None,
+    mask: Array | None = None,
     normalize_kernel: bool = False,
     channel_wise: bool = False,
     kernel_type: KernelType = "gaussian",
-    inv_alpha: ArrayT | None = None,
-    inv_lambda: ArrayT | None = None,
+    inv_alpha: NDArray[GuideScalarT] | None = None,
+    inv_lambda: NDArray[GuideScalarT] | None = None,
     asymmetric: bool = False,
-    smooth_kernel: ArrayT | None = None,
+    smooth_kernel: NDArray[GuideScalarT] | None = None,
     stride: Size = 1,
     padding: Padding = 0,
     dilation: Size = 1,
     layout: Layout = "NCHW",
     needs: Iterable[str] | None = None,
-) -> PacPool2dGradients[ArrayT]:
+) -> PacPool2dGradients[NDArray[ScalarT], NDArray[GuideScalarT]]: ...
+@overload
+def pac_pool2d_backward(
+    grad_output: Array,
+    input: ArrayT,
+    guide: GuideT | None,
+    kernel_size: Size,
+    *,
+    kernel: GuideT | None = None,
+    mask: Array | None = None,
+    normalize_kernel: bool = False,
+    channel_wise: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: GuideT | None = None,
+    inv_lambda: GuideT | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: GuideT | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+    needs: Iterable[str] | None = None,
+) -> PacPool2dGradients[ArrayT, GuideT]: ...
+def pac_pool2d_backward(
+    grad_output: Array,
+    input: Array,
+    guide: Array | None,
+    kernel_size: Size,
+    *,
+    kernel: Array | None = None,
+    mask: Array | None = None,
+    normalize_kernel: bool = False,
+    channel_wise: bool = False,
+    kernel_type: KernelType = "gaussian",
+    inv_alpha: Array | None = None,
+    inv_lambda: Array | None = None,
+    asymmetric: bool = False,
+    smooth_kernel: Array | None = None,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    layout: Layout = "NCHW",
+    needs: Iterable[str] | None = None,
+) -> PacPool2dGradients[Any, Any]:
     """Gradients of `pac_pool2d`.
 
     Parameters
     ----------
     grad_output : array
-        Gradient of the output, of its shape and dtype.
+        Gradient of the output, with the shape and dtype of the output.
     input, guide, kernel_size, kernel, mask, normalize_kernel, channel_wise, kernel_type, inv_alpha, inv_lambda, \
 asymmetric, smooth_kernel, stride, padding, dilation, layout
-        As given to `pac_pool2d`.
+        As passed to `pac_pool2d`.
     needs : iterable of str, optional
-        Names of the gradients to compute, among the fields of the result; None means all.
+        Names of the gradients to compute (fields of the result). By default, all.
 
     Returns
     -------
     PacPool2dGradients
-        Named tuple (input, guide, kernel, inv_alpha, inv_lambda, smooth_kernel), each of the shape and dtype of its
-        array, or None.
+        Named tuple (input, guide, kernel, inv_alpha, inv_lambda, smooth_kernel), each with the shape and dtype of
+        its array, or None.
 
     Raises
     ------
     TypeError, ValueError
-        As `pac_pool2d`; ValueError also for unknown names in ``needs``.
+        Same as `pac_pool2d`; also ValueError for unknown names in ``needs``.
 
     Examples
     --------
@@ -849,7 +1158,7 @@ asymmetric, smooth_kernel, stride, padding, dilation, layout
     >>> ao.pac_pool2d_backward(np.ones((1, 1, 1, 4)), image, guide, (1, 3), padding=(0, 1)).input.round(4)
     array([[[[2., 2., 2., 2.]]]])
     """
-    p = remembered_parameters(
+    parameters = remembered_parameters(
         "pac_pool2d_backward",
         kernel_size=kernel_size,
         stride=stride,
@@ -862,7 +1171,7 @@ asymmetric, smooth_kernel, stride, padding, dilation, layout
         channel_wise=channel_wise,
     )
     arrays = (input, guide, kernel, mask, inv_alpha, inv_lambda, smooth_kernel)
-    return PacPool2dGradients(*dispatch_backward(PAC_POOL2D, (grad_output,), arrays, p, needs))
+    return PacPool2dGradients(*dispatch_backward(PAC_POOL2D, (grad_output,), arrays, parameters, needs))
 
 
 def _result(outputs: tuple[Any, ...]) -> Any:

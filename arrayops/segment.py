@@ -1,12 +1,15 @@
-"""Reductions over segments of pixels (superpixel pooling), and the way back from segments to pixels.
+"""Segment reductions (superpixel pooling) and unpooling.
 
-Labels name the segment of each pixel and are shared by all channels. A reduction makes one row of features for each
-segment: its mean, sum, largest or smallest value, or variance. Every image of a batch has the same number of segments;
-one that uses fewer has empty ones.
+Labels give the segment index of each pixel, for all channels. A reduction returns one feature vector per segment: mean,
+sum, maximum, minimum or variance. The number of segments is the same for all images of a batch; images with fewer
+segments have empty ones.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Generic, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from arrayops._call.dispatch import dispatch, dispatch_backward
 from arrayops._core.checks import LAYOUTS, choice
@@ -32,81 +35,107 @@ from arrayops._ops.segment import (
     ordered,
     segments,
 )
-from arrayops._typing import ArrayT, Layout
+from arrayops._typing import Array, ArrayT, Layout, ScalarT
+
+Reduction = Literal["mean", "sum", "max", "min", "var", "count"]
 
 
 class SegmentGradients(NamedTuple, Generic[ArrayT]):
-    """Gradient of a reduction over segments, None if it is not needed."""
+    """Gradient of a reduction over segments, None if not in ``needs``."""
 
     features: ArrayT | None
 
 
 class SegmentUnpoolGradients(NamedTuple, Generic[ArrayT]):
-    """Gradient of `segment_unpool`, None if it is not needed."""
+    """Gradient of `segment_unpool`, None if not in ``needs``."""
 
     pooled: ArrayT | None
 
 
+@overload
 def segment_mean(
-    features: ArrayT,
-    labels: ArrayT,
+    features: NDArray[ScalarT],
+    labels: Array,
     num_segments: int | None = None,
     *,
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
     layout: Layout = "NCHW",
-) -> ArrayT:
+) -> NDArray[ScalarT]: ...
+@overload
+def segment_mean(
+    features: ArrayT,
+    labels: Array,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> ArrayT: ...
+def segment_mean(
+    features: Array,
+    labels: Array,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> Any:
     """Mean of the features of each segment.
 
     With n the number of pixels p of segment s::
 
         y[s, c] = sum over p of x[p, c] / n
 
-    Sums run in float64, whatever the dtype of the features, so that means of millions of pixels keep their
-    digits, and in the order of the pixels, so that they have the same bits in every run.
+    Sums are accumulated in float64 for every dtype, so that means over millions of pixels stay accurate, and in a fixed
+    order, so that results are bitwise reproducible.
 
     Parameters
     ----------
-    features : array, (N, C, H, W), or (N, H, W, C) in NHWC, or (P, C) without images
+    features : array, (N, C, H, W), or (N, H, W, C) in NHWC, or (P, C) without image axes
         float16, bfloat16, float32 or float64.
     labels : array of integers, (N, H, W), or (P,)
-        Segment of each pixel, shared by all channels; of any integer dtype.
+        Segment index of each pixel, for all channels; any integer dtype.
     num_segments : int, optional
-        Number of segments S. None takes the largest label other than ``ignore_label``, plus 1; on a GPU that waits for
-        the labels once.
+        Number of segments S. By default, the largest label other than ``ignore_label``, plus 1; on a GPU this
+        synchronises with the device once.
     ignore_label : int, optional
-        Pixels with this label belong to no segment.
+        Pixels with this label are excluded.
     empty : float, default 0
-        Value of segments without pixels.
+        Value of empty segments.
     check : bool, optional
-        What other labels that name no segment (negative, or at least S) are: True makes them an error, False leaves
-        their pixels out. None, the default, is True on the CPU and False on a GPU, where looking waits for the labels.
+        Handling of labels out of range (negative, or at least S) other than ``ignore_label``: an error if True; their
+        pixels are excluded if False. The default, None, is True on the CPU and False on a GPU, where the check
+        synchronises with the device.
     layout : {"NCHW", "NHWC"}, default "NCHW"
-        Order of the axes of images: torch's, or TensorFlow's. Features without images are (P, C) in both.
+        Order of the image axes: "NCHW" as in PyTorch, "NHWC" as in TensorFlow. Has no effect on (P, C) features.
 
     Returns
     -------
-    array, (N, C, S), or (N, S, C) in NHWC, or (S, C) without images
-        In the dtype, framework and device of the features.
+    array, (N, C, S), or (N, S, C) in NHWC, or (S, C) without image axes
+        Same dtype, framework and device as the features.
 
     Raises
     ------
     TypeError
-        For arrays of wrong dtypes, mixed frameworks, or such as want gradients.
+        If dtypes or frameworks do not match, or an array requires a gradient.
     ValueError
-        For shapes and keywords that do not fit, and by ``check`` for labels that name no segment; the message tells the
-        first such pixel.
+        If shapes do not match, a keyword has an invalid value, or, depending on ``check``, a label is out of range; the
+        message gives the position of the first such pixel.
 
     See Also
     --------
-    segment_mean_backward : its gradient.
+    segment_mean_backward : gradient.
     segment_reduce : several reductions at once.
 
     References
     ----------
     S. Kwak, S. Hong and B. Han, "Weakly Supervised Semantic Segmentation Using Superpixel Pooling Network", AAAI 2017;
-    as ``tf.math.unsorted_segment_mean``, and ``torch.scatter_reduce`` with "mean" and labels expanded over channels.
+    equivalent to ``tf.math.unsorted_segment_mean``, and ``torch.scatter_reduce`` with "mean" and labels expanded over
+    channels.
 
     Examples
     --------
@@ -123,9 +152,9 @@ def segment_mean(
 
 
 def segment_mean_backward(
-    grad_output: ArrayT,
+    grad_output: Array,
     features: ArrayT,
-    labels: ArrayT,
+    labels: Array,
     num_segments: int | None = None,
     *,
     ignore_label: int | None = None,
@@ -136,27 +165,27 @@ def segment_mean_backward(
 ) -> SegmentGradients[ArrayT]:
     """Gradient of `segment_mean`.
 
-    Every pixel gets its share, g / n.
-    Pixels of no segment get 0.
+    The gradient of each pixel is g / n, with g the gradient and n the number of pixels of its segment; it is 0 for
+    excluded pixels.
 
     Parameters
     ----------
     grad_output : array
-        Gradient of the output, of its shape and dtype.
+        Gradient of the output, with the shape and dtype of the output.
     features, labels, num_segments, ignore_label, empty, check, layout
-        As given to `segment_mean`; the features are floating.
+        As passed to `segment_mean`; the features must be floating.
     needs : iterable of str, optional
-        Names of the gradients to compute, among the fields of the result; None means all.
+        Names of the gradients to compute (fields of the result). By default, all.
 
     Returns
     -------
     SegmentGradients
-        Named tuple (features,), of the shape and dtype of the features, or None.
+        Named tuple (features,), with the shape and dtype of the features, or None.
 
     Raises
     ------
     TypeError, ValueError
-        As `segment_mean`; ValueError also for unknown names in ``needs``.
+        Same as `segment_mean`; also ValueError for unknown names in ``needs``.
 
     Examples
     --------
@@ -173,65 +202,110 @@ def segment_mean_backward(
     )
 
 
+@overload
 def segment_sum(
-    features: ArrayT,
-    labels: ArrayT,
+    features: NDArray[np.signedinteger],
+    labels: Array,
     num_segments: int | None = None,
     *,
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
     layout: Layout = "NCHW",
-) -> ArrayT:
+) -> NDArray[np.int64]: ...
+@overload
+def segment_sum(
+    features: NDArray[np.unsignedinteger],
+    labels: Array,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> NDArray[np.uint64]: ...
+@overload
+def segment_sum(
+    features: NDArray[ScalarT],
+    labels: Array,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> NDArray[ScalarT]: ...
+@overload
+def segment_sum(
+    features: ArrayT,
+    labels: Array,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> ArrayT: ...
+def segment_sum(
+    features: Array,
+    labels: Array,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> Any:
     """Sum of the features of each segment.
 
     With p the pixels of segment s::
 
         y[s, c] = sum over p of x[p, c]
 
-    Sums run in float64, whatever the dtype of the features, those of integers in 64 bits.
+    Sums are accumulated in float64 for every floating dtype, and in 64-bit integers for integer dtypes.
 
     Parameters
     ----------
-    features : array, (N, C, H, W), or (N, H, W, C) in NHWC, or (P, C) without images
+    features : array, (N, C, H, W), or (N, H, W, C) in NHWC, or (P, C) without image axes
         float16, bfloat16, float32, float64, or any integer dtype.
     labels : array of integers, (N, H, W), or (P,)
-        Segment of each pixel, shared by all channels; of any integer dtype.
+        Segment index of each pixel, for all channels; any integer dtype.
     num_segments : int, optional
-        Number of segments S. None takes the largest label other than ``ignore_label``, plus 1; on a GPU that waits for
-        the labels once.
+        Number of segments S. By default, the largest label other than ``ignore_label``, plus 1; on a GPU this
+        synchronises with the device once.
     ignore_label : int, optional
-        Pixels with this label belong to no segment.
+        Pixels with this label are excluded.
     empty : float, default 0
-        Value of segments without pixels.
+        Value of empty segments.
     check : bool, optional
-        What other labels that name no segment (negative, or at least S) are: True makes them an error, False leaves
-        their pixels out. None, the default, is True on the CPU and False on a GPU, where looking waits for the labels.
+        Handling of labels out of range (negative, or at least S) other than ``ignore_label``: an error if True; their
+        pixels are excluded if False. The default, None, is True on the CPU and False on a GPU, where the check
+        synchronises with the device.
     layout : {"NCHW", "NHWC"}, default "NCHW"
-        Order of the axes of images: torch's, or TensorFlow's. Features without images are (P, C) in both.
+        Order of the image axes: "NCHW" as in PyTorch, "NHWC" as in TensorFlow. Has no effect on (P, C) features.
 
     Returns
     -------
-    array, (N, C, S), or (N, S, C) in NHWC, or (S, C) without images
-        In the dtype, framework and device of the features; sums of integers are int64, of unsigned ones uint64. (JAX
-        without ``jax_enable_x64`` holds them in 32 bits, and it is an error if they do not fit.)
+    array, (N, C, S), or (N, S, C) in NHWC, or (S, C) without image axes
+        Same dtype, framework and device as the features; sums of signed integers are int64, of unsigned
+        integers uint64. (In JAX without ``jax_enable_x64`` they are 32-bit, and overflow is an error.)
 
     Raises
     ------
     TypeError
-        For arrays of wrong dtypes, mixed frameworks, or such as want gradients.
+        If dtypes or frameworks do not match, or an array requires a gradient.
     ValueError
-        For shapes and keywords that do not fit, and by ``check`` for labels that name no segment; the message tells the
-        first such pixel.
+        If shapes do not match, a keyword has an invalid value, or, depending on ``check``, a label is out of range; the
+        message gives the position of the first such pixel.
 
     See Also
     --------
-    segment_sum_backward : its gradient.
+    segment_sum_backward : gradient.
     segment_reduce : several reductions at once.
 
     References
     ----------
-    As ``tf.math.unsorted_segment_sum``, and ``torch.scatter_add`` with labels expanded over channels.
+    Equivalent to ``tf.math.unsorted_segment_sum``, and ``torch.scatter_add`` with labels expanded over channels.
 
     Examples
     --------
@@ -248,9 +322,9 @@ def segment_sum(
 
 
 def segment_sum_backward(
-    grad_output: ArrayT,
+    grad_output: Array,
     features: ArrayT,
-    labels: ArrayT,
+    labels: Array,
     num_segments: int | None = None,
     *,
     ignore_label: int | None = None,
@@ -261,27 +335,26 @@ def segment_sum_backward(
 ) -> SegmentGradients[ArrayT]:
     """Gradient of `segment_sum`.
 
-    Every pixel gets the gradient of its segment.
-    Pixels of no segment get 0.
+    The gradient of each pixel is the gradient of its segment; it is 0 for excluded pixels.
 
     Parameters
     ----------
     grad_output : array
-        Gradient of the output, of its shape and dtype.
+        Gradient of the output, with the shape and dtype of the output.
     features, labels, num_segments, ignore_label, empty, check, layout
-        As given to `segment_sum`; the features are floating.
+        As passed to `segment_sum`; the features must be floating.
     needs : iterable of str, optional
-        Names of the gradients to compute, among the fields of the result; None means all.
+        Names of the gradients to compute (fields of the result). By default, all.
 
     Returns
     -------
     SegmentGradients
-        Named tuple (features,), of the shape and dtype of the features, or None.
+        Named tuple (features,), with the shape and dtype of the features, or None.
 
     Raises
     ------
     TypeError, ValueError
-        As `segment_sum`; ValueError also for unknown names in ``needs``.
+        Same as `segment_sum`; also ValueError for unknown names in ``needs``.
 
     Examples
     --------
@@ -298,63 +371,86 @@ def segment_sum_backward(
     )
 
 
+@overload
 def segment_max(
-    features: ArrayT,
-    labels: ArrayT,
+    features: NDArray[ScalarT],
+    labels: Array,
     num_segments: int | None = None,
     *,
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
     layout: Layout = "NCHW",
-) -> ArrayT:
-    """Largest value of each segment.
+) -> NDArray[ScalarT]: ...
+@overload
+def segment_max(
+    features: ArrayT,
+    labels: Array,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> ArrayT: ...
+def segment_max(
+    features: Array,
+    labels: Array,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> Any:
+    """Maximum of the features of each segment.
 
-    With p the pixels of segment s, and NaN larger than any number::
+    With p the pixels of segment s; the result is NaN if any of them is NaN::
 
         y[s, c] = max over p of x[p, c]
 
     Parameters
     ----------
-    features : array, (N, C, H, W), or (N, H, W, C) in NHWC, or (P, C) without images
+    features : array, (N, C, H, W), or (N, H, W, C) in NHWC, or (P, C) without image axes
         float16, bfloat16, float32, float64, or any integer dtype.
     labels : array of integers, (N, H, W), or (P,)
-        Segment of each pixel, shared by all channels; of any integer dtype.
+        Segment index of each pixel, for all channels; any integer dtype.
     num_segments : int, optional
-        Number of segments S. None takes the largest label other than ``ignore_label``, plus 1; on a GPU that waits for
-        the labels once.
+        Number of segments S. By default, the largest label other than ``ignore_label``, plus 1; on a GPU this
+        synchronises with the device once.
     ignore_label : int, optional
-        Pixels with this label belong to no segment.
+        Pixels with this label are excluded.
     empty : float, default 0
-        Value of segments without pixels.
+        Value of empty segments.
     check : bool, optional
-        What other labels that name no segment (negative, or at least S) are: True makes them an error, False leaves
-        their pixels out. None, the default, is True on the CPU and False on a GPU, where looking waits for the labels.
+        Handling of labels out of range (negative, or at least S) other than ``ignore_label``: an error if True; their
+        pixels are excluded if False. The default, None, is True on the CPU and False on a GPU, where the check
+        synchronises with the device.
     layout : {"NCHW", "NHWC"}, default "NCHW"
-        Order of the axes of images: torch's, or TensorFlow's. Features without images are (P, C) in both.
+        Order of the image axes: "NCHW" as in PyTorch, "NHWC" as in TensorFlow. Has no effect on (P, C) features.
 
     Returns
     -------
-    array, (N, C, S), or (N, S, C) in NHWC, or (S, C) without images
-        In the dtype, framework and device of the features.
+    array, (N, C, S), or (N, S, C) in NHWC, or (S, C) without image axes
+        Same dtype, framework and device as the features.
 
     Raises
     ------
     TypeError
-        For arrays of wrong dtypes, mixed frameworks, or such as want gradients.
+        If dtypes or frameworks do not match, or an array requires a gradient.
     ValueError
-        For shapes and keywords that do not fit, and by ``check`` for labels that name no segment; the message tells the
-        first such pixel.
+        If shapes do not match, a keyword has an invalid value, or, depending on ``check``, a label is out of range; the
+        message gives the position of the first such pixel.
 
     See Also
     --------
-    segment_max_backward : its gradient.
+    segment_max_backward : gradient.
     segment_reduce : several reductions at once.
 
     References
     ----------
-    As ``tf.math.unsorted_segment_max``, and ``torch.scatter_reduce`` with "amax", which however shares the gradient
-    among equal pixels.
+    Equivalent to ``tf.math.unsorted_segment_max``, and ``torch.scatter_reduce`` with "amax", except that it
+    distributes the gradient evenly among equal pixels.
 
     Examples
     --------
@@ -371,9 +467,9 @@ def segment_max(
 
 
 def segment_max_backward(
-    grad_output: ArrayT,
+    grad_output: Array,
     features: ArrayT,
-    labels: ArrayT,
+    labels: Array,
     num_segments: int | None = None,
     *,
     ignore_label: int | None = None,
@@ -384,27 +480,27 @@ def segment_max_backward(
 ) -> SegmentGradients[ArrayT]:
     """Gradient of `segment_max`.
 
-    The gradient goes to the first pixel in memory order that attains the value, or that is NaN if any is.
-    Pixels of no segment get 0.
+    The gradient is passed to the first pixel in memory order that attains the value, or to the first NaN if there is
+    one. It is 0 for all other pixels.
 
     Parameters
     ----------
     grad_output : array
-        Gradient of the output, of its shape and dtype.
+        Gradient of the output, with the shape and dtype of the output.
     features, labels, num_segments, ignore_label, empty, check, layout
-        As given to `segment_max`; the features are floating.
+        As passed to `segment_max`; the features must be floating.
     needs : iterable of str, optional
-        Names of the gradients to compute, among the fields of the result; None means all.
+        Names of the gradients to compute (fields of the result). By default, all.
 
     Returns
     -------
     SegmentGradients
-        Named tuple (features,), of the shape and dtype of the features, or None.
+        Named tuple (features,), with the shape and dtype of the features, or None.
 
     Raises
     ------
     TypeError, ValueError
-        As `segment_max`; ValueError also for unknown names in ``needs``.
+        Same as `segment_max`; also ValueError for unknown names in ``needs``.
 
     Examples
     --------
@@ -421,63 +517,86 @@ def segment_max_backward(
     )
 
 
+@overload
 def segment_min(
-    features: ArrayT,
-    labels: ArrayT,
+    features: NDArray[ScalarT],
+    labels: Array,
     num_segments: int | None = None,
     *,
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
     layout: Layout = "NCHW",
-) -> ArrayT:
-    """Smallest value of each segment.
+) -> NDArray[ScalarT]: ...
+@overload
+def segment_min(
+    features: ArrayT,
+    labels: Array,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> ArrayT: ...
+def segment_min(
+    features: Array,
+    labels: Array,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> Any:
+    """Minimum of the features of each segment.
 
-    With p the pixels of segment s, and NaN smaller than any number::
+    With p the pixels of segment s; the result is NaN if any of them is NaN::
 
         y[s, c] = min over p of x[p, c]
 
     Parameters
     ----------
-    features : array, (N, C, H, W), or (N, H, W, C) in NHWC, or (P, C) without images
+    features : array, (N, C, H, W), or (N, H, W, C) in NHWC, or (P, C) without image axes
         float16, bfloat16, float32, float64, or any integer dtype.
     labels : array of integers, (N, H, W), or (P,)
-        Segment of each pixel, shared by all channels; of any integer dtype.
+        Segment index of each pixel, for all channels; any integer dtype.
     num_segments : int, optional
-        Number of segments S. None takes the largest label other than ``ignore_label``, plus 1; on a GPU that waits for
-        the labels once.
+        Number of segments S. By default, the largest label other than ``ignore_label``, plus 1; on a GPU this
+        synchronises with the device once.
     ignore_label : int, optional
-        Pixels with this label belong to no segment.
+        Pixels with this label are excluded.
     empty : float, default 0
-        Value of segments without pixels.
+        Value of empty segments.
     check : bool, optional
-        What other labels that name no segment (negative, or at least S) are: True makes them an error, False leaves
-        their pixels out. None, the default, is True on the CPU and False on a GPU, where looking waits for the labels.
+        Handling of labels out of range (negative, or at least S) other than ``ignore_label``: an error if True; their
+        pixels are excluded if False. The default, None, is True on the CPU and False on a GPU, where the check
+        synchronises with the device.
     layout : {"NCHW", "NHWC"}, default "NCHW"
-        Order of the axes of images: torch's, or TensorFlow's. Features without images are (P, C) in both.
+        Order of the image axes: "NCHW" as in PyTorch, "NHWC" as in TensorFlow. Has no effect on (P, C) features.
 
     Returns
     -------
-    array, (N, C, S), or (N, S, C) in NHWC, or (S, C) without images
-        In the dtype, framework and device of the features.
+    array, (N, C, S), or (N, S, C) in NHWC, or (S, C) without image axes
+        Same dtype, framework and device as the features.
 
     Raises
     ------
     TypeError
-        For arrays of wrong dtypes, mixed frameworks, or such as want gradients.
+        If dtypes or frameworks do not match, or an array requires a gradient.
     ValueError
-        For shapes and keywords that do not fit, and by ``check`` for labels that name no segment; the message tells the
-        first such pixel.
+        If shapes do not match, a keyword has an invalid value, or, depending on ``check``, a label is out of range; the
+        message gives the position of the first such pixel.
 
     See Also
     --------
-    segment_min_backward : its gradient.
+    segment_min_backward : gradient.
     segment_reduce : several reductions at once.
 
     References
     ----------
-    As ``tf.math.unsorted_segment_min``, and ``torch.scatter_reduce`` with "amin", which however shares the gradient
-    among equal pixels.
+    Equivalent to ``tf.math.unsorted_segment_min``, and ``torch.scatter_reduce`` with "amin", except that it
+    distributes the gradient evenly among equal pixels.
 
     Examples
     --------
@@ -494,9 +613,9 @@ def segment_min(
 
 
 def segment_min_backward(
-    grad_output: ArrayT,
+    grad_output: Array,
     features: ArrayT,
-    labels: ArrayT,
+    labels: Array,
     num_segments: int | None = None,
     *,
     ignore_label: int | None = None,
@@ -507,27 +626,27 @@ def segment_min_backward(
 ) -> SegmentGradients[ArrayT]:
     """Gradient of `segment_min`.
 
-    The gradient goes to the first pixel in memory order that attains the value, or that is NaN if any is.
-    Pixels of no segment get 0.
+    The gradient is passed to the first pixel in memory order that attains the value, or to the first NaN if there is
+    one. It is 0 for all other pixels.
 
     Parameters
     ----------
     grad_output : array
-        Gradient of the output, of its shape and dtype.
+        Gradient of the output, with the shape and dtype of the output.
     features, labels, num_segments, ignore_label, empty, check, layout
-        As given to `segment_min`; the features are floating.
+        As passed to `segment_min`; the features must be floating.
     needs : iterable of str, optional
-        Names of the gradients to compute, among the fields of the result; None means all.
+        Names of the gradients to compute (fields of the result). By default, all.
 
     Returns
     -------
     SegmentGradients
-        Named tuple (features,), of the shape and dtype of the features, or None.
+        Named tuple (features,), with the shape and dtype of the features, or None.
 
     Raises
     ------
     TypeError, ValueError
-        As `segment_min`; ValueError also for unknown names in ``needs``.
+        Same as `segment_min`; also ValueError for unknown names in ``needs``.
 
     Examples
     --------
@@ -544,65 +663,88 @@ def segment_min_backward(
     )
 
 
+@overload
 def segment_var(
-    features: ArrayT,
-    labels: ArrayT,
+    features: NDArray[ScalarT],
+    labels: Array,
     num_segments: int | None = None,
     *,
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
     layout: Layout = "NCHW",
-) -> ArrayT:
-    """Variance of the features of each segment, about their mean.
+) -> NDArray[ScalarT]: ...
+@overload
+def segment_var(
+    features: ArrayT,
+    labels: Array,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> ArrayT: ...
+def segment_var(
+    features: Array,
+    labels: Array,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> Any:
+    """Population variance of the features of each segment.
 
-    With n the number of pixels p of segment s (and not n - 1), and m its mean::
+    With n the number of pixels p of segment s (divisor n, not n - 1), and m the mean::
 
         y[s, c] = sum over p of (x[p, c] - m[s, c])^2 / n
 
-    Squares are of differences, in float64, so that large offsets do no harm.
+    Differences from the mean are squared and summed in float64, so that a large mean does not reduce the accuracy.
 
     Parameters
     ----------
-    features : array, (N, C, H, W), or (N, H, W, C) in NHWC, or (P, C) without images
+    features : array, (N, C, H, W), or (N, H, W, C) in NHWC, or (P, C) without image axes
         float16, bfloat16, float32 or float64.
     labels : array of integers, (N, H, W), or (P,)
-        Segment of each pixel, shared by all channels; of any integer dtype.
+        Segment index of each pixel, for all channels; any integer dtype.
     num_segments : int, optional
-        Number of segments S. None takes the largest label other than ``ignore_label``, plus 1; on a GPU that waits for
-        the labels once.
+        Number of segments S. By default, the largest label other than ``ignore_label``, plus 1; on a GPU this
+        synchronises with the device once.
     ignore_label : int, optional
-        Pixels with this label belong to no segment.
+        Pixels with this label are excluded.
     empty : float, default 0
-        Value of segments without pixels.
+        Value of empty segments.
     check : bool, optional
-        What other labels that name no segment (negative, or at least S) are: True makes them an error, False leaves
-        their pixels out. None, the default, is True on the CPU and False on a GPU, where looking waits for the labels.
+        Handling of labels out of range (negative, or at least S) other than ``ignore_label``: an error if True; their
+        pixels are excluded if False. The default, None, is True on the CPU and False on a GPU, where the check
+        synchronises with the device.
     layout : {"NCHW", "NHWC"}, default "NCHW"
-        Order of the axes of images: torch's, or TensorFlow's. Features without images are (P, C) in both.
+        Order of the image axes: "NCHW" as in PyTorch, "NHWC" as in TensorFlow. Has no effect on (P, C) features.
 
     Returns
     -------
-    array, (N, C, S), or (N, S, C) in NHWC, or (S, C) without images
-        In the dtype, framework and device of the features.
+    array, (N, C, S), or (N, S, C) in NHWC, or (S, C) without image axes
+        Same dtype, framework and device as the features.
 
     Raises
     ------
     TypeError
-        For arrays of wrong dtypes, mixed frameworks, or such as want gradients.
+        If dtypes or frameworks do not match, or an array requires a gradient.
     ValueError
-        For shapes and keywords that do not fit, and by ``check`` for labels that name no segment; the message tells the
-        first such pixel.
+        If shapes do not match, a keyword has an invalid value, or, depending on ``check``, a label is out of range; the
+        message gives the position of the first such pixel.
 
     See Also
     --------
-    segment_var_backward : its gradient.
+    segment_var_backward : gradient.
     segment_reduce : several reductions at once.
 
     References
     ----------
-    As ``scipy.ndimage.variance``. Parts of a segment are merged by T. F. Chan, G. H. Golub and R. J. LeVeque, "Updating
-    formulae and a pairwise algorithm for computing sample variances", 1979.
+    Equivalent to ``scipy.ndimage.variance``. Partial variances are combined as in T. F. Chan, G. H. Golub and R. J.
+    LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979.
 
     Examples
     --------
@@ -619,9 +761,9 @@ def segment_var(
 
 
 def segment_var_backward(
-    grad_output: ArrayT,
+    grad_output: Array,
     features: ArrayT,
-    labels: ArrayT,
+    labels: Array,
     num_segments: int | None = None,
     *,
     ignore_label: int | None = None,
@@ -632,27 +774,27 @@ def segment_var_backward(
 ) -> SegmentGradients[ArrayT]:
     """Gradient of `segment_var`.
 
-    With g the gradient and m the mean of a pixel's segment, pixel x gets 2 g (x - m) / n.
-    Pixels of no segment get 0.
+    The gradient of a pixel with value x is 2 g (x - m) / n, with g the gradient, m the mean and n the number of pixels
+    of its segment; it is 0 for excluded pixels.
 
     Parameters
     ----------
     grad_output : array
-        Gradient of the output, of its shape and dtype.
+        Gradient of the output, with the shape and dtype of the output.
     features, labels, num_segments, ignore_label, empty, check, layout
-        As given to `segment_var`; the features are floating.
+        As passed to `segment_var`; the features must be floating.
     needs : iterable of str, optional
-        Names of the gradients to compute, among the fields of the result; None means all.
+        Names of the gradients to compute (fields of the result). By default, all.
 
     Returns
     -------
     SegmentGradients
-        Named tuple (features,), of the shape and dtype of the features, or None.
+        Named tuple (features,), with the shape and dtype of the features, or None.
 
     Raises
     ------
     TypeError, ValueError
-        As `segment_var`; ValueError also for unknown names in ``needs``.
+        Same as `segment_var`; also ValueError for unknown names in ``needs``.
 
     Examples
     --------
@@ -669,44 +811,61 @@ def segment_var_backward(
     )
 
 
+@overload
+def segment_count(
+    labels: NDArray[Any],
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    check: bool | None = None,
+) -> NDArray[np.int64]: ...
+@overload
 def segment_count(
     labels: ArrayT,
     num_segments: int | None = None,
     *,
     ignore_label: int | None = None,
     check: bool | None = None,
-) -> ArrayT:
+) -> ArrayT: ...
+def segment_count(
+    labels: Array,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    check: bool | None = None,
+) -> Any:
     """Number of pixels of each segment.
 
     Parameters
     ----------
     labels : array of integers, (N, H, W), or (P,)
-        Segment of each pixel, shared by all channels; of any integer dtype.
+        Segment index of each pixel, for all channels; any integer dtype.
     num_segments : int, optional
-        Number of segments S. None takes the largest label other than ``ignore_label``, plus 1; on a GPU that waits for
-        the labels once.
+        Number of segments S. By default, the largest label other than ``ignore_label``, plus 1; on a GPU this
+        synchronises with the device once.
     ignore_label : int, optional
-        Pixels with this label belong to no segment.
+        Pixels with this label are excluded.
     check : bool, optional
-        What other labels that name no segment (negative, or at least S) are: True makes them an error, False leaves
-        their pixels out. None, the default, is True on the CPU and False on a GPU, where looking waits for the labels.
+        Handling of labels out of range (negative, or at least S) other than ``ignore_label``: an error if True; their
+        pixels are excluded if False. The default, None, is True on the CPU and False on a GPU, where the check
+        synchronises with the device.
 
     Returns
     -------
-    array of int64, (N, S), or (S,) without images
-        In the framework and device of the labels. (JAX without ``jax_enable_x64`` holds it in 32 bits.)
+    array of int64, (N, S), or (S,) without image axes
+        Same framework and device as the labels. (32-bit in JAX without ``jax_enable_x64``.)
 
     Raises
     ------
     TypeError
-        For arrays of wrong dtypes, mixed frameworks, or such as want gradients.
+        If dtypes or frameworks do not match, or an array requires a gradient.
     ValueError
-        For shapes and keywords that do not fit, and by ``check`` for labels that name no segment; the message tells the
-        first such pixel.
+        If shapes do not match, a keyword has an invalid value, or, depending on ``check``, a label is out of range; the
+        message gives the position of the first such pixel.
 
     References
     ----------
-    As ``numpy.bincount``, for each image of a batch.
+    Equivalent to ``numpy.bincount`` for each image of a batch.
 
     Examples
     --------
@@ -716,66 +875,90 @@ def segment_count(
     array([[2, 1, 0, 1]])
     """
     op = "segment_count"
-    p = _parameters(op, ("count",), labels, num_segments, ignore_label, 0, check, "NCHW")
-    output: ArrayT = dispatch(SEGMENT_COUNT, (labels,), p)[0]
-    return output
+    parameters = _parameters(op, ("count",), labels, num_segments, ignore_label, 0, check, "NCHW")
+    return dispatch(SEGMENT_COUNT, (labels,), parameters)[0]
 
 
+@overload
 def segment_reduce(
-    features: ArrayT,
-    labels: ArrayT,
-    reductions: Sequence[str],
+    features: NDArray[Any],
+    labels: Array,
+    reductions: Sequence[Reduction],
     num_segments: int | None = None,
     *,
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
     layout: Layout = "NCHW",
-) -> tuple[ArrayT, ...]:
-    """Several reductions over segments from one pass over the features.
+) -> tuple[NDArray[Any], ...]: ...
+@overload
+def segment_reduce(
+    features: ArrayT,
+    labels: Array,
+    reductions: Sequence[Reduction],
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> tuple[ArrayT, ...]: ...
+def segment_reduce(
+    features: Array,
+    labels: Array,
+    reductions: Sequence[Reduction],
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> tuple[Any, ...]:
+    """Several segment reductions in one pass over the features.
 
     Parameters
     ----------
-    features : array, (N, C, H, W), or (N, H, W, C) in NHWC, or (P, C) without images
-        float16, bfloat16, float32, float64, or any integer dtype, of which there is no mean and no variance.
+    features : array, (N, C, H, W), or (N, H, W, C) in NHWC, or (P, C) without image axes
+        float16, bfloat16, float32, float64, or any integer dtype; mean and variance require a floating dtype.
     labels : array of integers, (N, H, W), or (P,)
-        Segment of each pixel, shared by all channels; of any integer dtype.
+        Segment index of each pixel, for all channels; any integer dtype.
     reductions : sequence of {"mean", "sum", "max", "min", "var", "count"}
-        Which, each once, in the order of the results.
+        Names of the reductions, without repetitions, in the order of the results.
     num_segments : int, optional
-        Number of segments S. None takes the largest label other than ``ignore_label``, plus 1; on a GPU that waits for
-        the labels once.
+        Number of segments S. By default, the largest label other than ``ignore_label``, plus 1; on a GPU this
+        synchronises with the device once.
     ignore_label : int, optional
-        Pixels with this label belong to no segment.
+        Pixels with this label are excluded.
     empty : float, default 0
-        Value of segments without pixels in all results but the count.
+        Value of empty segments in all results except the count.
     check : bool, optional
-        What other labels that name no segment (negative, or at least S) are: True makes them an error, False leaves
-        their pixels out. None, the default, is True on the CPU and False on a GPU, where looking waits for the labels.
+        Handling of labels out of range (negative, or at least S) other than ``ignore_label``: an error if True; their
+        pixels are excluded if False. The default, None, is True on the CPU and False on a GPU, where the check
+        synchronises with the device.
     layout : {"NCHW", "NHWC"}, default "NCHW"
-        Order of the axes of images: torch's, or TensorFlow's. Features without images are (P, C) in both.
+        Order of the image axes: "NCHW" as in PyTorch, "NHWC" as in TensorFlow. Has no effect on (P, C) features.
 
     Returns
     -------
     tuple of array
-        For each of ``reductions`` what `segment_mean`, `segment_sum`, `segment_max`, `segment_min`, `segment_var` or
-        `segment_count` returns.
+        For each of ``reductions``, the result of `segment_mean`, `segment_sum`, `segment_max`, `segment_min`,
+        `segment_var` or `segment_count`.
 
     Raises
     ------
     TypeError
-        For arrays of wrong dtypes, mixed frameworks, or such as want gradients.
+        If dtypes or frameworks do not match, or an array requires a gradient.
     ValueError
-        For shapes and keywords that do not fit, and by ``check`` for labels that name no segment; the message tells the
-        first such pixel.
+        If shapes do not match, a keyword has an invalid value, or, depending on ``check``, a label is out of range; the
+        message gives the position of the first such pixel.
 
     See Also
     --------
-    segment_reduce_backward : its gradient.
+    segment_reduce_backward : gradient.
 
     References
     ----------
-    Those of the single reductions; several at once as in ``scipy.ndimage.labeled_comprehension``.
+    See the single reductions; several at once as in ``scipy.ndimage.labeled_comprehension``.
 
     Examples
     --------
@@ -789,16 +972,16 @@ def segment_reduce(
     """
     op = "segment_reduce"
     names = ordered(op, reductions)
-    p = _parameters(op, names, labels, num_segments, ignore_label, empty, check, layout)
-    made = dict(zip(REDUCTIONS, dispatch(SEGMENT_REDUCE, (features, labels), p), strict=True))
-    return tuple(made[name] for name in names)
+    parameters = _parameters(op, names, labels, num_segments, ignore_label, empty, check, layout)
+    results = dict(zip(REDUCTIONS, dispatch(SEGMENT_REDUCE, (features, labels), parameters), strict=True))
+    return tuple(results[name] for name in names)
 
 
 def segment_reduce_backward(
-    grad_output: Sequence[ArrayT | None],
+    grad_output: Sequence[Array | None],
     features: ArrayT,
-    labels: ArrayT,
-    reductions: Sequence[str],
+    labels: Array,
+    reductions: Sequence[Reduction],
     num_segments: int | None = None,
     *,
     ignore_label: int | None = None,
@@ -807,27 +990,27 @@ def segment_reduce_backward(
     layout: Layout = "NCHW",
     needs: Iterable[str] | None = None,
 ) -> SegmentGradients[ArrayT]:
-    """Gradient of `segment_reduce`: the sum of those of its reductions.
+    """Gradient of `segment_reduce`: the sum of the gradients of the reductions.
 
     Parameters
     ----------
     grad_output : sequence of array or None
-        Gradients of the results, in the order of ``reductions``. None stands for zeros, and has to for a count.
+        Gradients of the results, in the order of ``reductions``. None means zeros; it is required for a count.
     features, labels, reductions, num_segments, ignore_label, empty, check, layout
-        As given to `segment_reduce`; the features are floating.
+        As passed to `segment_reduce`; the features must be floating.
     needs : iterable of str, optional
-        Names of the gradients to compute, among the fields of the result; None means all.
+        Names of the gradients to compute (fields of the result). By default, all.
 
     Returns
     -------
     SegmentGradients
-        Named tuple (features,), of the shape and dtype of the features, or None.
+        Named tuple (features,), with the shape and dtype of the features, or None.
 
     Raises
     ------
     TypeError, ValueError
-        As `segment_reduce`; ValueError also for unknown names in ``needs``, and for other than one gradient for each
-        reduction.
+        Same as `segment_reduce`; also ValueError for unknown names in ``needs``, or if the number of gradients is
+        not the number of reductions.
 
     Examples
     --------
@@ -836,70 +1019,91 @@ def segment_reduce_backward(
     >>> features = np.array([[[[0.1], [0.2]], [[0.3], [0.4]]]])
     >>> labels = np.array([[[0, 0], [1, 2]]])
     >>> ones = np.ones((1, 3, 1))
-    >>> found = ao.segment_reduce_backward((ones, ones), features, labels, ("sum", "max"), layout="NHWC")
-    >>> found.features[0, :, :, 0]
+    >>> gradients = ao.segment_reduce_backward((ones, ones), features, labels, ("sum", "max"), layout="NHWC")
+    >>> gradients.features[0, :, :, 0]
     array([[1., 2.],
            [2., 2.]])
     """
     op = "segment_reduce_backward"
     names = ordered(op, reductions)
-    given = _gradients(op, grad_output, names)
-    p = _parameters(op, names, labels, num_segments, ignore_label, empty, check, layout)
-    grads = tuple(given.get(name) for name in DIFFERENTIABLE)
-    return SegmentGradients(*dispatch_backward(SEGMENT_REDUCE, grads, (features, labels), p, needs))
+    by_name = _gradients_by_name(op, grad_output, names)
+    parameters = _parameters(op, names, labels, num_segments, ignore_label, empty, check, layout)
+    gradients = tuple(by_name.get(name) for name in DIFFERENTIABLE)
+    return SegmentGradients(*dispatch_backward(SEGMENT_REDUCE, gradients, (features, labels), parameters, needs))
 
 
+@overload
 def segment_unpool(
-    pooled: ArrayT,
-    labels: ArrayT,
+    pooled: NDArray[ScalarT],
+    labels: Array,
     *,
     ignore_label: int | None = None,
     fill: float = 0,
     check: bool | None = None,
     layout: Layout = "NCHW",
-) -> ArrayT:
-    """Give every pixel the features of its segment: the way back from pooled features to images.
+) -> NDArray[ScalarT]: ...
+@overload
+def segment_unpool(
+    pooled: ArrayT,
+    labels: Array,
+    *,
+    ignore_label: int | None = None,
+    fill: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> ArrayT: ...
+def segment_unpool(
+    pooled: Array,
+    labels: Array,
+    *,
+    ignore_label: int | None = None,
+    fill: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+) -> Any:
+    """Copy the features of each segment to all of its pixels (superpixel unpooling).
 
-    With s(p) the segment of pixel p::
+    With s(p) the label of pixel p::
 
         y[p, c] = x[s(p), c]
 
     Parameters
     ----------
-    pooled : array, (N, C, S), or (N, S, C) in NHWC, or (S, C) without images
-        One row for each segment; float16, bfloat16, float32, float64, any integer dtype, or bool.
+    pooled : array, (N, C, S), or (N, S, C) in NHWC, or (S, C) without image axes
+        One feature vector per segment; float16, bfloat16, float32, float64, any integer dtype, or bool.
     labels : array of integers, (N, H, W), or (P,)
-        Segment of each pixel, shared by all channels; of any integer dtype.
+        Segment index of each pixel, for all channels; any integer dtype.
     ignore_label : int, optional
-        Pixels with this label belong to no segment.
+        Pixels with this label are excluded.
     fill : float, default 0
-        Value of pixels that belong to no segment.
+        Value of excluded pixels.
     check : bool, optional
-        What other labels that name no segment (negative, or at least S) are: True makes them an error, False leaves
-        their pixels out. None, the default, is True on the CPU and False on a GPU, where looking waits for the labels.
+        Handling of labels out of range (negative, or at least S) other than ``ignore_label``: an error if True; their
+        pixels are excluded if False. The default, None, is True on the CPU and False on a GPU, where the check
+        synchronises with the device.
     layout : {"NCHW", "NHWC"}, default "NCHW"
-        Order of the axes of images: torch's, or TensorFlow's. Arrays without images are the same in both.
+        Order of the image axes: "NCHW" as in PyTorch, "NHWC" as in TensorFlow. Has no effect without image axes.
 
     Returns
     -------
-    array, (N, C, H, W), or (N, H, W, C) in NHWC, or (P, C) without images
-        In the dtype, framework and device of ``pooled``.
+    array, (N, C, H, W), or (N, H, W, C) in NHWC, or (P, C) without image axes
+        Same dtype, framework and device as ``pooled``.
 
     Raises
     ------
     TypeError
-        For arrays of wrong dtypes, mixed frameworks, or such as want gradients.
+        If dtypes or frameworks do not match, or an array requires a gradient.
     ValueError
-        For shapes and keywords that do not fit, and by ``check`` for labels that name no segment; the message tells the
-        first such pixel.
+        If shapes do not match, a keyword has an invalid value, or, depending on ``check``, a label is out of range; the
+        message gives the position of the first such pixel.
 
     See Also
     --------
-    segment_unpool_backward : its gradient.
+    segment_unpool_backward : gradient.
 
     References
     ----------
-    As ``numpy.take`` and ``torch.gather`` with labels expanded over channels.
+    Equivalent to ``numpy.take`` and ``torch.gather`` with labels expanded over channels.
 
     Examples
     --------
@@ -912,15 +1116,14 @@ def segment_unpool(
            [ 0.,  0.],
            [ 6., 20.]])
     """
-    p = _unpool_parameters("segment_unpool", ignore_label, fill, check, layout)
-    output: ArrayT = dispatch(SEGMENT_UNPOOL, (pooled, labels), p)[0]
-    return output
+    parameters = _unpool_parameters("segment_unpool", ignore_label, fill, check, layout)
+    return dispatch(SEGMENT_UNPOOL, (pooled, labels), parameters)[0]
 
 
 def segment_unpool_backward(
-    grad_output: ArrayT,
+    grad_output: Array,
     pooled: ArrayT,
-    labels: ArrayT,
+    labels: Array,
     *,
     ignore_label: int | None = None,
     fill: float = 0,
@@ -928,26 +1131,26 @@ def segment_unpool_backward(
     layout: Layout = "NCHW",
     needs: Iterable[str] | None = None,
 ) -> SegmentUnpoolGradients[ArrayT]:
-    """Gradient of `segment_unpool`: the sum over each segment.
+    """Gradient of `segment_unpool`: the sum of the gradients over the pixels of each segment.
 
     Parameters
     ----------
     grad_output : array
-        Gradient of the output, of its shape and dtype.
+        Gradient of the output, with the shape and dtype of the output.
     pooled, labels, ignore_label, fill, check, layout
-        As given to `segment_unpool`; ``pooled`` is floating.
+        As passed to `segment_unpool`; ``pooled`` must be floating.
     needs : iterable of str, optional
-        Names of the gradients to compute, among the fields of the result; None means all.
+        Names of the gradients to compute (fields of the result). By default, all.
 
     Returns
     -------
     SegmentUnpoolGradients
-        Named tuple (pooled,), of the shape and dtype of ``pooled``, or None.
+        Named tuple (pooled,), with the shape and dtype of ``pooled``, or None.
 
     Raises
     ------
     TypeError, ValueError
-        As `segment_unpool`; ValueError also for unknown names in ``needs``.
+        Same as `segment_unpool`; also ValueError for unknown names in ``needs``.
 
     Examples
     --------
@@ -958,41 +1161,42 @@ def segment_unpool_backward(
     array([[1., 1.],
            [2., 2.]])
     """
-    p = _unpool_parameters("segment_unpool_backward", ignore_label, fill, check, layout)
-    return SegmentUnpoolGradients(*dispatch_backward(SEGMENT_UNPOOL, (grad_output,), (pooled, labels), p, needs))
+    parameters = _unpool_parameters("segment_unpool_backward", ignore_label, fill, check, layout)
+    return SegmentUnpoolGradients(
+        *dispatch_backward(SEGMENT_UNPOOL, (grad_output,), (pooled, labels), parameters, needs)
+    )
 
 
 def _reduce(
     op: Op,
     reduction: str,
-    features: ArrayT,
-    labels: ArrayT,
+    features: Any,
+    labels: Any,
     num_segments: int | None,
     ignore_label: int | None,
     empty: float,
     check: bool | None,
     layout: Layout,
-) -> ArrayT:
-    p = _parameters(op.name, (reduction,), labels, num_segments, ignore_label, empty, check, layout)
-    output: ArrayT = dispatch(op, (features, labels), p)[0]
-    return output
+) -> Any:
+    parameters = _parameters(op.name, (reduction,), labels, num_segments, ignore_label, empty, check, layout)
+    return dispatch(op, (features, labels), parameters)[0]
 
 
 def _reduce_backward(
     op: Op,
     reduction: str,
-    grad_output: ArrayT,
-    features: ArrayT,
-    labels: ArrayT,
+    grad_output: Any,
+    features: Any,
+    labels: Any,
     num_segments: int | None,
     ignore_label: int | None,
     empty: float,
     check: bool | None,
     layout: Layout,
     needs: Iterable[str] | None,
-) -> SegmentGradients[ArrayT]:
-    p = _parameters(op.backward.name, (reduction,), labels, num_segments, ignore_label, empty, check, layout)
-    return SegmentGradients(*dispatch_backward(op, (grad_output,), (features, labels), p, needs))
+) -> SegmentGradients[Any]:
+    parameters = _parameters(op.backward.name, (reduction,), labels, num_segments, ignore_label, empty, check, layout)
+    return SegmentGradients(*dispatch_backward(op, (grad_output,), (features, labels), parameters, needs))
 
 
 def _parameters(
@@ -1005,9 +1209,9 @@ def _parameters(
     check: Any,
     layout: Any,
 ) -> SegmentParameters:
-    """Normalise the keywords of the public function ``op``, and find the number of segments if it is not given."""
+    """Check and normalise the keywords of the public function ``op``; determine the number of segments if not given."""
     ignore = ignored(op, ignore_label)
-    p = SegmentParameters(
+    parameters = SegmentParameters(
         reductions,
         0,
         ignore,
@@ -1015,26 +1219,28 @@ def _parameters(
         checking(op, check),
         choice(op, "layout", layout, LAYOUTS),
     )
-    return p._replace(num_segments=segments(op, _found(op, labels, ignore) if num_segments is None else num_segments))
+    return parameters._replace(
+        num_segments=segments(op, _count_segments(op, labels, ignore) if num_segments is None else num_segments)
+    )
 
 
-def _found(op: str, labels: Any, ignore_label: int | None) -> int:
-    """The largest label other than the ignored one, plus 1."""
+def _count_segments(op: str, labels: Any, ignore_label: int | None) -> int:
+    """Largest label other than ``ignore_label``, plus 1."""
     try:
         return int(dispatch(NUM_SEGMENTS, (labels,), LabelParameters(ignore_label))[0])
     except (TypeError, ValueError) as error:
         raise type(error)(str(error).replace(f"{NUM_SEGMENTS.name}:", f"{op}:", 1)) from None
 
 
-def _gradients(op: str, grads: Any, names: tuple[str, ...]) -> dict[str, Any]:
-    """Gradients by name of their reduction."""
-    if not isinstance(grads, (tuple, list)) or len(grads) != len(names):
-        got = f"{len(grads)} entries" if isinstance(grads, (tuple, list)) else type(grads).__name__
-        raise ValueError(f"{op}: grad_output is {got}, expected a tuple of one gradient for each of {names}")
-    given = dict(zip(names, grads, strict=True))
-    if given.pop("count", None) is not None:
-        raise ValueError(f"{op}: grad_output has a gradient of the count, expected None, for it has none")
-    return given
+def _gradients_by_name(op: str, gradients: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    """Map the name of each reduction to the gradient of its result."""
+    if not isinstance(gradients, (tuple, list)) or len(gradients) != len(names):
+        got = f"a sequence of {len(gradients)}" if isinstance(gradients, (tuple, list)) else type(gradients).__name__
+        raise ValueError(f"{op}: grad_output is {got}, expected a tuple with one gradient for each of {names}")
+    by_name = dict(zip(names, gradients, strict=True))
+    if by_name.pop("count", None) is not None:
+        raise ValueError(f"{op}: grad_output has a gradient of the count, expected None: counts are not differentiable")
+    return by_name
 
 
 def _unpool_parameters(op: str, ignore_label: Any, fill: Any, check: Any, layout: Any) -> UnpoolParameters:

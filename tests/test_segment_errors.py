@@ -341,19 +341,19 @@ def test_message(name: str) -> None:
             "segment_reduce",
             {"grad_output": (np.ones((2, 3, 7), np.float32),)},
             ValueError,
-            "grad_output is 1 entries, expected a tuple of one gradient for each of ('mean', 'count')",
+            "grad_output is a sequence of 1, expected a tuple with one gradient for each of ('mean', 'count')",
         ),
         (
             "segment_reduce",
             {"grad_output": np.ones((2, 3, 7), np.float32)},
             ValueError,
-            "grad_output is ndarray, expected a tuple of one gradient for each of ('mean', 'count')",
+            "grad_output is ndarray, expected a tuple with one gradient for each of ('mean', 'count')",
         ),
         (
             "segment_reduce",
             {"grad_output": (None, np.ones((2, 7)))},
             ValueError,
-            "grad_output has a gradient of the count, expected None, for it has none",
+            "grad_output has a gradient of the count, expected None: counts are not differentiable",
         ),
     ],
 )
