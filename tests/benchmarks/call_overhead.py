@@ -9,10 +9,10 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from harness import microseconds
 
 import arrayops as ao
 from arrayops import _backends
+from harness import microseconds
 
 LIMIT_US = 25
 CALLS = 500

@@ -12,10 +12,10 @@ from functools import partial
 from typing import Any
 
 import torch
-from gpu_harness import Comparison, Place, Row, main
 from torch.nn import functional
 
 import arrayops as ao
+from gpu_harness import Comparison, Place, Row, main
 
 SETS = 2
 RANK = 19

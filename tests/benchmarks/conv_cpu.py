@@ -7,12 +7,12 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-import harness
 import numpy as np
 import torch
 from torch.nn import functional
 
 import arrayops as ao
+import harness
 
 # N, C (as many outputs), H and W, groups, k.
 SHAPES = (

@@ -12,12 +12,12 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from conv_cpu import recipe
-from gpu_harness import Comparison, Layout, Place, Row, dtype_name, main
-from pac_cuda import plain_backward
 from torch.nn import functional
 
 import arrayops as ao
+from conv_cpu import recipe
+from gpu_harness import Comparison, Layout, Place, Row, dtype_name, main
+from pac_cuda import plain_backward
 
 
 class Shape(NamedTuple):

@@ -8,12 +8,12 @@ import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import harness
 import numpy as np
 import torch
 from torch.nn import functional
 
 import arrayops as ao
+import harness
 
 
 class Kind(NamedTuple):

@@ -4,7 +4,7 @@ Memory of CuPy's calls comes from an allocator that always gives the same piece,
 under a microsecond. Tensors of torch are on the host, and go the way of those on GPUs: read by pointer, on a foreign
 stream, with results and temporaries in torch's storages.
 
-Run from a checkout: ``PYTHONPATH=.:tests python tests/benchmarks/cuda_overhead.py [--profile]``
+Run from a checkout: ``PYTHONPATH=.:tests:tests/support python tests/benchmarks/cuda_overhead.py [--profile]``
 """
 
 import argparse
@@ -19,10 +19,10 @@ from unittest import mock
 
 import cupy
 import numpy as np
-from harness import least_microseconds
 
 import arrayops as ao
 from cuda_units import Function, nothing_launched
+from harness import least_microseconds
 from torch_on_host import as_on_gpus
 
 LIMITS_US = {"pac_conv2d": 30, "pac_conv2d, torch": 80}

@@ -7,12 +7,12 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-import harness
 import numpy as np
 import torch
 from torch.nn import functional
 
 import arrayops as ao
+import harness
 
 BATCH, CHANNELS, SIZES = 8, 256, (28, 14, 7)
 LIMIT = 1.25

@@ -12,10 +12,10 @@ from functools import partial
 from typing import Any
 
 import torch
-from gpu_harness import Comparison, Layout, Place, Row, dtype_name, main
 from torch.nn import functional
 
 import arrayops as ao
+from gpu_harness import Comparison, Layout, Place, Row, dtype_name, main
 
 BATCH, CHANNELS, SIZES = 16, 256, (56, 28, 14)
 SMALL = (2, 8, (8, 4, 2))

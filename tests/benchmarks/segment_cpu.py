@@ -7,11 +7,11 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import harness
 import numpy as np
 import torch
 
 import arrayops as ao
+import harness
 from arrayops._call.dispatch import dispatch_backward, dispatch_saving
 from arrayops._ops.segment import SEGMENT_MAX, SegmentParameters
 

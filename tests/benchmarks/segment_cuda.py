@@ -12,9 +12,9 @@ from functools import partial
 from typing import Any
 
 import torch
-from gpu_harness import Comparison, Place, Row, dtype_name, main
 
 import arrayops as ao
+from gpu_harness import Comparison, Place, Row, dtype_name, main
 
 BATCH, SIZE, CELL = 4, 512, 26
 """Images, pixels along an axis, pixels across a cell."""

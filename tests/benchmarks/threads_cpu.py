@@ -10,14 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-import conv_cpu
-import harness
-import merge_cpu
 import numpy as np
-import pac_cpu
 import torch
 
 import arrayops as ao
+import conv_cpu
+import harness
+import merge_cpu
+import pac_cpu
 
 SCRIPTS = (pac_cpu, conv_cpu, merge_cpu)
 THREADS = (1, 2, 4, 8, 16)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 # The folder of this script, which Python puts first, holds a package's modules and no top-level ones.
-sys.path[:1] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "benchmarks")]
+sys.path[:1] = [str(ROOT), *(str(ROOT / "tests" / folder) for folder in (".", "support", "benchmarks"))]
 
 from gpu import stages, supervisor  # noqa: E402
 

@@ -15,7 +15,7 @@ from typing import Any
 
 if __name__ == "__main__":
     ROOT = Path(__file__).resolve().parents[2]
-    sys.path[:1] = [str(ROOT), str(ROOT / "tests")]
+    sys.path[:1] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "support")]
 
 from gpu import machine, results, testing
 from gpu.supervisor import TIMED_OUT

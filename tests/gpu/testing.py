@@ -13,16 +13,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # By risk: what the emulator models least comes first.
 FILES = (
-    "tests/test_cuda_pac_tensor_cores.py",
-    "tests/test_cuda_small.py",
-    "tests/test_cuda_segment_values.py",
-    "tests/test_cuda_merge_values.py",
-    "tests/test_cuda_conv_values.py",
-    "tests/test_cuda_pac_sizes.py",
-    "tests/test_cuda_pac_values.py",
-    "tests/test_cuda_pac_bits.py",
-    "tests/test_cuda_conv_drawn.py",
-    "tests/test_cuda_pac_drawn.py",
+    "tests/cuda/test_pac_tensor_cores.py",
+    "tests/cuda/test_small.py",
+    "tests/cuda/test_segment_values.py",
+    "tests/cuda/test_merge_values.py",
+    "tests/cuda/test_conv_values.py",
+    "tests/cuda/test_pac_sizes.py",
+    "tests/cuda/test_pac_values.py",
+    "tests/cuda/test_pac_bits.py",
+    "tests/cuda/test_conv_drawn.py",
+    "tests/cuda/test_pac_drawn.py",
 )
 
 MOST_WORKERS = 16
@@ -51,7 +51,9 @@ def run(stage: str, files: Sequence[str], *, workers: int, fake: bool = False, o
         command += [f"--timeout={TEST_SECONDS}", "--timeout-method=thread"]
     if only:
         command += ["-k", only]
-    path = [str(ROOT / "tests"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    path = [str(ROOT / folder) for folder in ("tests/support", "tests", ".")]
+    if "PYTHONPATH" in os.environ:
+        path.append(os.environ["PYTHONPATH"])
     # A process of pytest-xdist may be the one that calls: this pytest is none of its own.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     environment = {**inherited, "PYTHONPATH": os.pathsep.join(path), STAGE: stage, FAKE: "1" if fake else ""}

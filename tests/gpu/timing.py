@@ -25,13 +25,14 @@ def emulator() -> Iterator[None]:
 
 def bench(dry: bool, deadline: float) -> int:
     """Every row of the GPU benchmarks: 1 if one is wrong."""
+    import torch
+
     import calls_cuda
     import conv_cuda
     import gpu_harness
     import merge_cuda
     import pac_cuda
     import segment_cuda
-    import torch
 
     scripts: tuple[Any, ...] = (pac_cuda, conv_cuda, calls_cuda, segment_cuda, merge_cuda)
     rows = sorted((row for script in scripts for row in script.rows()), key=lambda row: row.rank)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import arrayops as ao
-from fixed_cases import grad_output
 from oracles import conv
+from pac_cases import grad_output
 from strategies import Case
 from tolerances import assert_close
 

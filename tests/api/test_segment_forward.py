@@ -15,19 +15,11 @@ from scipy import ndimage
 import arrayops as ao
 from arrayops._backends.numpy import segment_ways
 from oracles import segment
-from segment_cases import INTEGERS, OPERATORS, REDUCTIONS, Segments, segment_calls
+from segment_cases import INTEGERS, OPERATORS, REDUCTIONS, Segments, fresh, large, segment_calls
 from strategies import BFLOAT16, DTYPES, FLOAT16, FLOAT32, FLOAT64, MEMORY, examples, in_memory
 from tolerances import assert_close
 
 OF_INTEGERS = ("sum", "max", "min")
-
-
-def fresh(result: np.ndarray, *arrays: np.ndarray) -> np.ndarray:
-    assert type(result) is np.ndarray
-    assert result.flags.writeable
-    assert result.flags.c_contiguous
-    assert not any(np.shares_memory(result, array) for array in arrays if array.size)
-    return result
 
 
 def call(reduction: str, case: Segments, **more: Any) -> np.ndarray:
@@ -163,17 +155,6 @@ def test_the_worked_example() -> None:
 
 
 # --- against others, on images as large as several blocks and parts -------------------------------
-
-
-def large(seed: int, layout: str, batch: int = 2, size: tuple[int, int] = (211, 190), segments: int = 50) -> Any:
-    """Features (float32, 6 channels) and labels in coherent patches with noise."""
-    rng = np.random.default_rng(seed)
-    rows, columns = np.indices(size)
-    labels = np.stack([(rows // 31 * 7 + columns // 29 + image) % segments for image in range(batch)])
-    noise = rng.random(labels.shape) < 0.2
-    labels = np.where(noise, rng.integers(0, segments, labels.shape), labels).astype(np.int32)
-    features = (rng.standard_normal((batch, *size, 6)) + rng.standard_normal(6) * 3).astype(np.float32)
-    return (features if layout == "NHWC" else np.ascontiguousarray(features.transpose(0, 3, 1, 2))), labels
 
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import arrayops as ao
-from fixed_cases import build, grad_output, named
+from pac_cases import build, grad_output, named
 from strategies import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, Case
 from tolerances import RELATIVE, assert_close, norm
 

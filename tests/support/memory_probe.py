@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 MEBIBYTE = 1 << 20
 
 # What the operators may take beside arrays: workspace of 64 MiB; and some room for what the interpreter allocates.

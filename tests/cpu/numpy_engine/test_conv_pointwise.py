@@ -12,7 +12,7 @@ import arrayops as ao
 from arrayops._backends.numpy import conv, pointwise
 from conv_cases import build
 from conv_checks import assert_equals_loops
-from fixed_cases import grad_output
+from pac_cases import grad_output
 from strategies import CONVOLUTIONS, FLOAT32, FLOAT64, Case
 
 

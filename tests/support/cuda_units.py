@@ -1,7 +1,7 @@
 """What the CUDA backend compiles for representative calls, recorded from the calls themselves.
 
-Kernels are not run: launches are noted and dropped. `python tests/cuda_units.py` prints what each kernel needs on each
-architecture (``PYTHONPATH=.:tests``).
+Kernels are not run: launches are recorded and dropped. ``PYTHONPATH=.:tests:tests/support python
+tests/support/cuda_units.py`` prints the registers and shared memory of each kernel on each architecture.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from arrayops._backends.cuda.segment.labels import num_segments
 from arrayops._ops.segment import LabelParameters
 from cuda_checks import oracle
 from emulator import nvrtc
-from fixed_cases import build, named
+from pac_cases import build, named
 from strategies import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, Case
 
 REGISTERS_OF_A_MULTIPROCESSOR = 65536

@@ -17,7 +17,7 @@ import cuda_device
 from arrayops._backends.cuda.conv import direct as conv_direct
 from arrayops._backends.cuda.engine import sums
 from cuda_checks import check_backward, check_forward, in_form, orders_and_forms
-from fixed_cases import grad_output
+from pac_cases import grad_output
 
 
 def rows() -> list[Any]:

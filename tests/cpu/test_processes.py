@@ -107,10 +107,10 @@ def fork_while_computing() -> None:
 
 def run_alone(code: str, *arguments: str) -> str:
     """What ``code`` prints in a process of its own, in which a hang does not stop the tests."""
-    tests = Path(__file__).resolve().parent
+    here = Path(__file__).resolve().parent
     done = subprocess.run(
         [sys.executable, "-c", f"import test_processes\n{code}", *arguments],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(tests.parent), str(tests)))},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(here.parents[1]), str(here)))},
         stdout=subprocess.PIPE,
         text=True,
         timeout=TIMEOUT,

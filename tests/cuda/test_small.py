@@ -1,7 +1,7 @@
 """Every kernel once, with each main option, in launches small enough for sanitizers.
 
-python -m emulator.sanitize address,undefined -- pytest -n 2 -m "not gpu" tests/test_cuda_small.py
-python -m emulator.sanitize thread -- pytest -n 2 -m "not gpu" tests/test_cuda_small.py
+python -m emulator.sanitize address,undefined -- pytest -n 2 -m "not gpu" tests/cuda/test_small.py
+python -m emulator.sanitize thread -- pytest -n 2 -m "not gpu" tests/cuda/test_small.py
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import arrayops as ao
-from fixed_cases import ASSIGNED, build, named
+from pac_cases import ASSIGNED, build, named
 from strategies import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, Case
 
 pytest.importorskip("cupy", reason="CuPy is not installed")

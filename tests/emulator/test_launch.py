@@ -16,7 +16,7 @@ import emulator
 from emulator import EmulatorError, RawModule, building, schedule
 
 Array = np.ndarray[Any, Any]
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 
 
 def ones(dtype: Any = np.float32) -> Array:

@@ -11,8 +11,8 @@ from hypothesis import given
 
 import arrayops as ao
 from conv_cases import NAMED, build, named
-from fixed_cases import grad_output
 from oracles import conv
+from pac_cases import grad_output
 from strategies import CONVOLUTIONS, DTYPES, FLOAT64, GRADIENTS, MEMORY, Case, convolutions, examples, in_memory
 from tolerances import FINITE_DIFFERENCE, STEP, assert_close, norm
 

@@ -15,9 +15,8 @@ from arrayops._call.dispatch import dispatch, dispatch_backward, dispatch_saving
 from arrayops._core.op import Meta, Op
 from arrayops._ops.segment import SEGMENT_MAX, SEGMENT_MIN, SEGMENT_REDUCE, SegmentParameters
 from oracles import segment
-from segment_cases import INTEGERS, OPERATORS, REDUCTIONS, Segments, segment_calls
+from segment_cases import INTEGERS, OPERATORS, REDUCTIONS, Segments, fresh, large, segment_calls
 from strategies import DTYPES, FLOAT16, FLOAT32, FLOAT64, MEMORY, examples, in_memory
-from test_segment_forward import fresh, large
 from tolerances import FINITE_DIFFERENCE, STEP, assert_close, norm
 
 

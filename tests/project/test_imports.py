@@ -26,7 +26,7 @@ output = arrayops.pac_conv2d(image, image, numpy.ones((2, 2, 3, 3), numpy.float3
 
 def fresh(code: str) -> str:
     """What ``code`` prints in a process of its own, which finds arrayops through PYTHONPATH alone."""
-    root = str(Path(__file__).resolve().parent.parent)
+    root = str(Path(__file__).resolve().parents[2])
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": root},

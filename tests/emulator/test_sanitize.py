@@ -9,7 +9,7 @@ import pytest
 
 from emulator import sanitizer
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 
 TEST_FILE = """
 import numpy as np

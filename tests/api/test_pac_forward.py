@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 
 import arrayops as ao
-from fixed_cases import NAMED, build, named
 from oracles import pac, pac_torch
+from pac_cases import NAMED, build, named
 from strategies import BFLOAT16, DTYPES, FLOAT16, FLOAT32, FLOAT64, OPERATORS, Case, cases, examples
 from tolerances import assert_close
 

@@ -13,8 +13,8 @@ import arrayops as ao
 from arrayops._backends.numpy import blocks
 from arrayops._backends.numpy import conv as ways
 from conv_cases import NAMED, build, named
-from fixed_cases import grad_output
 from oracles import conv
+from pac_cases import grad_output
 from strategies import CONVOLUTIONS, FLOAT32, FLOAT64, Case
 from tolerances import assert_close
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 
 import arrayops as ao
-from fixed_cases import NAMED, build, grad_output, named
 from oracles import pac, pac_torch
+from pac_cases import NAMED, build, grad_output, named
 from strategies import (
     BFLOAT16,
     DTYPES,

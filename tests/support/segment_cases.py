@@ -159,3 +159,22 @@ def labelled(
     else:
         options["layout"] = form
     return Segments(values(rng, shape, dtype), labels, segments, options)
+
+
+def fresh(result: np.ndarray, *arrays: np.ndarray) -> np.ndarray:
+    assert type(result) is np.ndarray
+    assert result.flags.writeable
+    assert result.flags.c_contiguous
+    assert not any(np.shares_memory(result, array) for array in arrays if array.size)
+    return result
+
+
+def large(seed: int, layout: str, batch: int = 2, size: tuple[int, int] = (211, 190), segments: int = 50) -> Any:
+    """Features (float32, 6 channels) and labels in coherent patches with noise."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.indices(size)
+    labels = np.stack([(rows // 31 * 7 + columns // 29 + image) % segments for image in range(batch)])
+    noise = rng.random(labels.shape) < 0.2
+    labels = np.where(noise, rng.integers(0, segments, labels.shape), labels).astype(np.int32)
+    features = (rng.standard_normal((batch, *size, 6)) + rng.standard_normal(6) * 3).astype(np.float32)
+    return (features if layout == "NHWC" else np.ascontiguousarray(features.transpose(0, 3, 1, 2))), labels

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 
 import arrayops as ao
-from fixed_cases import NAMED, TABLE, build, grad_output, named
 from oracles import pac_torch
+from pac_cases import NAMED, TABLE, build, grad_output, named
 from strategies import DTYPES, FLOAT32, FLOAT64, OPERATORS, Case
 from tolerances import assert_close
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fixed_cases import build, grad_output, named
+from pac_cases import build, grad_output, named
 from strategies import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, OPERATORS
 
 pytest.importorskip("cupy", reason="CuPy is not installed")

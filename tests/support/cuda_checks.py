@@ -11,8 +11,8 @@ import numpy as np
 import merge_cases
 import segment_cases
 from cuda_device import Device
-from fixed_cases import grad_output
 from oracles import conv, merge, pac_torch, segment
+from pac_cases import grad_output
 from strategies import CONVOLUTIONS, FLOAT32, GRADIENTS, Case, in_memory
 from tolerances import assert_close
 

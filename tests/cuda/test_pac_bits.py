@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import arrayops as ao
-from fixed_cases import ASSIGNED, build, grad_output, named
 from oracles import pac_torch
+from pac_cases import ASSIGNED, build, grad_output, named
 from strategies import BFLOAT16, DTYPES, FLOAT16, FLOAT32, FLOAT64, OPERATORS, Case
 
 pytest.importorskip("cupy", reason="CuPy is not installed")

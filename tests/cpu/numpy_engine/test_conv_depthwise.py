@@ -13,7 +13,7 @@ import arrayops as ao
 from arrayops._backends.numpy import conv, depthwise
 from conv_cases import build
 from conv_checks import assert_equal_bits, assert_equals_loops
-from fixed_cases import grad_output
+from pac_cases import grad_output
 from strategies import CONVOLUTIONS, DTYPES, FLOAT32, Case
 
 OPTIONS: dict[str, dict[str, Any]] = {

@@ -11,7 +11,7 @@ import pytest
 
 import arrayops as ao
 from arrayops._backends.numpy import blocks
-from test_segment_forward import large
+from segment_cases import large
 
 NAMES = ("mean", "sum", "max", "min", "var", "count")
 

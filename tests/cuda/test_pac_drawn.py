@@ -12,8 +12,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 
-from fixed_cases import ASSIGNED, TABLE, build
 from oracles import pac_torch
+from pac_cases import ASSIGNED, TABLE, build
 from strategies import MEMORY, OPERATORS, Case, examples
 
 pytest.importorskip("cupy", reason="CuPy is not installed")
