@@ -1,15 +1,21 @@
-"""Every operator is complete: public functions, twin backends, documentation, tests. See docs/adding_an_op.md."""
+"""Every operator is complete: public functions, results on every engine, documentation. See docs/adding_an_op.md."""
 
 import importlib
 import importlib.util
 import inspect
+import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import pytest
 
 import arrayops
-from arrayops._core.op import Op
+from arrayops._backends import find
+from arrayops._call.dispatch import dispatch, dispatch_backward
+from arrayops._core.op import ArraySpec, Op
 from arrayops._ops import OPS
+from operator_oracles import ORACLES, Registered, check_operator, normal
 
 ROOT = Path(__file__).resolve().parents[2]
 every_op = pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
@@ -133,3 +139,89 @@ def test_a_backward_has_no_backward() -> None:
     backward = next(iter(OPS.values())).backward
     with pytest.raises(TypeError, match="second derivatives are not provided"):
         _ = backward.backward
+
+
+@every_op
+def test_results_on_the_cpu(op: Op) -> None:
+    check_operator(op)
+
+
+@pytest.mark.slow
+@every_op
+def test_results_on_gpus(op: Op, device: Any) -> None:
+    check_operator(op, device)
+
+
+def test_no_oracle_is_left_over() -> None:
+    assert set(ORACLES) == set(OPS)
+
+
+class PlantedGradients(NamedTuple):
+    input: Any
+
+
+class TestFaultyOperators:
+    """An operator that is not right on every engine fails the tests above."""
+
+    def public(self, op: Op) -> Any:
+        """A module with the public functions of ``op``."""
+        module = ModuleType("public")
+        module.planted = lambda input: dispatch(op, (input,), ())[0]
+        module.planted_backward = lambda grad_output, input: PlantedGradients(
+            *dispatch_backward(op, (grad_output,), (input,), (), None)
+        )
+        return module
+
+    @pytest.fixture
+    def op(self, monkeypatch: pytest.MonkeyPatch) -> Op:
+        """An operator that doubles its input, on the CPU alone, with an oracle."""
+        find.cache_clear()
+        backend = ModuleType("arrayops._backends.numpy.planted")
+        backend.planted = lambda arrays, parameters: (2 * arrays[0],)
+        backend.planted_backward = lambda arrays, parameters: (2 * arrays[0],)
+        monkeypatch.setitem(sys.modules, backend.__name__, backend)
+        call = {"input": normal(0, 2, 3)}
+        monkeypatch.setitem(ORACLES, "planted", Registered(lambda input: 2 * input, (call,)))
+        yield Op("planted", "planted", (ArraySpec("input"),), lambda metas, parameters: metas)
+        find.cache_clear()
+
+    def test_a_right_one_passes(self, op: Op) -> None:
+        check_operator(op, self.public(op))
+
+    @pytest.mark.parametrize("function", ["planted", "planted_backward"])
+    def test_one_that_raises(self, op: Op, function: str) -> None:
+        def raising(arrays: Any, parameters: Any) -> Any:
+            raise NotImplementedError
+
+        setattr(sys.modules["arrayops._backends.numpy.planted"], function, raising)
+        with pytest.raises(NotImplementedError):
+            check_operator(op, self.public(op))
+
+    @pytest.mark.parametrize("function", ["planted", "planted_backward"])
+    def test_one_with_wrong_values(self, op: Op, function: str) -> None:
+        setattr(sys.modules["arrayops._backends.numpy.planted"], function, lambda arrays, parameters: (3 * arrays[0],))
+        with pytest.raises(AssertionError, match="error"):
+            check_operator(op, self.public(op))
+
+    def test_one_without_an_oracle(self, op: Op, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delitem(ORACLES, "planted")
+        with pytest.raises(AssertionError, match="planted has no oracle"):
+            check_operator(op, self.public(op))
+
+    def test_one_whose_cuda_functions_raise(self, op: Op, device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name, function in vars(self.public(op)).items():
+            if name.startswith("planted"):
+                monkeypatch.setattr(arrayops, name, function, raising=False)
+        check_operator(op)
+        with pytest.raises(NotImplementedError, match="planted: arrays on cuda are not supported"):
+            check_operator(op, device)
+        backend = ModuleType("arrayops._backends.cuda.planted")
+
+        def raising(arrays: Any, parameters: Any) -> Any:
+            raise ValueError("not written yet")
+
+        backend.planted = backend.planted_backward = raising
+        monkeypatch.setitem(sys.modules, backend.__name__, backend)
+        find.cache_clear()
+        with pytest.raises(ValueError, match="not written yet"):
+            check_operator(op, device)
