@@ -1,0 +1,112 @@
+"""The direction of imports between folders: a module imports from its own folder and from those below it alone.
+
+::
+
+    public functions        pac conv segment merge, _demo, _info
+    _call                   dispatch
+    _frameworks   _backends
+                  numpy  cuda: pac conv segment merge | window | engine
+                  _ops
+    _core
+"""
+
+import ast
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[2] / "arrayops"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# What each folder may import besides itself; the longest prefix of a module's name counts.
+BELOW: dict[str, tuple[str, ...]] = {
+    "_core": (),
+    "_ops": ("_core",),
+    "_backends": ("_core",),
+    "_backends.numpy": ("_core", "_ops"),
+    "_backends.cuda": (),
+    "_backends.cuda.engine": ("_core", "_ops"),
+    "_backends.cuda.window": ("_backends.cuda.engine", "_core", "_ops"),
+    **{
+        f"_backends.cuda.{family}": ("_backends.cuda.window", "_backends.cuda.engine", "_core", "_ops")
+        for family in ("pac", "conv", "segment", "merge")
+    },
+    "_frameworks": ("_core",),
+    "_call": ("_frameworks", "_backends", "_ops", "_core"),
+}
+TOP = ("__init__", "__main__", "_demo", "_info", "_typing", "conv", "merge", "pac", "segment")
+
+
+def name_of(path: Path) -> str:
+    """Dotted name below ``arrayops``."""
+    parts = list(path.relative_to(PACKAGE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+NAMES = {name_of(path) for path in MODULES}
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Modules of arrayops that a module imports, inside functions too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.partition(".")[0] == "arrayops")
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            module = node.module or ""
+            if module.partition(".")[0] == "arrayops":
+                for alias in node.names:
+                    inner = f"{module}.{alias.name}"
+                    yield inner if inner.partition(".")[2] in NAMES else module
+
+
+def room_of(module: str) -> str | None:
+    """The folder whose rule holds for a module; None at the top, which may import everything."""
+    fitting = [room for room in BELOW if module == room or module.startswith(room + ".")]
+    return max(fitting, key=len, default=None)
+
+
+def arrows_up(module: str, imported: list[str]) -> list[str]:
+    room = room_of(module)
+    if room is None:
+        return []
+    return [name for name in imported if (target := room_of(name)) != room and target not in BELOW[room]]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_no_import_goes_up(path: Path) -> None:
+    module = name_of(path)
+    assert room_of(module) or module.partition(".")[0] in TOP, f"{module}: no rule for its folder"
+    found = [name.partition(".")[2] for name in imports(ast.parse(path.read_text(encoding="utf-8")))]
+    assert arrows_up(module, found) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "imported"),
+    [
+        ("_core.op", "_call.dispatch"),
+        ("_ops.pac", "pac"),
+        ("_backends.numpy.memory", "_frameworks.numpy"),
+        ("_backends.cuda.segment", "_backends.numpy.memory"),
+        ("_backends.cuda.engine.memory", "_backends.cuda.window.plan"),
+        ("_backends.cuda.conv.call", "_backends.cuda.pac.plan"),
+        ("_frameworks.torch", "_backends.cuda.engine.memory"),
+        ("_frameworks.torch", ""),
+    ],
+)
+def test_an_import_that_goes_up_is_seen(module: str, imported: str) -> None:
+    assert arrows_up(module, [imported]) == [imported]
+
+
+def test_class_names_are_unique() -> None:
+    # The NumPy engine is left out: its modules have private classes of the same names.
+    names = Counter(
+        node.name
+        for path in MODULES
+        if not name_of(path).startswith("_backends.numpy")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert [name for name, count in names.items() if count > 1] == []
