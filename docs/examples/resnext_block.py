@@ -1,9 +1,9 @@
 """The ResNeXt bottleneck of figure 3c (Xie et al., CVPR 2017), forward and backward, in NumPy arrays.
 
 The block is a 1 x 1 convolution to 128 channels, a 3 x 3 convolution in 32 groups, and a 1 x 1 convolution back to 256
-channels, with ReLUs between them and a skip connection. The grouped convolution is computed by `conv2d` with ``groups``,
-and by the usual emulation: a depthwise convolution, a reshape and a sum. Both give the same result up to rounding;
-their time and memory are printed and plotted.
+channels, with ReLUs between them and a skip connection. The grouped convolution is computed by `conv2d` with
+``groups``, and by the usual emulation: a depthwise convolution, a reshape and a sum. Both give the same result up to
+rounding; their time and memory are printed and plotted.
 
 Run: ``python docs/examples/resnext_block.py --figure resnext_block.png``
 """
