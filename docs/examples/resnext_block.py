@@ -1,8 +1,9 @@
 """The ResNeXt bottleneck of figure 3c (Xie et al., CVPR 2017), forward and backward, in NumPy arrays.
 
-The block is 1 x 1 to 128 channels, 3 x 3 in 32 groups, 1 x 1 back to 256, with ReLU between and the input added. The
-grouped convolution runs once as `conv2d` with ``groups``, and once as the emulation by a depthwise convolution, a
-reshape and a sum. Both give the same, up to rounding; the time and the memory they take is printed and drawn.
+The block is a 1 x 1 convolution to 128 channels, a 3 x 3 convolution in 32 groups, and a 1 x 1 convolution back to 256
+channels, with ReLUs between them and a skip connection. The grouped convolution is computed by `conv2d` with
+``groups``, and by the usual emulation: a depthwise convolution, a reshape and a sum. Both give the same result up to
+rounding; their time and memory are printed and plotted.
 
 Run: ``python docs/examples/resnext_block.py --figure resnext_block.png``
 """
@@ -35,7 +36,7 @@ class Weights(NamedTuple):
 
 
 class Middle(NamedTuple):
-    """One way to compute the grouped 3 x 3 convolution, and its gradients by input and weight."""
+    """An implementation of the grouped 3 x 3 convolution and its gradients with respect to input and weight."""
 
     forward: Callable[[Array, Array], Array]
     backward: Callable[[Array, Array, Array], tuple[Array, Array]]
@@ -51,7 +52,7 @@ def grouped_backward(grad: Array, x: Array, weight: Array) -> tuple[Array, Array
 
 
 def recipe_filters(weight: Array) -> Array:
-    """A depthwise filter for each pair of channels: those of input channel 0 first, then of channel 1, ..."""
+    """One depthwise filter for each pair of channels, ordered by input channel."""
     outputs, inner, *size = weight.shape
     return weight.reshape(GROUPS, outputs // GROUPS, inner, *size).swapaxes(1, 2).reshape(-1, 1, *size)
 
@@ -84,7 +85,7 @@ WAYS = {
 
 
 def block(x: Array, weights: Weights, middle: Middle, grad: Array) -> tuple[Array, ...]:
-    """Output, and the gradients of input and weights for ``grad``, that of the output."""
+    """Output, and the gradients of input and weights for the gradient ``grad`` of the output."""
     first = np.maximum(ao.conv2d(x, weights.reduce), 0)
     second = np.maximum(middle.forward(first, weights.grouped), 0)
     output = np.maximum(ao.conv2d(second, weights.expand) + x, 0)
@@ -97,7 +98,7 @@ def block(x: Array, weights: Weights, middle: Middle, grad: Array) -> tuple[Arra
 
 
 def features(size: int, batch: int) -> tuple[Array, Array]:
-    """A photo, and maps of its 4 x 4 patches, projected to the block's channels; images of the batch are mirrored."""
+    """A photo, and its 4 x 4 patches projected to the block's channels; every other image of the batch is mirrored."""
     from skimage import data, transform
 
     photo = transform.resize(data.astronaut(), (4 * size, 4 * size), anti_aliasing=True).astype(np.float32)
@@ -108,7 +109,7 @@ def features(size: int, batch: int) -> tuple[Array, Array]:
 
 
 def measure(call: Callable[[], Any], rounds: int) -> tuple[float, float]:
-    """Median seconds of a call, and MiB that it takes at its peak."""
+    """Median time of a call in seconds, and its peak memory in MiB."""
     times = []
     for _ in range(rounds):
         start = time.perf_counter()
@@ -122,7 +123,7 @@ def measure(call: Callable[[], Any], rounds: int) -> tuple[float, float]:
 
 
 def draw(path: Path, photo: Array, output: Array, figures: dict[str, tuple[float, float]]) -> None:
-    """The photo, a map of the block's output, and bars of time and memory."""
+    """Plot the photo, the mean of the block's output channels, and bars of time and memory."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -155,7 +156,7 @@ def main() -> None:
     photo, x = features(arguments.size, arguments.batch)
     random = np.random.default_rng(1)
     shapes = (WIDTH, CHANNELS, 1, 1), (WIDTH, WIDTH // GROUPS, 3, 3), (CHANNELS, WIDTH, 1, 1)
-    # Of the size that keeps the variance through a ReLU.
+    # He initialisation: preserves the variance through a ReLU.
     weights = Weights(*(random.standard_normal(s, np.float32) * np.float32(2 / np.prod(s[1:])) ** 0.5 for s in shapes))
     grad = random.standard_normal(x.shape, np.float32)
 
@@ -165,7 +166,7 @@ def main() -> None:
         for mine, other in zip(*results.values(), strict=True)
     ]
     if max(differences) > RELATIVE:
-        raise SystemExit(f"the two ways differ by {max(differences):.1e} of the norm, more than rounding explains")
+        raise SystemExit(f"the two results differ by {max(differences):.1e} of the norm, more than rounding explains")
 
     def call(middle: Middle) -> Callable[[], Any]:
         return lambda: block(x, weights, middle, grad)

@@ -1,8 +1,9 @@
-"""A small U-shaped network that removes noise from a photo, trained through the `_backward` functions alone.
+"""A small U-Net that denoises a photo, trained with the `_backward` functions only.
 
-Three depths: convolutions, area averaging on the way down, pixel-adaptive upsampling guided by the noisy photo on the
-way up, and at each depth a merge with the map of the way down. Sizes need not divide: a photo of 75 x 75 has maps of 37
-and 18 below, which come back as 36 and 74, and the merge brings them to 37 and 75.
+It has three levels. The encoder uses convolutions and downsampling by area averaging; the decoder uses pixel-adaptive
+upsampling guided by the noisy photo, and at each level a merge with the feature map of the encoder. Sizes need not be
+divisible by two: a photo of 75 x 75 has feature maps of 37 and 18 at the lower levels, which are upsampled to 36 and
+74; the merge resizes them to 37 and 75.
 
 Run: ``python docs/examples/skip_connection.py --figure skip_connection.png``
 """
@@ -21,11 +22,11 @@ Array = np.ndarray[Any, Any]
 WIDTHS = 16, 24, 32
 NOISE = 0.12
 GUIDE = 4.0
-"""Scale of the guide: colours that differ by a quarter count as one apart."""
+"""Scale of the guide: a colour difference of 1/4 becomes a guide distance of 1."""
 
 
 class Adam:
-    """Gradient descent with momentum and a step size of its own for every weight (Kingma and Ba, 2015)."""
+    """The Adam optimiser (Kingma and Ba, 2015)."""
 
     def __init__(self, weights: dict[str, Array], rate: float) -> None:
         self.weights, self.rate, self.steps = weights, rate, 0
@@ -43,7 +44,7 @@ class Adam:
 
 
 def initial_weights(seed: int = 0) -> dict[str, Array]:
-    """Filters (O, C, kh, kw), of transposed convolutions (C, O, kh, kw), and biases."""
+    """Filters (O, C, kh, kw), or (C, O, kh, kw) for transposed convolutions, and biases."""
     random = np.random.default_rng(seed)
     first, second, third = WIDTHS
     shapes = {
@@ -59,7 +60,7 @@ def initial_weights(seed: int = 0) -> dict[str, Array]:
     weights = {}
     for name, shape in shapes.items():
         transposed = name.startswith("up")
-        # Four taps of a transposed filter of 4 x 4 with stride 2 meet an output.
+        # An output of a 4 x 4 transposed convolution with stride 2 depends on four taps.
         terms = shape[0] * 4 if transposed else int(np.prod(shape[1:]))
         scale = 0.1 if name == "last" else 1.0
         weights[name] = random.standard_normal(shape, np.float32) * np.float32(scale * (2 / terms) ** 0.5)
@@ -68,7 +69,7 @@ def initial_weights(seed: int = 0) -> dict[str, Array]:
 
 
 class Network:
-    """Forward and backward; what the backward needs is kept between the two."""
+    """Forward and backward pass; the forward pass keeps the arrays that the backward pass needs."""
 
     def __init__(self, weights: dict[str, Array]) -> None:
         self.weights = weights
@@ -91,7 +92,7 @@ class Network:
         return found.input
 
     def upsample(self, name: str, x: Array, photo: Array) -> Array:
-        """Twice as large, guided by the photo at that size."""
+        """Upsample by 2, guided by the photo resized to the output size."""
         size = 2 * x.shape[2], 2 * x.shape[3]
         guide = self.kept[f"{name} guide"] = GUIDE * ao.resize2d(photo, size, antialias=True)
         self.kept[name] = x
@@ -112,7 +113,7 @@ class Network:
         return ao.resize2d_backward(grad, x, scale=0.5, mode="area").input
 
     def forward(self, photo: Array) -> Array:
-        """The photo without its noise."""
+        """Denoise a photo."""
         kept = self.kept
         early = kept["early"] = self.convolve("down1", photo)
         middle = kept["middle"] = self.convolve("down2", self.pool(early))
@@ -124,7 +125,7 @@ class Network:
         return photo + self.convolve("last", merged1, relu=False)
 
     def backward(self, grad: Array) -> dict[str, Array]:
-        """Gradients of all weights, for that of the output."""
+        """Gradients of all weights, from the gradient of the output."""
         kept = self.kept
         grad = self.convolve_back("merge1", self.convolve_back("last", grad))
         grad_early, grad = ao.merge_feature_maps_backward(grad, [kept["early"], kept["up1 output"]]).maps
@@ -137,7 +138,7 @@ class Network:
 
 
 def crops(photo: Array, size: int, count: int, random: np.random.Generator) -> Array:
-    """Random squares of a photo (H, W, 3) as (N, 3, size, size)."""
+    """Random square crops of a photo (H, W, 3) as (N, 3, size, size)."""
     places = [random.integers(0, extent - size + 1, count) for extent in photo.shape[:2]]
     found = [photo[y : y + size, x : x + size] for y, x in zip(*places, strict=True)]
     return np.ascontiguousarray(np.stack(found).transpose(0, 3, 1, 2))
@@ -153,7 +154,7 @@ def decibels(found: Array, clean: Array) -> float:
 
 
 def train(network: Network, photo: Array, size: int, batch: int, steps: int, console: Console) -> list[float]:
-    """Losses of all steps."""
+    """Train the network; return the loss of each step."""
     random = np.random.default_rng(1)
     optimiser = Adam(network.weights, 3e-3)
     losses = []
@@ -166,7 +167,7 @@ def train(network: Network, photo: Array, size: int, batch: int, steps: int, con
 
 
 def check_gradient(network: Network, photo: Array) -> float:
-    """Relative difference of the directional derivative by `backward` and by differences in float64."""
+    """Relative difference between directional derivatives from `backward` and from finite differences, in float64."""
     random = np.random.default_rng(2)
     double = Network({name: value.astype(np.float64) for name, value in network.weights.items()})
     image, grad = photo.astype(np.float64), random.standard_normal(photo.shape)
@@ -182,7 +183,7 @@ def check_gradient(network: Network, photo: Array) -> float:
 
 
 def merge_modes(early: Array, late: Array) -> dict[str, Array]:
-    """Two maps (1, 1, H, W) merged in every way; channels of the concatenated one side by side."""
+    """Two feature maps (1, 1, H, W) merged in every mode; the channels of "concat" are placed side by side."""
     positions = early[0, 0].size + late[0, 0].size
     side = int(np.ceil(positions**0.5))
     modes = {how: ao.merge_feature_maps([early, late], how=how)[0] for how in ("concat", "add", "mean", "max")}
@@ -191,7 +192,7 @@ def merge_modes(early: Array, late: Array) -> dict[str, Array]:
 
 
 def draw(path: Path, images: dict[str, Array], losses: list[float], modes: dict[str, Array]) -> None:
-    """Photos and the loss above, the ways to merge below."""
+    """Plot photos and the loss in the first row, the merge modes in the second."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -205,13 +206,13 @@ def draw(path: Path, images: dict[str, Array], losses: list[float], modes: dict[
         place.set_title(title)
         place.set_axis_off()
     places[-1].semilogy(losses)
-    places[-1].set_title("mean squared error of a step")
+    places[-1].set_title("training loss (mean squared error)")
     widths = [picture.shape[1] / picture.shape[0] for picture in modes.values()]
     for place, (how, picture) in zip(below.subplots(1, len(modes), width_ratios=widths), modes.items(), strict=True):
         place.imshow(picture, cmap="magma")
         place.set_title(how)
         place.set_axis_off()
-    below.suptitle("a map of the photo's size and one of a quarter of it, merged in every way")
+    below.suptitle("feature maps of full and of quarter resolution, merged in every mode")
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
@@ -223,7 +224,7 @@ def scaled(x: Array) -> Array:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="A small U-shaped network with merged skip connections.")
+    parser = argparse.ArgumentParser(description="A small U-Net with merged skip connections.")
     parser.add_argument("--size", type=int, default=75, help="height and width of training crops (default 75)")
     parser.add_argument("--batch", type=int, default=4, help="crops in a step (default 4)")
     parser.add_argument("--steps", type=int, default=150, help="steps of training (default 150)")
@@ -233,7 +234,7 @@ def main() -> None:
     from skimage import data
 
     photo = data.astronaut().astype(np.float32) / 255
-    # The face is kept for the test.
+    # The face is the test image; training uses the part of the photo below it.
     clean = np.ascontiguousarray(photo[None, 20:181, 150:301].transpose(0, 3, 1, 2))
     blurred = noisy(clean, np.random.default_rng(3))
     console = Console(width=100)

@@ -1,9 +1,9 @@
-"""Superpixels of a photo: deep features are pooled over them, compared with a threshold, and spread back to pixels.
+"""Superpixel pooling: features are averaged over superpixels, thresholded, and mapped back to pixels.
 
-SLIC cuts the photo into superpixels. Three convolutions with fixed filters make 64 features of texture at every pixel:
-oriented edges at two scales, their energy, and mixtures of those. One pass over them gives mean, variance and size of
-every superpixel, a threshold on the mean energy tells textured superpixels from smooth ones, and `segment_unpool`
-brings all of it back to pixels. The same means by the usual loop over segments are timed on a crop.
+SLIC segments a photo into superpixels. Convolutions with fixed filters compute 64 texture features at every pixel:
+oriented edges at two scales, their energy, and linear combinations of those. `segment_reduce` computes mean, variance
+and size of every superpixel in one pass, a threshold on the mean energy separates textured from smooth superpixels, and
+`segment_unpool` maps the results back to pixels. The time is compared with a loop over segments on a crop.
 
 Run: ``python docs/examples/superpixels.py --figure superpixels.png``
 """
@@ -27,7 +27,7 @@ RELATIVE = 2e-6
 
 
 class Pooled(NamedTuple):
-    """What one pass over the features knows of each superpixel: (1, C, S) twice, and (1, S)."""
+    """Statistics of each superpixel: mean and variance (1, C, S), and number of pixels (1, S)."""
 
     mean: Array
     variance: Array
@@ -35,7 +35,7 @@ class Pooled(NamedTuple):
 
 
 def oriented_filters(count: int, size: int) -> Array:
-    """``count`` edge filters (count, 1, size, size): a Gaussian's derivative in directions all around."""
+    """Edge filters (count, 1, size, size): derivatives of a Gaussian in ``count`` directions."""
     reach = np.arange(size) - size // 2
     y, x = np.meshgrid(reach, reach, indexing="ij")
     angles = np.pi * np.arange(count) / count
@@ -50,7 +50,7 @@ def deep_features(photo: Array) -> Array:
     fine = ao.conv2d(grey, oriented_filters(16, 5), padding="SAME")
     coarse = ao.conv2d(grey, oriented_filters(16, 11), padding="SAME")
     edges = np.abs(np.concatenate([fine, coarse], axis=1))
-    # Energy around each pixel: every channel is smoothed on its own.
+    # Local energy: each channel is smoothed separately.
     smooth = np.full((32, 1, 7, 7), 1 / 49, np.float32)
     energy = ao.conv2d(edges, smooth, groups=32, padding="SAME")
     mixing = np.random.default_rng(0).standard_normal((CHANNELS, 32, 1, 1)).astype(np.float32) / 6
@@ -60,7 +60,7 @@ def deep_features(photo: Array) -> Array:
 
 
 def between_classes(values: Array) -> float:
-    """The threshold that leaves the least variance on its two sides (Otsu's)."""
+    """Otsu's threshold: it minimises the variance within the two classes."""
     ordered = np.sort(values)
     sizes = np.arange(1, len(ordered))
     sums = np.cumsum(ordered)[:-1]
@@ -70,7 +70,7 @@ def between_classes(values: Array) -> float:
 
 
 def naive_means(features: Array, labels: Array, segments: int) -> Array:
-    """Means (1, C, S), one superpixel at a time."""
+    """Means (1, C, S), computed one superpixel at a time."""
     return np.stack([features[0][:, labels[0] == segment].mean(axis=1) for segment in range(segments)], axis=1)[None]
 
 
@@ -84,7 +84,7 @@ def median_ms(call: Callable[[], Any], rounds: int) -> float:
 
 
 def draw(path: Path, photo: Array, labels: Array, colour: Array, feature: Array, textured: Array) -> None:
-    """Photo, superpixels, their mean colours, a pooled feature, and the textured ones."""
+    """Plot the photo, superpixels, their mean colours, a pooled feature, and the textured superpixels."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -109,7 +109,7 @@ def draw(path: Path, photo: Array, labels: Array, colour: Array, feature: Array,
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Deep features of a photo, pooled over superpixels.")
-    parser.add_argument("--segments", type=int, default=900, help="superpixels asked for (default 900)")
+    parser.add_argument("--segments", type=int, default=900, help="requested number of superpixels (default 900)")
     parser.add_argument("--size", type=int, default=512, help="height and width of the photo (default 512)")
     parser.add_argument("--crop", type=int, default=128, help="height and width of the crop for timing (default 128)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of timing (default 5)")
@@ -131,7 +131,7 @@ def main() -> None:
 
     crop, crop_labels = features[..., : arguments.crop, : arguments.crop], labels[:, : arguments.crop, : arguments.crop]
     crop = np.ascontiguousarray(crop)
-    # The superpixels that the crop has, numbered anew.
+    # Renumber the superpixels in the crop.
     crop_labels = np.unique(crop_labels, return_inverse=True)[1].reshape(crop_labels.shape)
     segments = int(crop_labels.max()) + 1
     want = naive_means(crop.astype(np.float64), crop_labels, segments)
@@ -145,13 +145,13 @@ def main() -> None:
     count = pooled.count[0]
     console.print(
         f"{len(count)} superpixels of {count.min()} to {count.max()} pixels, {features.shape[1]} features; "
-        f"{100 * textured.mean():.0f} % of the pixels lie in textured ones (mean energy over {threshold:.4f})"
+        f"{100 * textured.mean():.0f} % of the pixels are in textured ones (mean energy over {threshold:.4f})"
     )
     inner, outer = pooled.variance[0] @ (count / count.sum()), features[0].var(axis=(1, 2))
     console.print(f"variance within superpixels: {100 * inner.sum() / outer.sum():.0f} % of that of the image")
     table = Table(title=f"means of {segments} superpixels, {CHANNELS} x {arguments.crop} x {arguments.crop} float32")
-    for column in ("way", "time ms", "times as long"):
-        table.add_column(column, justify="left" if column == "way" else "right")
+    for column in ("method", "time ms", "relative time"):
+        table.add_column(column, justify="left" if column == "method" else "right")
     table.add_row("segment_mean", f"{ours:.2f}", "1.0")
     table.add_row("loop over superpixels", f"{loop:.2f}", f"{loop / ours:.1f}")
     console.print(table)
