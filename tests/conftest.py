@@ -1,14 +1,38 @@
-"""Fixtures that tests of several folders share."""
+"""Fixtures that tests of several folders share, and marks that whole folders have."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+HERE = Path(__file__).parent
+# Compilers, GPUs and frameworks take long; the quick loop is `pytest -m "not slow" -n auto`.
+MARKS = {
+    "cuda": ("slow",),
+    "emulator": ("slow", "emulator"),
+    "frameworks": ("slow",),
+    "gpu": ("slow",),
+}
 
-@pytest.fixture(params=["emulated", pytest.param("gpu", marks=pytest.mark.gpu)])
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """What tests share holds no tests, and some of it imports packages that are not installed everywhere."""
+    return True if collection_path.suffix == ".py" and not collection_path.name.startswith("test_") else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        folders = item.path.relative_to(HERE).parts if item.path.is_relative_to(HERE) else ("",)
+        for mark in MARKS.get(folders[0], ()):
+            item.add_marker(mark)
+
+
+@pytest.fixture(
+    params=[pytest.param("emulated", marks=pytest.mark.emulator), pytest.param("gpu", marks=pytest.mark.gpu)]
+)
 def device(request: pytest.FixtureRequest) -> Iterator[Any]:
     """The public functions on a device (`cuda_device.Device`): an emulated one, and a real one if there is one."""
     pytest.importorskip("cupy", reason="CuPy is not installed")

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 
 import arrayops as ao
+from case import GRADIENTS, Case
 from conv_cases import NAMED, build, named
 from oracles import conv
-from pac_cases import grad_output
-from strategies import CONVOLUTIONS, DTYPES, FLOAT64, GRADIENTS, MEMORY, Case, convolutions, examples, in_memory
+from strategies import CONVOLUTIONS, DTYPES, FLOAT64, MEMORY, convolutions, examples, in_memory
 from tolerances import FINITE_DIFFERENCE, STEP, assert_close, norm
 
 
@@ -51,7 +51,7 @@ def check(case: Case, grad: np.ndarray, relative_to_terms: bool) -> None:
 @given(data=st.data())
 def test_drawn_calls_equal_autograd(operator: str, dtype: np.dtype, data: st.DataObject) -> None:
     case = data.draw(convolutions(operator, (dtype,)))
-    grad = grad_output(case, case.call(conv).shape)
+    grad = case.grad(case.call(conv).shape)
     check(case, in_memory(grad, data.draw(st.sampled_from(MEMORY))), relative_to_terms=True)
 
 
@@ -61,7 +61,7 @@ def test_drawn_calls_equal_autograd(operator: str, dtype: np.dtype, data: st.Dat
 def test_named_calls_equal_autograd(operator: str, name: str, dtype: np.dtype, layout: str) -> None:
     """Tolerances relative to the gradients themselves."""
     case = named(operator, name, dtype=dtype, layout=layout)
-    check(case, grad_output(case, case.call(ao).shape), relative_to_terms=False)
+    check(case, case.grad(case.call(ao).shape), relative_to_terms=False)
 
 
 @pytest.mark.parametrize("operator", CONVOLUTIONS)
@@ -70,7 +70,7 @@ def test_named_calls_equal_autograd(operator: str, name: str, dtype: np.dtype, l
 def test_drawn_calls_equal_differences_of_the_loops(operator: str, data: st.DataObject) -> None:
     """The derivative in a random direction of each array."""
     case = data.draw(convolutions(operator, (FLOAT64,), memory=False))
-    grad = grad_output(case, case.call(conv).shape)
+    grad = case.grad(case.call(conv).shape)
     got = run(case, grad)
     terms = conv.backward(operator, case.arrays, case.options, grad, size=True)
     rng = np.random.default_rng(case.seed)
@@ -89,7 +89,7 @@ def test_drawn_calls_equal_differences_of_the_loops(operator: str, data: st.Data
 def test_zero_sizes(operator: str, zero: str, data: st.DataObject) -> None:
     """Sums over nothing are 0."""
     case = data.draw(convolutions(operator, (FLOAT64,), zero=zero))
-    grad = grad_output(case, case.call(conv).shape)
+    grad = case.grad(case.call(conv).shape)
     got = run(case, grad)
     for name in case.present:
         if name == "bias" and zero == "input":
@@ -105,7 +105,7 @@ def test_zero_sizes(operator: str, zero: str, data: st.DataObject) -> None:
 )
 def test_needs_selects_fields(operator: str, needs: tuple[str, ...]) -> None:
     case = build(operator, groups=2, stride=2)
-    grad = grad_output(case, case.call(ao).shape)
+    grad = case.grad(case.call(ao).shape)
     whole, got = run(case, grad), run(case, grad, needs=needs)
     for name in got._fields:
         if name in needs:
@@ -119,7 +119,7 @@ def test_pixels_that_no_window_sees(layout: str) -> None:
     """Their gradient is 0, and what they hold reaches no other gradient."""
     case = build("conv2d", stride=(1, 4), size=(9, 12), layout=layout)
     unseen = (slice(None),) * (3 if layout == "NCHW" else 2) + (slice(3, None, 4),)
-    grad = grad_output(case, case.call(ao).shape)
+    grad = case.grad(case.call(ao).shape)
     broken = case.arrays["input"].copy()
     broken[unseen] = np.nan
     want, got = case.backward(ao, grad), case.replace(input=broken).backward(ao, grad)
@@ -132,7 +132,7 @@ def test_pixels_that_no_window_sees(layout: str) -> None:
 @pytest.mark.parametrize("operator", CONVOLUTIONS)
 def test_nan_propagates(operator: str) -> None:
     case = build(operator, padding=1)
-    grad = grad_output(case, case.call(ao).shape)
+    grad = case.grad(case.call(ao).shape)
     grad[0, 0, 4, 4] = np.nan
     want, got = conv.backward(operator, case.arrays, case.options, grad), run(case, grad)
     for name in case.present:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
 from hypothesis import given
 
 import arrayops as ao
+from case import Case
 from conv_cases import NAMED, build, named
+from optional import optional
 from oracles import conv
-from strategies import BFLOAT16, CONVOLUTIONS, DTYPES, FLOAT16, FLOAT64, Case, convolutions, examples
+from strategies import BFLOAT16, CONVOLUTIONS, DTYPES, FLOAT16, FLOAT64, convolutions, examples
 from tolerances import assert_close
+
+torch = optional("torch")
+F = optional("torch.nn.functional")
 
 
 def run(case: Case) -> np.ndarray:

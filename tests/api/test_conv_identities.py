@@ -12,10 +12,10 @@ import pytest
 import arrayops as ao
 from arrayops._backends.numpy import blocks
 from arrayops._backends.numpy import conv as ways
+from case import Case
 from conv_cases import NAMED, build, named
 from oracles import conv
-from pac_cases import grad_output
-from strategies import CONVOLUTIONS, FLOAT32, FLOAT64, Case
+from strategies import CONVOLUTIONS, FLOAT32, FLOAT64
 from tolerances import assert_close
 
 
@@ -73,7 +73,7 @@ def test_pac_with_a_constant_guide_is_a_convolution(operator: str, name: str, la
     guide = guide if layout == "NHWC" else np.zeros_like(output if operator == "conv_transpose2d" else x)[:, :1]
     arguments = x, guide, weight, bias
     assert_close(output, getattr(ao, f"pac_{operator}")(*arguments, **case.options), FLOAT64)
-    grad = grad_output(case, output.shape)
+    grad = case.grad(output.shape)
     mine = case.backward(ao, grad)
     other = getattr(ao, f"pac_{operator}_backward")(grad, *arguments, **case.options)
     for field in mine._fields:
@@ -85,7 +85,7 @@ def test_nhwc_equals_nchw(operator: str, name: str) -> None:
     nchw, nhwc = (named(operator, name, layout=layout) for layout in ("NCHW", "NHWC"))
     output = nchw.call(ao)
     assert_close(nhwc.call(ao).transpose(0, 3, 1, 2), output, FLOAT64)
-    grad = grad_output(nchw, output.shape)
+    grad = nchw.grad(output.shape)
     a, b = nchw.backward(ao, grad), nhwc.backward(ao, np.ascontiguousarray(grad.transpose(0, 2, 3, 1)))
     assert_close(b.input.transpose(0, 3, 1, 2), a.input, FLOAT64)
     assert_close(b.weight.transpose(3, 2, 0, 1), a.weight, FLOAT64)
@@ -136,7 +136,7 @@ def test_many_blocks_equal_torch(name: str, layout: str) -> None:
     output = case.call(ao)
     tensors = {key: conv.torch.from_numpy(value.astype(np.float64)) for key, value in case.arrays.items()}
     assert_close(output, conv.differentiable(operator, tensors, case.options).numpy(), FLOAT32)
-    grad = grad_output(case, output.shape)
+    grad = case.grad(output.shape)
     want, got = conv.backward(operator, case.arrays, case.options, grad), case.backward(ao, grad)
     for field in case.present:
         assert_close(getattr(got, field), want[field], FLOAT32, what=field)
@@ -152,7 +152,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def every_bit(case: Case) -> list[bytes]:
     output = case.call(ao)
-    return [array.tobytes() for array in (output, *case.backward(ao, grad_output(case, output.shape)))]
+    return [array.tobytes() for array in (output, *case.backward(ao, case.grad(output.shape)))]
 
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
@@ -173,7 +173,7 @@ def test_small_calls_wake_no_thread(size: tuple[int, int], asked: bool) -> None:
     ao.set_num_threads(2)
     try:
         with mock.patch.object(blocks.helpers, "ask", wraps=blocks.helpers.ask) as ask:
-            case.backward(ao, grad_output(case, case.call(ao).shape))
+            case.backward(ao, case.grad(case.call(ao).shape))
     finally:
         ao.set_num_threads(None)
     assert ask.call_count == (2 if asked else 0)

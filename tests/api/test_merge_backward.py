@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 
 import arrayops as ao
-from merge_cases import HOWS, OPERATORS, SAMPLINGS, Case, build, merges
+from case import Case
+from merge_cases import HOWS, OPERATORS, SAMPLINGS, build, gradients, maps_of, merges, with_maps
 from oracles import merge
 from strategies import BFLOAT16, DTYPES, FLOAT64, MEMORY, examples, in_memory
 from tolerances import FINITE_DIFFERENCE, STEP, assert_close, norm
@@ -18,20 +19,20 @@ from tolerances import FINITE_DIFFERENCE, STEP, assert_close, norm
 
 def run(case: Case, grad: np.ndarray, **extra: Any) -> list[Any]:
     """The gradients, their form checked, and that no input was written to."""
-    before = [x.tobytes() for x in (*case.maps, grad)]
-    found = case.backward(ao, grad, **extra)
-    assert [x.tobytes() for x in (*case.maps, grad)] == before, "an input was written to"
-    for x, gradient in zip(case.maps, found, strict=True):
+    before = [x.tobytes() for x in (*maps_of(case), grad)]
+    found = gradients(case, ao, grad, **extra)
+    assert [x.tobytes() for x in (*maps_of(case), grad)] == before, "an input was written to"
+    for x, gradient in zip(maps_of(case), found, strict=True):
         assert type(gradient) is np.ndarray
         assert (gradient.dtype, gradient.shape) == (x.dtype, x.shape)
         assert gradient.flags.writeable
         assert gradient.flags.c_contiguous
-        assert not any(np.shares_memory(gradient, a) for a in (*case.maps, grad) if a.size)
+        assert not any(np.shares_memory(gradient, a) for a in (*maps_of(case), grad) if a.size)
     return found
 
 
 def check(case: Case, grad: np.ndarray) -> None:
-    want, terms = case.backward(merge, grad), case.backward(merge, grad, magnitude=True)
+    want, terms = gradients(case, merge, grad), gradients(case, merge, grad, magnitude=True)
     for number, (got, value, size) in enumerate(zip(run(case, grad), want, terms, strict=True)):
         assert_close(got, value, case.dtype, size, f"map {number} of {case!r}")
 
@@ -52,15 +53,15 @@ def test_drawn_calls_equal_differences_of_the_loops(operator: str, data: st.Data
     """The derivative in a random direction of each map."""
     case = data.draw(merges(operator, (FLOAT64,), memory=False))
     grad = case.grad(case.call(merge).shape)
-    found, terms = run(case, grad), case.backward(merge, grad, magnitude=True)
+    found, terms = run(case, grad), gradients(case, merge, grad, magnitude=True)
     rng = np.random.default_rng(case.seed)
-    for number, x in enumerate(case.maps):
+    for number, x in enumerate(maps_of(case)):
         direction = rng.standard_normal(x.shape)
         ends = []
         for sign in (1, -1):
-            moved = list(case.maps)
+            moved = list(maps_of(case))
             moved[number] = x + sign * STEP * direction
-            ends.append((case.replace(*moved).call(merge) * grad).sum())
+            ends.append((with_maps(case, *moved).call(merge) * grad).sum())
         error = abs((ends[0] - ends[1]) / (2 * STEP) - float((found[number] * direction).sum()))
         assert error <= FINITE_DIFFERENCE * (1 + norm(terms[number] * direction)), (number, error, case)
 
@@ -75,8 +76,8 @@ def test_gradients_are_adjoints(sampling: dict[str, Any], how: str, layout: str)
     case = build("merge_feature_maps", sizes, how=how, size=size, layout=layout, **sampling)
     output = case.call(ao)
     grad = np.random.default_rng(5).standard_normal(output.shape)
-    found = case.backward(ao, grad)
-    got = sum((gradient * x).sum() for gradient, x in zip(found, case.maps, strict=True))
+    found = gradients(case, ao, grad)
+    got = sum((gradient * x).sum() for gradient, x in zip(found, maps_of(case), strict=True))
     assert abs(got - (grad * output).sum()) <= 1e-12 * (np.abs(grad) * np.abs(output)).sum()
 
 
@@ -125,8 +126,8 @@ def test_needs_selects_fields(operator: str) -> None:
     case = build(operator, [(4, 5)], size=(6, 7))
     grad = case.grad((2, 3, 6, 7))
     field = "input" if operator == "resize2d" else "maps"
-    assert case.backward(ao, grad, needs=()) == [None]
-    whole, got = case.backward(ao, grad), case.backward(ao, grad, needs=(field,))
+    assert gradients(case, ao, grad, needs=()) == [None]
+    whole, got = gradients(case, ao, grad), gradients(case, ao, grad, needs=(field,))
     assert [a.tobytes() for a in got] == [a.tobytes() for a in whole]
 
 
@@ -139,7 +140,7 @@ def test_nan_reaches_what_has_its_weight_alone(how: str, layout: str) -> None:
     for at in ((0, 0), (4, 4), (8, 9)):
         spoiled = grad.copy()
         (spoiled if layout == "NCHW" else spoiled.transpose(0, 3, 1, 2))[0, 1, at[0], at[1]] = np.nan
-        for got, want in zip(run(case, spoiled), case.backward(merge, spoiled), strict=True):
+        for got, want in zip(run(case, spoiled), gradients(case, merge, spoiled), strict=True):
             np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
             assert_close(np.nan_to_num(got), np.nan_to_num(want), FLOAT64)
 

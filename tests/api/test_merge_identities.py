@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
 
 import arrayops as ao
+from case import Case
 from memory_probe import ROOM, WORKSPACE, extra_memory
-from merge_cases import HOWS, SAMPLINGS, Case, build
+from merge_cases import HOWS, SAMPLINGS, build, gradients, maps_of, with_maps
+from optional import optional
 from strategies import FLOAT16, FLOAT32, FLOAT64
 from tolerances import assert_close
+
+torch = optional("torch")
+F = optional("torch.nn.functional")
 
 SIZES = [(15, 15), (6, 17), (40, 3)]
 
@@ -31,7 +34,7 @@ def test_merging_is_resizing_then_reducing(sampling: dict[str, Any], layout: str
     }
     for how, reduce in resized.items():
         case = build("merge_feature_maps", SIZES, how=how, size=(21, 16), layout=layout, **sampling)
-        each = [ao.resize2d(x, (21, 16), layout=layout, **sampling) for x in case.maps]
+        each = [ao.resize2d(x, (21, 16), layout=layout, **sampling) for x in maps_of(case)]
         assert_close(case.call(ao), reduce(each), FLOAT64)
 
 
@@ -43,10 +46,10 @@ def test_sums_over_many_tiles(how: str, dtype: np.dtype, layout: str) -> None:
     size = (130, 413)
     sizes = [(60, 200), size, (130, 90), (31, 413), (7, 9)]
     case = build("merge_feature_maps", sizes, how=how, size=size, dtype=dtype, layout=layout)
-    each = [ao.resize2d(x.astype(np.float64), size, layout=layout) for x in case.maps]
+    each = [ao.resize2d(x.astype(np.float64), size, layout=layout) for x in maps_of(case)]
     assert_close(case.call(ao), sum(each) / (5 if how == "mean" else 1), dtype)
     grad = case.grad(each[0].shape)
-    for got, x in zip(case.backward(ao, grad), case.maps, strict=True):
+    for got, x in zip(gradients(case, ao, grad), maps_of(case), strict=True):
         wide = ao.resize2d_backward(grad.astype(np.float64), x.astype(np.float64), size, layout=layout).input
         assert_close(got, wide / (5 if how == "mean" else 1), dtype)
 
@@ -87,7 +90,7 @@ def test_nhwc_equals_nchw(how: str) -> None:
     output = nchw.call(ao)
     assert_close(nhwc.call(ao).transpose(0, 3, 1, 2), output, FLOAT64)
     grad = nchw.grad(output.shape)
-    for a, b in zip(nchw.backward(ao, grad), nhwc.backward(ao, grad.transpose(0, 2, 3, 1)), strict=True):
+    for a, b in zip(gradients(nchw, ao, grad), gradients(nhwc, ao, grad.transpose(0, 2, 3, 1)), strict=True):
         assert_close(b.transpose(0, 3, 1, 2), a, FLOAT64)
 
 
@@ -96,7 +99,7 @@ def test_images_of_a_batch_are_independent(layout: str) -> None:
     case = build("merge_feature_maps", SIZES, how="mean", batch=3, layout=layout)
     whole = case.call(ao)
     for n in range(3):
-        assert case.replace(*(x[n : n + 1] for x in case.maps)).call(ao).tobytes() == whole[n : n + 1].tobytes()
+        assert with_maps(case, *(x[n : n + 1] for x in maps_of(case))).call(ao).tobytes() == whole[n : n + 1].tobytes()
 
 
 # Shapes of several tiles along every axis.
@@ -124,7 +127,7 @@ def large(name: str, layout: str, dtype: Any = FLOAT32, **more: Any) -> Case:
 def test_many_tiles_equal_torch(name: str, dtype: np.dtype, layout: str) -> None:
     case = large(name, layout, dtype)
     output = case.call(ao)
-    tensors = [torch.from_numpy(x.astype(np.float64)).requires_grad_() for x in case.maps]
+    tensors = [torch.from_numpy(x.astype(np.float64)).requires_grad_() for x in maps_of(case)]
     options = {"mode": "bilinear", "antialias": False, **case.options}
     size = output.shape[2:] if layout == "NCHW" else output.shape[1:3]
     images = tensors if layout == "NCHW" else [x.permute(0, 3, 1, 2) for x in tensors]
@@ -135,7 +138,7 @@ def test_many_tiles_equal_torch(name: str, dtype: np.dtype, layout: str) -> None
     assert_close(output, want.detach().numpy(), dtype)
     grad = case.grad(output.shape)
     found = torch.autograd.grad(want, tensors, torch.from_numpy(grad.astype(np.float64)))
-    for got, expected in zip(case.backward(ao, grad), found, strict=True):
+    for got, expected in zip(gradients(case, ao, grad), found, strict=True):
         assert_close(got, expected.numpy(), dtype)
 
 
@@ -155,7 +158,7 @@ def test_same_bits_for_every_number_of_threads(how: str, layout: str, threads: N
 
     def every_bit(case: Case) -> list[bytes]:
         output = case.call(ao)
-        return [array.tobytes() for array in (output, *case.backward(ao, case.grad(output.shape)))]
+        return [array.tobytes() for array in (output, *gradients(case, ao, case.grad(output.shape)))]
 
     for case in cases:
         ao.set_num_threads(1)

@@ -10,22 +10,10 @@ import pytest
 from hypothesis import given
 
 import arrayops as ao
+from case import GRADIENTS, Case
 from oracles import pac, pac_torch
-from pac_cases import NAMED, build, grad_output, named
-from strategies import (
-    BFLOAT16,
-    DTYPES,
-    FLOAT16,
-    FLOAT32,
-    FLOAT64,
-    GRADIENTS,
-    MEMORY,
-    OPERATORS,
-    Case,
-    cases,
-    examples,
-    in_memory,
-)
+from pac_cases import NAMED, build, named
+from strategies import BFLOAT16, DTYPES, FLOAT16, FLOAT32, FLOAT64, MEMORY, OPERATORS, cases, examples, in_memory
 from tolerances import FINITE_DIFFERENCE, STEP, assert_close, norm
 
 
@@ -82,7 +70,7 @@ def check(case: Case, grad: np.ndarray, relative_to_terms: bool) -> None:
 @given(data=st.data())
 def test_drawn_calls_equal_autograd(operator: str, dtype: np.dtype, data: st.DataObject) -> None:
     case = data.draw(cases(operator, (dtype,)))
-    grad = grad_output(case, pac_torch.Call(operator, case.arrays, case.options).forward().shape)
+    grad = case.grad(pac_torch.Call(operator, case.arrays, case.options).forward().shape)
     check(case, in_memory(grad, data.draw(st.sampled_from(MEMORY))), relative_to_terms=True)
 
 
@@ -92,7 +80,7 @@ def test_drawn_calls_equal_autograd(operator: str, dtype: np.dtype, data: st.Dat
 def test_named_calls_equal_autograd(operator: str, name: str, dtype: np.dtype, layout: str) -> None:
     """Tolerances relative to the gradients themselves."""
     case = named(operator, name, dtype=dtype, layout=layout)
-    grad = grad_output(case, pac_torch.Call(operator, case.arrays, case.options).forward().shape)
+    grad = case.grad(pac_torch.Call(operator, case.arrays, case.options).forward().shape)
     check(case, grad, relative_to_terms=False)
 
 
@@ -104,7 +92,7 @@ def test_parameter_gradients_where_nothing_cancels(operator: str, name: str) -> 
     signed = ("inv_alpha", "inv_lambda")
     case = case.replace(**{k: v if k in signed or v is None else np.abs(v) for k, v in case.arrays.items()})
     call = pac_torch.Call(operator, case.arrays, case.options)
-    grad = np.abs(grad_output(case, call.forward().shape))
+    grad = np.abs(case.grad(call.forward().shape))
     want, got = call.backward(grad), run(case, grad)
     # Where tap and centre agree, log(d^2 + 1e-4) is negative: terms of inv_lambda cancel in part, but not as a whole.
     for field in PARAMETERS:
@@ -118,7 +106,7 @@ def test_parameter_gradients_where_nothing_cancels(operator: str, name: str) -> 
 def test_half_input_with_float32_guide(operator: str, name: str, dtype: np.dtype) -> None:
     """Each gradient has the dtype, and for guide and kernel the accuracy, of its own array."""
     case = named(operator, name, dtype=dtype, guide_dtype=FLOAT32)
-    grad = grad_output(case, pac_torch.Call(operator, case.arrays, case.options).forward().shape)
+    grad = case.grad(pac_torch.Call(operator, case.arrays, case.options).forward().shape)
     check(case, grad, relative_to_terms=False)
 
 
@@ -128,7 +116,7 @@ def test_half_input_with_float32_guide(operator: str, name: str, dtype: np.dtype
 def test_drawn_calls_equal_differences_of_the_loops(operator: str, data: st.DataObject) -> None:
     """The derivative in a random direction of each array."""
     case = data.draw(cases(operator, (FLOAT64,), memory=False))
-    grad = grad_output(case, output_shape(case))
+    grad = case.grad(output_shape(case))
     got = run(case, grad)
     magnitude = pac_torch.Call(operator, case.arrays, case.options).backward_magnitude(grad)
     rng = np.random.default_rng(case.seed)
@@ -154,7 +142,7 @@ def test_every_entry_equals_differences_of_the_loops(operator: str, name: str) -
     case = named(
         operator, name, batch=1, channels=groups, outputs=groups, guide_channels=2, size=(3, 4), kernel_size=(2, 3)
     )
-    grad = grad_output(case, output_shape(case))
+    grad = case.grad(output_shape(case))
     got = run(case, grad)
     for field in case.present:
         value = case.arrays[field]
@@ -176,7 +164,7 @@ def test_every_entry_equals_differences_of_the_loops(operator: str, name: str) -
 @given(data=st.data())
 def test_zero_sizes(operator: str, zero: str, data: st.DataObject) -> None:
     case = data.draw(cases(operator, (FLOAT64,), zero=zero))
-    grad = grad_output(case, output_shape(case))
+    grad = case.grad(output_shape(case))
     got = run(case, grad)
     rng = np.random.default_rng(case.seed)
     for name in case.present:
@@ -197,7 +185,7 @@ def test_needs_selects_fields(operator: str, data: st.DataObject) -> None:
     case = data.draw(cases(operator, (FLOAT64,), memory=False))
     needs = data.draw(st.lists(st.sampled_from(GRADIENTS[operator]), unique=True))
     call = pac_torch.Call(operator, case.arrays, case.options)
-    grad = grad_output(case, call.forward().shape)
+    grad = case.grad(call.forward().shape)
     want, magnitude = call.backward(grad), call.backward_magnitude(grad)
     got = run(case, grad, needs=needs)
     for name in GRADIENTS[operator]:
@@ -210,14 +198,14 @@ def test_needs_selects_fields(operator: str, data: st.DataObject) -> None:
 @pytest.mark.parametrize("form", [tuple, list, set, frozenset, iter, dict.fromkeys])
 def test_needs_is_any_iterable(form: Any) -> None:
     case = build("pac_conv2d")
-    grad = grad_output(case, output_shape(case))
+    grad = case.grad(output_shape(case))
     got = case.backward(ao, grad, needs=form(["weight", "guide"]))
     assert [name for name in got._fields if getattr(got, name) is not None] == ["guide", "weight"]
 
 
 def test_needs_nothing() -> None:
     case = build("pac_conv2d")
-    assert case.backward(ao, grad_output(case, output_shape(case)), needs=()) == (None,) * 8
+    assert case.backward(ao, case.grad(output_shape(case)), needs=()) == (None,) * 8
 
 
 # --- masks, NaN -----------------------------------------------------------------------------------
@@ -228,7 +216,7 @@ def test_needs_nothing() -> None:
 def test_masked_out_pixels(operator: str, normalize: bool) -> None:
     """Their gradient is 0, and what they hold reaches no other gradient."""
     case = build(operator, masked=True, normalize=normalize, padding=1)
-    grad = grad_output(case, output_shape(case))
+    grad = case.grad(output_shape(case))
     mask = np.broadcast_to(case.options["mask"], case.arrays["input"].shape)
     want = case.replace(input=np.where(mask, case.arrays["input"], 0)).backward(ao, grad)
     got = case.replace(input=np.where(mask, case.arrays["input"], np.nan)).backward(ao, grad)
@@ -243,7 +231,7 @@ def test_masked_out_pixels(operator: str, normalize: bool) -> None:
 @pytest.mark.parametrize("normalize", [False, True])
 def test_empty_windows_have_gradient_zero(operator: str, normalize: bool) -> None:
     case = build(operator, masked=np.zeros((2, 1, 9, 10), bool), normalize=normalize, smooth=(3, 3), kernel_type="inv")
-    grad = grad_output(case, output_shape(case))
+    grad = case.grad(output_shape(case))
     got = run(case, grad)
     for name in case.present:
         if name == "bias":
@@ -262,7 +250,7 @@ def test_a_sum_that_underflows_has_gradient_zero() -> None:
 @pytest.mark.parametrize("operator", OPERATORS[1:])
 def test_nan_propagates(operator: str) -> None:
     case = build(operator, padding=1)
-    grad = grad_output(case, output_shape(case))
+    grad = case.grad(output_shape(case))
     grad[0, 0, 4, 4] = np.nan
     want = pac_torch.Call(operator, case.arrays, case.options).backward(grad)
     got = run(case, grad)
@@ -279,7 +267,7 @@ def test_pixels_that_no_window_sees(operator: str, name: str, layout: str) -> No
     smooth = (3, 1) if "smooth" in name else None
     case = named(operator, name, stride=(1, 4), size=(9, 12), layout=layout, smooth=smooth)
     unseen = (slice(None),) * (3 if layout == "NCHW" else 2) + (slice(3, None, 4),)  # windows see 0-2, 4-6, 8-10
-    grad = grad_output(case, output_shape(case))
+    grad = case.grad(output_shape(case))
     want, broken = case.backward(ao, grad), {}
     for field in {"input", "guide"} & set(case.arrays):
         broken[field] = case.arrays[field].copy()

@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 import arrayops as ao
-from strategies import BFLOAT16, POSITIONAL
+from case import POSITIONAL
+from optional import optional
+from strategies import BFLOAT16
+
+torch = optional("torch")
 
 X = np.ones((1, 4, 6, 8), np.float32)
 G = np.ones((1, 3, 6, 8), np.float32)

@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
 
 import arrayops as ao
+from case import Case
+from optional import optional
 from oracles import pac_torch
-from pac_cases import NAMED, TABLE, build, grad_output, named
-from strategies import DTYPES, FLOAT32, FLOAT64, OPERATORS, Case
+from pac_cases import NAMED, TABLE, build, named
+from strategies import DTYPES, FLOAT32, FLOAT64, OPERATORS
 from tolerances import assert_close
+
+torch = optional("torch")
+F = optional("torch.nn.functional")
 
 
 def output(case: Case) -> np.ndarray:
@@ -23,7 +26,7 @@ def output(case: Case) -> np.ndarray:
 
 
 def gradients(case: Case, shape: tuple[int, ...], **extra: Any) -> Any:
-    return case.backward(ao, grad_output(case, shape), **extra)
+    return case.backward(ao, case.grad(shape), **extra)
 
 
 def every_bit(case: Case) -> list[bytes]:
@@ -177,7 +180,7 @@ def test_nhwc_equals_nchw(operator: str, name: str, dtype: np.dtype) -> None:
         np.testing.assert_array_equal(got.output_mask.transpose(0, 3, 1, 2), want.output_mask)
         want, got = want.output, got.output
     assert_close(got.transpose(order), want, dtype)
-    grad = grad_output(nchw, want.shape)
+    grad = nchw.grad(want.shape)
     there = np.ascontiguousarray(grad.transpose(np.argsort(order)))
     a, b = nchw.backward(ao, grad), nhwc.backward(ao, there)
     for field in nchw.present:
@@ -260,7 +263,7 @@ def test_distances_are_summed_as_differences(offset: float) -> None:
     case = build("pac_conv2d", dtype=FLOAT32, guide_channels=16)
     case = case.replace(guide=case.arrays["guide"] + np.float32(offset))
     assert_close(output(case), pac_torch.Call("pac_conv2d", case.arrays, case.options).forward(), FLOAT32)
-    grad = grad_output(case, output(case).shape)
+    grad = case.grad(output(case).shape)
     want = pac_torch.Call("pac_conv2d", case.arrays, case.options).backward(grad)
     assert_close(case.backward(ao, grad).guide, want["guide"], FLOAT32)
 
@@ -341,7 +344,7 @@ def test_many_blocks_equal_unfold(name: str, layout: str) -> None:
         np.testing.assert_array_equal(result.output_mask, call.filled())
         result = result.output
     assert_close(result, call.forward(), FLOAT32)
-    grad = grad_output(case, result.shape)
+    grad = case.grad(result.shape)
     want, got = call.backward(grad), case.backward(ao, grad)
     for field in case.present:
         assert_close(getattr(got, field), want[field], FLOAT32, what=field)

@@ -7,17 +7,19 @@ from typing import Any
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 
 import arrayops as ao
 from arrayops._call.dispatch import dispatch, dispatch_backward, dispatch_saving
 from arrayops._core.op import Meta, Op
 from arrayops._ops.segment import SEGMENT_MAX, SEGMENT_MIN, SEGMENT_REDUCE, SegmentParameters
+from optional import optional
 from oracles import segment
 from segment_cases import INTEGERS, OPERATORS, REDUCTIONS, Segments, fresh, large, segment_calls
 from strategies import DTYPES, FLOAT16, FLOAT32, FLOAT64, MEMORY, examples, in_memory
 from tolerances import FINITE_DIFFERENCE, STEP, assert_close, norm
+
+torch = optional("torch")
 
 
 def upstream(case: Segments, seed: int = 7) -> np.ndarray:

@@ -8,16 +8,18 @@ from typing import Any
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from scipy import ndimage
 
 import arrayops as ao
 from arrayops._backends.numpy import segment_ways
+from optional import optional
 from oracles import segment
 from segment_cases import INTEGERS, OPERATORS, REDUCTIONS, Segments, fresh, large, segment_calls
 from strategies import BFLOAT16, DTYPES, FLOAT16, FLOAT32, FLOAT64, MEMORY, examples, in_memory
 from tolerances import assert_close
+
+torch = optional("torch")
 
 OF_INTEGERS = ("sum", "max", "min")
 

@@ -12,9 +12,10 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 
+from case import Case
 from conv_cases import CALLS, build
 from oracles import pac_torch
-from strategies import CONVOLUTIONS, MEMORY, Case, examples, in_memory
+from strategies import CONVOLUTIONS, MEMORY, examples, in_memory
 
 pytest.importorskip("cupy", reason="CuPy is not installed")
 

@@ -17,7 +17,6 @@ import cuda_device
 from arrayops._backends.cuda.conv import direct as conv_direct
 from arrayops._backends.cuda.engine import sums
 from cuda_checks import check_backward, check_forward, in_form, orders_and_forms
-from pac_cases import grad_output
 
 
 def rows() -> list[Any]:
@@ -75,7 +74,7 @@ def test_zero_sizes(device: Any, operator: str, groups: int, layout: str, zero: 
     got = case.call(device)
     assert (got.shape, got.dtype) == (want.shape, want.dtype)
     np.testing.assert_allclose(got, want, rtol=1e-12)
-    grad = grad_output(case, want.shape)
+    grad = case.grad(want.shape)
     wanted, gradients = case.backward(ao, grad), case.backward(device, grad)
     for field in case.present:
         assert getattr(gradients, field).shape == getattr(wanted, field).shape, field
@@ -98,7 +97,7 @@ def test_needs(device: Any, operator: str, groups: int) -> None:
 @pytest.mark.parametrize("name", ["groups", "depthwise", "3x3"])
 def test_equal_bits_in_any_order(device: Any, name: str, dtype: np.dtype) -> None:
     case = named("conv2d", name, dtype=dtype, layout="NHWC", batch=3)
-    grad = grad_output(case, case.call(ao).shape)
+    grad = case.grad(case.call(ao).shape)
     found = set()
     for order, seed in (("fifo", 1), ("lifo", 1), ("random", 1), ("random", 2)):
         with device.order(order, seed):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import arrayops as ao
-from merge_cases import HOWS, OPERATORS, SAMPLINGS, Case, build
+from case import Case
+from merge_cases import HOWS, OPERATORS, SAMPLINGS, build, gradients, make, maps_of, with_maps
 from oracles import merge
 from pairwise import pairwise
 from strategies import BFLOAT16, DTYPES, FLOAT16, FLOAT32, FLOAT64, in_memory
@@ -54,7 +55,7 @@ def rows(**factors: Any) -> list[Any]:
 
 
 def in_form(case: Case, memory: str) -> Case:
-    return case.replace(*(in_memory(x, memory) for x in case.maps))
+    return with_maps(case, *(in_memory(x, memory) for x in maps_of(case)))
 
 
 @pytest.mark.parametrize(
@@ -134,11 +135,11 @@ def test_the_flat_recipe(device: Any, layout: str) -> None:
     maps = [np.random.default_rng(i).random((2, size, size, 5)) + 1 for i, size in enumerate((15, 6))]
     if layout == "NCHW":
         maps = [x.transpose(0, 3, 1, 2) for x in maps]
-    case = Case("merge_feature_maps", maps, {"how": "flat", "size": (21, 21), "layout": layout}, FLOAT64)
+    case = make("merge_feature_maps", maps, {"how": "flat", "size": (21, 21), "layout": layout}, FLOAT64)
     output = case.call(device)
     assert output.tobytes() == case.call(ao).tobytes()
     assert (output == 0).sum() == 2 * 5 * 180
-    for got, x in zip(case.backward(device, output), maps, strict=True):
+    for got, x in zip(gradients(case, device, output), maps, strict=True):
         np.testing.assert_array_equal(got, x)
 
 
@@ -159,11 +160,11 @@ def test_values_that_are_not_finite_reach_what_has_their_weight_alone(
 ) -> None:
     for size, target in (((7, 6), (5, 13)), ((4, 9), (4, 5)), ((12, 4), (4, 4))):
         case = build("resize2d", [size], size=target, **sampling)
-        broken = case.maps[0].copy()
+        broken = maps_of(case)[0].copy()
         broken[1, 2, 3, 2] = value
         with np.errstate(invalid="ignore"):
-            want = case.replace(broken).call(merge)
-        got = case.replace(broken).call(device)
+            want = with_maps(case, broken).call(merge)
+        got = with_maps(case, broken).call(device)
         np.testing.assert_array_equal(np.isfinite(got), np.isfinite(want))
         np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
         assert_close(np.where(np.isfinite(got), got, 0), np.where(np.isfinite(want), want, 0), FLOAT64)
@@ -176,14 +177,14 @@ def test_nan_reaches_what_has_its_weight_alone(device: Any, how: str) -> None:
     size = (20, 20) if how == "flat" else (9, 15)
     case = build("merge_feature_maps", sizes, how=how, size=size)
     for number in range(len(sizes)):
-        maps = [x.copy() for x in case.maps]
+        maps = [x.copy() for x in maps_of(case)]
         maps[number][1, 2, 1, 1] = np.nan
-        got, want = case.replace(*maps).call(device), case.replace(*maps).call(merge)
+        got, want = with_maps(case, *maps).call(device), with_maps(case, *maps).call(merge)
         np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
         assert_close(np.nan_to_num(got), np.nan_to_num(want), FLOAT64)
     grad = case.grad(case.call(merge).shape)
     grad[0, 1, 4, 4] = np.nan
-    for found, wanted in zip(case.backward(device, grad), case.backward(merge, grad), strict=True):
+    for found, wanted in zip(gradients(case, device, grad), gradients(case, merge, grad), strict=True):
         np.testing.assert_array_equal(np.isnan(found), np.isnan(wanted))
         assert_close(np.nan_to_num(found), np.nan_to_num(wanted), FLOAT64)
 
@@ -241,7 +242,7 @@ def test_equal_bits_in_any_order(device: Any, how: str, layout: str) -> None:
     found = set()
     for order, seed in (("fifo", 1), ("lifo", 1), ("random", 1), ("random", 2)):
         with device.order(order, seed):
-            found.add((case.call(device).tobytes(), *(g.tobytes() for g in case.backward(device, grad))))
+            found.add((case.call(device).tobytes(), *(g.tobytes() for g in gradients(case, device, grad))))
     assert len(found) == 1
 
 
@@ -261,9 +262,9 @@ def test_zero_sizes(device: Any, zero: str, how: str, layout: str) -> None:
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 def test_views_that_repeat_one_element(device: Any, layout: str) -> None:
     case = build("merge_feature_maps", [(4, 5), (2, 3)], how="add", layout=layout)
-    views = [np.broadcast_to(x[..., :1], x.shape) for x in case.maps]
+    views = [np.broadcast_to(x[..., :1], x.shape) for x in maps_of(case)]
     copies = [x.copy() for x in views]
-    assert case.replace(*views).call(device).tobytes() == case.replace(*copies).call(device).tobytes()
+    assert with_maps(case, *views).call(device).tobytes() == with_maps(case, *copies).call(device).tobytes()
 
 
 def macros(name: str) -> list[dict[str, Any]]:
@@ -283,11 +284,13 @@ def test_four_channels_at_once(device: Any, how: str, dtype: np.dtype, channels:
     case = build("merge_feature_maps", sizes, layout="NHWC", **options)
     got = check_merge(device, case)
     assert any("NEIGHBOURS" in found for found in macros("merge_resize")) == (channels % 4 == 0)
-    turned = Case("merge_feature_maps", [x.transpose(0, 3, 1, 2) for x in case.maps], {**case.options}, dtype)
+    turned = make("merge_feature_maps", [x.transpose(0, 3, 1, 2) for x in maps_of(case)], {**case.options}, dtype)
     turned.options["layout"] = "NCHW"
     output = turned.call(device)
     assert output.transpose(0, 2, 3, 1).tobytes() == got[0].tobytes()
-    for one, other in zip(turned.backward(device, case.grad(got[0].shape).transpose(0, 3, 1, 2)), got[1:], strict=True):
+    for one, other in zip(
+        gradients(turned, device, case.grad(got[0].shape).transpose(0, 3, 1, 2)), got[1:], strict=True
+    ):
         assert one.transpose(0, 2, 3, 1).tobytes() == other.tobytes()
 
 
@@ -322,8 +325,8 @@ def test_needs(device: Any, operator: str) -> None:
     case = build(operator, [(4, 5)], size=(6, 7))
     grad = case.grad((2, 3, 6, 7))
     field = "input" if operator == "resize2d" else "maps"
-    assert case.backward(device, grad, needs=()) == [None]
-    whole, got = case.backward(device, grad), case.backward(device, grad, needs=(field,))
+    assert gradients(case, device, grad, needs=()) == [None]
+    whole, got = gradients(case, device, grad), gradients(case, device, grad, needs=(field,))
     assert [a.tobytes() for a in got] == [a.tobytes() for a in whole]
 
 
@@ -333,12 +336,12 @@ def test_nothing_of_the_size_of_a_resized_map_is_stored(device: Any) -> None:
     for how, more in (("add", 0), ("mean", 0), ("concat", 0), ("max", 1)):
         case.options["how"] = how
         given = case.grad((2, 24 if how == "concat" else 8, 16, 16))
-        placed = given.nbytes + sum(x.nbytes for x in case.maps)
+        placed = given.nbytes + sum(x.nbytes for x in maps_of(case))
         case.call(device)  # tables are made
-        case.backward(device, given)
+        gradients(case, device, given)
         with cuda_device.allocations() as sizes:
             output = case.call(device)
         assert sum(sizes) == placed - given.nbytes + output.nbytes, how
         with cuda_device.allocations() as sizes:
-            case.backward(device, given)
-        assert sum(sizes) == placed + sum(x.nbytes for x in case.maps) + more * output.size, how
+            gradients(case, device, given)
+        assert sum(sizes) == placed + sum(x.nbytes for x in maps_of(case)) + more * output.size, how

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import arrayops as ao
+from case import Case
 from oracles import pac_torch
-from pac_cases import ASSIGNED, build, grad_output, named
-from strategies import BFLOAT16, DTYPES, FLOAT16, FLOAT32, FLOAT64, OPERATORS, Case
+from pac_cases import ASSIGNED, build, named
+from strategies import BFLOAT16, DTYPES, FLOAT16, FLOAT32, FLOAT64, OPERATORS
 
 pytest.importorskip("cupy", reason="CuPy is not installed")
 
@@ -19,7 +20,7 @@ from tolerances import assert_close
 
 
 def gradient_for(case: Case) -> np.ndarray:
-    return grad_output(case, oracle(case).forward().shape)
+    return case.grad(oracle(case).forward().shape)
 
 
 def bits(device: Any, case: Case) -> list[bytes]:

@@ -12,9 +12,10 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 
+from case import Case
 from oracles import pac_torch
 from pac_cases import ASSIGNED, TABLE, build
-from strategies import MEMORY, OPERATORS, Case, examples
+from strategies import MEMORY, OPERATORS, examples
 
 pytest.importorskip("cupy", reason="CuPy is not installed")
 

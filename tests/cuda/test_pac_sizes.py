@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pac_cases import build, grad_output, named
+from pac_cases import build, named
 from strategies import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, OPERATORS
 
 pytest.importorskip("cupy", reason="CuPy is not installed")
@@ -300,7 +300,7 @@ def test_contraction_of_other_architectures(
     case = build(operator, dtype=dtype, layout=layout, channels=20, outputs=18, masked=True, stride=2)
     with cuda_device.emulated(compute_capability) as device:
         check_forward(device, case)
-        grad = grad_output(case, oracle(case).forward().shape)
+        grad = case.grad(oracle(case).forward().shape)
         got = backward(device, case, grad, needs=("input",))
         assert_close(got.input, oracle(case).backward(grad)["input"], dtype)
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import arrayops as ao
-from pac_cases import build, grad_output, named
-from strategies import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, Case
+from case import Case
+from pac_cases import build, named
+from strategies import BFLOAT16, FLOAT16, FLOAT32, FLOAT64
 from tolerances import RELATIVE, assert_close, norm
 
 pytest.importorskip("cupy", reason="CuPy is not installed")
@@ -103,7 +104,7 @@ def test_tf32(device: Any, tf32: None, operator: str, name: str, layout: str) ->
     """Rounded factors, and no more: within the promise, and not of full accuracy."""
     case = build(operator, dtype=FLOAT32, layout=layout, **SIZES[name])
     want, (got, _) = oracle(case).forward(), forward(device, case)
-    grad = grad_output(case, want.shape)
+    grad = case.grad(want.shape)
     wanted, gradient = oracle(case).backward(grad)["input"], backward(device, case, grad, needs=("input",)).input
     for found, exact in ((got, want), (gradient, wanted)):
         error = norm(found - exact) / norm(exact)
@@ -117,7 +118,7 @@ def test_tf32_is_for_the_contraction_alone(device: Any, tf32: None) -> None:
     cases.append(build("pac_conv2d", dtype=FLOAT32, channels=16, outputs=16, shared_filters=True))
     for number, case in enumerate(cases):
         needs = ("guide", "weight", "bias") if number == 0 else ("input", "guide", "weight", "bias")
-        grad = grad_output(case, oracle(case).forward().shape)
+        grad = case.grad(oracle(case).forward().shape)
         found = []
         for mode in ("tf32", "highest"):
             ao.set_float32_precision(mode)

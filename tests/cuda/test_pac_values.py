@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import arrayops as ao
-from pac_cases import ASSIGNED, NAMED, TABLE, build, grad_output, named
+from pac_cases import ASSIGNED, NAMED, TABLE, build, named
 from strategies import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, OPERATORS
 from tolerances import assert_close
 
@@ -110,7 +110,7 @@ def test_zero_sizes(device: Any, operator: str, zero: str, name: str, layout: st
         want, mask = want
         np.testing.assert_array_equal(got_mask, mask)
     assert_close(got, want, FLOAT64)
-    grad = grad_output(case, want.shape)
+    grad = case.grad(want.shape)
     wanted, gradients = case.backward(ao, grad), backward(device, case, grad)
     for field in case.present:
         # Without a guide, all taps weigh the same, and sums of terms near 1 may cancel to nothing.

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import arrayops as ao
+from case import Case
 from pac_cases import ASSIGNED, build, named
-from strategies import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, Case
+from strategies import BFLOAT16, FLOAT16, FLOAT32, FLOAT64
 
 pytest.importorskip("cupy", reason="CuPy is not installed")
 
@@ -47,7 +48,7 @@ def plain(operator: str, **options: Any) -> Case:
     return conv_cases.build(operator, **{"batch": 1, "size": (5, 6), "dtype": FLOAT32, **options})
 
 
-def merge(sizes: list[tuple[int, int]], **options: Any) -> merge_cases.Case:
+def merge(sizes: list[tuple[int, int]], **options: Any) -> Case:
     options = {"batch": 1, "dtype": FLOAT32, "how": "concat", **options}
     return merge_cases.build("merge_feature_maps", sizes, **options)
 
@@ -91,7 +92,7 @@ CASES: dict[str, Case] = {
     ),
     "kernel, transposed": small("pac_kernel2d", "transposed mask", size=(3, 4)),
 }
-MERGES: dict[str, merge_cases.Case] = {
+MERGES: dict[str, Case] = {
     "concat": merge([(5, 7), (3, 4)], dtype=FLOAT16, mode="bicubic", channels=[3, 14]),
     "concat, channels last": merge([(5, 4), (3, 4)], size="smallest", layout="NHWC", channels=[26, 3], antialias=True),
     "concat, four channels at once": merge([(5, 4), (3, 4)], layout="NHWC", channels=[16, 8], dtype=FLOAT64),

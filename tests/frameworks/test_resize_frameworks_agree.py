@@ -7,14 +7,16 @@ from typing import Any
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
 from hypothesis import given
 from numpy.testing import assert_allclose
 
 import arrayops as ao
+from optional import optional
 from strategies import examples
 from tolerances import RELATIVE
+
+torch = optional("torch")
+F = optional("torch.nn.functional")
 
 # Keywords of arrayops, and of torch.
 TORCH: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
 from hypothesis import given
 
-from oracles import pac, pac_torch
-from strategies import FLOAT64, GRADIENTS, OPERATORS, Case, cases, examples
+from case import GRADIENTS, Case
+from optional import optional
+from oracles import conv, pac, pac_torch
+from strategies import CONVOLUTIONS, FLOAT64, OPERATORS, cases, convolutions, examples
 from tolerances import FINITE_DIFFERENCE, STEP, assert_close, norm
+
+torch = optional("torch")
+F = optional("torch.nn.functional")
 
 E = np.exp
 ROW = np.array([0.0, 1.0, 3.0]).reshape(1, 1, 1, 3)  # a guide of one row
@@ -268,3 +271,20 @@ def test_autograd_equals_finite_differences(operator: str, data: st.DataObject) 
         got = (up - down) / (2 * STEP)
         want = float((gradients[name] * direction).sum())
         assert abs(got - want) <= FINITE_DIFFERENCE * (1 + norm(magnitudes[name] * direction)), name
+
+
+@pytest.mark.parametrize("size", [False, True])
+@pytest.mark.parametrize("operator", CONVOLUTIONS)
+@examples(40)
+@given(data=st.data())
+def test_gradients_of_convolutions_by_loops_equal_autograd(operator: str, size: bool, data: st.DataObject) -> None:
+    if not torch:
+        pytest.skip("torch is not installed")
+    case = data.draw(convolutions(operator, (FLOAT64,)))
+    grad = case.grad(case.call(conv).shape)
+    want = conv.backward(operator, case.arrays, case.options, grad, size)
+    got = conv.backward_loops(operator, case.arrays, case.options, grad, size)
+    terms = conv.backward(operator, case.arrays, case.options, grad, size=True)
+    assert set(got) == set(want)
+    for name in want:
+        assert_close(got[name], want[name], FLOAT64, terms[name], f"{name} of {case!r}")

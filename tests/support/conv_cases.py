@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from strategies import CONVOLUTIONS, DTYPES, FLOAT64, Case
+from case import Case
+from strategies import CONVOLUTIONS, DTYPES, FLOAT64
 
 PLAIN: dict[str, dict[str, Any]] = {
     "3x3": {"padding": 1},

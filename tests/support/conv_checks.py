@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import arrayops as ao
+from case import Case
 from oracles import conv
-from pac_cases import grad_output
-from strategies import Case
 from tolerances import assert_close
 
 
@@ -14,7 +13,7 @@ def assert_equals_loops(call: Case) -> None:
     output = call.call(ao)
     assert output.dtype == call.dtype
     assert_close(output, call.call(conv), call.dtype)
-    grad = grad_output(call, output.shape)
+    grad = call.grad(output.shape)
     got = call.backward(ao, grad)
     want = conv.backward(call.operator, call.arrays, call.options, grad)
     terms = conv.backward(call.operator, call.arrays, call.options, grad, size=True)
@@ -26,7 +25,7 @@ def assert_equals_loops(call: Case) -> None:
 
 def assert_equal_bits(call: Case) -> None:
     """Output and all gradients of a call are the same with any number of threads."""
-    grad = grad_output(call, call.call(ao).shape)
+    grad = call.grad(call.call(ao).shape)
     found = set()
     try:
         for threads in (1, 2, 3, 8):

@@ -10,10 +10,10 @@ import numpy as np
 
 import merge_cases
 import segment_cases
+from case import GRADIENTS, Case
 from cuda_device import Device
 from oracles import conv, merge, pac_torch, segment
-from pac_cases import grad_output
-from strategies import CONVOLUTIONS, FLOAT32, GRADIENTS, Case, in_memory
+from strategies import CONVOLUTIONS, FLOAT32, in_memory
 from tolerances import assert_close
 
 # Each entry of these is one sum over every output and tap, whose terms cancel.
@@ -78,7 +78,7 @@ def check_backward(
 ) -> Any:
     """Gradients, after a comparison with the oracle's. `memory` is the form of the output's gradient."""
     call = oracle(case)
-    grad = grad_output(case, call.forward().shape)
+    grad = case.grad(call.forward().shape)
     want, magnitude = call.backward(grad), call.backward_magnitude(grad)
     got = backward(device, case, in_memory(grad, memory), **extra)
     for name in case.present:
@@ -102,14 +102,15 @@ def in_form(case: Case, memory: str) -> Case:
     return case
 
 
-def check_merge(device: Device, case: merge_cases.Case, memory: str = "contiguous") -> list[np.ndarray]:
+def check_merge(device: Device, case: Case, memory: str = "contiguous") -> list[np.ndarray]:
     """Output and gradients, after a comparison with the loops. `memory` is the form of the output's gradient."""
     output = case.call(device)
     assert output.dtype == case.dtype
-    assert_close(output, case.call(merge), case.dtype, case.magnitude(merge), repr(case))
+    assert_close(output, case.call(merge), case.dtype, merge_cases.magnitude(case, merge), repr(case))
     grad = case.grad(output.shape)
-    gradients = case.backward(device, in_memory(grad, memory))
-    wanted, magnitude = case.backward(merge, grad), case.backward(merge, grad, magnitude=True)
+    gradients = merge_cases.gradients(case, device, in_memory(grad, memory))
+    wanted = merge_cases.gradients(case, merge, grad)
+    magnitude = merge_cases.gradients(case, merge, grad, magnitude=True)
     for number, (got, want, terms) in enumerate(zip(gradients, wanted, magnitude, strict=True)):
         assert got.dtype == case.dtype
         assert_close(got, want, case.dtype, terms, f"map {number} of {case!r}")

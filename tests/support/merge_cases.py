@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np
 
+from case import Case
 from strategies import DTYPES, MEMORY, in_memory, normal, to_layout
 
 OPERATORS = ("resize2d", "merge_feature_maps")
@@ -26,50 +27,38 @@ SAMPLINGS: tuple[dict[str, Any], ...] = (
 )
 
 
-@dataclasses.dataclass
-class Case:
-    """One valid call; resize2d has one map."""
+def maps_of(case: Case) -> list[np.ndarray]:
+    """The maps of a call; resize2d has one."""
+    return [case.arrays["input"]] if case.operator == "resize2d" else case.arrays["maps"]
 
-    operator: str
-    maps: list[np.ndarray]
-    options: dict[str, Any]
-    dtype: np.dtype
-    seed: int = 0
 
-    def __repr__(self) -> str:
-        maps = ", ".join(f"{x.dtype}{x.shape}" for x in self.maps)
-        return f"{self.operator}({maps}, {self.options}), seed {self.seed}"
+def make(operator: str, maps: Iterable[np.ndarray], options: dict[str, Any], dtype: Any, seed: int = 0) -> Case:
+    maps = list(maps)
+    if operator == "resize2d":
+        (image,) = maps
+        return Case(operator, {"input": image}, options, np.dtype(dtype), seed)
+    return Case(operator, {"maps": maps}, options, np.dtype(dtype), seed)
 
-    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        printer.text(repr(self))
 
-    @property
-    def argument(self) -> Any:
-        return self.maps[0] if self.operator == "resize2d" else self.maps
+def with_maps(case: Case, *maps: np.ndarray) -> Case:
+    return make(case.operator, maps, case.options, case.dtype, case.seed)
 
-    def call(self, module: Any) -> Any:
-        return getattr(module, self.operator)(self.argument, **self.options)
 
-    def backward(self, module: Any, grad: Any, **extra: Any) -> list[Any]:
-        """Gradients of the maps, of the library or of the oracle."""
-        found = getattr(module, self.operator + "_backward")(grad, self.argument, **self.options, **extra)
-        if isinstance(found, tuple):
-            assert found._fields == (("input",) if self.operator == "resize2d" else ("maps",))
-            found = found[0]
-        if found is not None and self.operator == "merge_feature_maps":
-            assert type(found) is list
-            return found
-        return [found]
+def gradients(case: Case, module: Any, grad: Any, **extra: Any) -> list[Any]:
+    """Gradients of the maps, of the library or of the oracle."""
+    found = case.backward(module, grad, **extra)
+    if isinstance(found, tuple):
+        assert found._fields == (("input",) if case.operator == "resize2d" else ("maps",))
+        found = found[0]
+    if found is not None and case.operator == "merge_feature_maps":
+        assert type(found) is list
+        return found
+    return [found]
 
-    def replace(self, *maps: np.ndarray) -> Case:
-        return dataclasses.replace(self, maps=list(maps))
 
-    def magnitude(self, module: Any) -> Any:
-        """The result for absolute values: the size of what the call sums up."""
-        return self.replace(*(np.abs(x.astype(np.float64)) for x in self.maps)).call(module)
-
-    def grad(self, shape: tuple[int, ...]) -> np.ndarray:
-        return (1 + np.random.default_rng(self.seed + 1).standard_normal(shape)).astype(self.dtype)
+def magnitude(case: Case, module: Any) -> Any:
+    """The result for absolute values: the size of what the call sums up."""
+    return with_maps(case, *(np.abs(x.astype(np.float64)) for x in maps_of(case))).call(module)
 
 
 def build(
@@ -89,7 +78,7 @@ def build(
     maps = [normal(rng, (batch, c, *size), dtype) + np.asarray(0.5, dtype) for c, size in zip(each, sizes, strict=True)]
     if layout != "NCHW":
         options["layout"] = layout
-    return Case(operator, [to_layout("map", x, layout) for x in maps], options, np.dtype(dtype), seed)
+    return make(operator, [to_layout("map", x, layout) for x in maps], options, dtype, seed)
 
 
 @st.composite
@@ -138,4 +127,4 @@ def merges(
         array = normal(rng, (0 if zero == "batch" else draw(st.just(2)), channels, *size), dtype)
         form = draw(st.sampled_from(MEMORY)) if memory else "contiguous"
         maps.append(in_memory(to_layout("map", array, layout), form))
-    return Case(operator, maps, options, np.dtype(dtype), seed)
+    return make(operator, maps, options, dtype, seed)

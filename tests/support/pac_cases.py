@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from case import Case
 from oracles import pac_torch
-from strategies import DTYPES, FLOAT64, Case, normal, to_layout
+from strategies import DTYPES, FLOAT64, normal, to_layout
 
 # Options beside the arrays; "smooth" (a shape), "masked", "with_kernel" and "channels" are for `build`.
 KERNELS: dict[str, dict[str, Any]] = {
@@ -172,8 +173,3 @@ def build(
 
 def named(operator: str, name: str, **more: Any) -> Case:
     return build(operator, **{**TABLE[operator][name], **more})
-
-
-def grad_output(case: Case, shape: tuple[int, ...]) -> np.ndarray:
-    """Of mean 1, so that sums over all outputs (bias, inv_alpha) do not cancel."""
-    return (1 + np.random.default_rng(case.seed + 1).standard_normal(shape)).astype(case.dtype)

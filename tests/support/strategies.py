@@ -6,34 +6,17 @@ size 1 test sums, and shrinking single values would only hide the shape that fai
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np
 from hypothesis import HealthCheck, Phase, settings
 
+from case import Case
 from tolerances import BFLOAT16
 
 CONVOLUTIONS = ("conv2d", "conv_transpose2d")
 OPERATORS = ("pac_kernel2d", "pac_conv2d", "pac_conv_transpose2d", "pac_pool2d")
-
-POSITIONAL = {
-    "pac_kernel2d": ("guide", "kernel_size"),
-    "pac_conv2d": ("input", "guide", "weight", "bias"),
-    "pac_conv_transpose2d": ("input", "guide", "weight", "bias"),
-    "pac_pool2d": ("input", "guide", "kernel_size"),
-    "conv2d": ("input", "weight", "bias"),
-    "conv_transpose2d": ("input", "weight", "bias"),
-}
-GRADIENTS = {
-    "pac_kernel2d": ("guide", "inv_alpha", "inv_lambda", "smooth_kernel"),
-    "pac_conv2d": ("input", "guide", "weight", "bias", "kernel", "inv_alpha", "inv_lambda", "smooth_kernel"),
-    "pac_conv_transpose2d": ("input", "guide", "weight", "bias", "kernel", "inv_alpha", "inv_lambda", "smooth_kernel"),
-    "pac_pool2d": ("input", "guide", "kernel", "inv_alpha", "inv_lambda", "smooth_kernel"),
-    "conv2d": ("input", "weight", "bias"),
-    "conv_transpose2d": ("input", "weight", "bias"),
-}
 
 FLOAT64, FLOAT32, FLOAT16 = np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.float16)
 DTYPES = (FLOAT64, FLOAT32, FLOAT16, BFLOAT16)
@@ -90,48 +73,6 @@ def to_layout(name: str, array: np.ndarray, layout: str) -> np.ndarray:
 
 
 # --- calls ----------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass
-class Case:
-    """One valid call of an operator. `arrays` holds the differentiable ones, None where absent."""
-
-    operator: str
-    arrays: dict[str, Any]
-    options: dict[str, Any]
-    dtype: np.dtype  # of the input, or of the guide for pac_kernel2d: the result's
-    seed: int = 0
-
-    def __repr__(self) -> str:
-        def show(value: Any) -> str:
-            return f"{value.dtype}{value.shape}" if isinstance(value, np.ndarray) else repr(value)
-
-        given = {k: v for k, v in {**self.arrays, **self.options}.items() if v is not None}
-        return f"{self.operator}({', '.join(f'{k}={show(v)}' for k, v in given.items())}), seed {self.seed}"
-
-    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        printer.text(repr(self))  # hypothesis would print every array in full
-
-    def arguments(self) -> tuple[list[Any], dict[str, Any]]:
-        everything = {**self.arrays, **self.options}
-        positional = [everything.pop(name) for name in POSITIONAL[self.operator]]
-        # Absent optional arrays are left out, so that the defaults are tested too.
-        return positional, {k: v for k, v in everything.items() if v is not None}
-
-    def call(self, module: Any) -> Any:
-        positional, keywords = self.arguments()
-        return getattr(module, self.operator)(*positional, **keywords)
-
-    def backward(self, module: Any, grad_output: Any, **extra: Any) -> Any:
-        positional, keywords = self.arguments()
-        return getattr(module, self.operator + "_backward")(grad_output, *positional, **keywords, **extra)
-
-    def replace(self, **arrays: Any) -> Case:
-        return dataclasses.replace(self, arrays={**self.arrays, **arrays})
-
-    @property
-    def present(self) -> list[str]:
-        return [name for name in GRADIENTS[self.operator] if self.arrays.get(name) is not None]
 
 
 @st.composite

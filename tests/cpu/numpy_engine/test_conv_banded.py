@@ -11,9 +11,10 @@ import pytest
 
 import arrayops as ao
 from arrayops._backends.numpy import banded, conv
+from case import Case
 from conv_cases import build
 from conv_checks import assert_equal_bits, assert_equals_loops
-from strategies import CONVOLUTIONS, DTYPES, FLOAT32, Case
+from strategies import CONVOLUTIONS, DTYPES, FLOAT32
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "3x3": {"padding": 1},

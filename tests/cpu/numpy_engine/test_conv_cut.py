@@ -22,9 +22,10 @@ from arrayops._backends.numpy import (
     turning,
 )
 from arrayops._core.shapes import Axis
+from case import Case
 from conv_cases import build
 from conv_checks import assert_equal_bits, assert_equals_loops
-from strategies import CONVOLUTIONS, DTYPES, FLOAT32, Case
+from strategies import CONVOLUTIONS, DTYPES, FLOAT32
 
 SMALL: dict[Any, dict[str, int]] = {
     ways: {"SMALL": 0},

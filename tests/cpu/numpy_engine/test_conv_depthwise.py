@@ -11,10 +11,10 @@ import pytest
 
 import arrayops as ao
 from arrayops._backends.numpy import conv, depthwise
+from case import Case
 from conv_cases import build
 from conv_checks import assert_equal_bits, assert_equals_loops
-from pac_cases import grad_output
-from strategies import CONVOLUTIONS, DTYPES, FLOAT32, Case
+from strategies import CONVOLUTIONS, DTYPES, FLOAT32
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "3x3": {"padding": 1},
@@ -77,7 +77,7 @@ def test_neighbours_in_memory_do_not_meet(place: tuple[int, int, int], poison: f
 @pytest.mark.parametrize("memory", ["NCHW", "every other channel", "reversed rows"])
 def test_the_same_bits_in_any_memory(memory: str) -> None:
     call = case("conv2d", "3x3", FLOAT32)
-    samples, grad = call.arrays["input"], grad_output(call, call.call(ao).shape)
+    samples, grad = call.arrays["input"], call.grad(call.call(ao).shape)
     forms = {
         "NCHW": lambda array: np.ascontiguousarray(array.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1),
         "every other channel": lambda array: np.repeat(array, 2, axis=3)[..., ::2],
@@ -107,7 +107,7 @@ def test_where_it_serves(channels: int, outputs: int, layout: str, name: str, ta
         mock.patch.object(depthwise, "correlate", wraps=depthwise.correlate) as forward,
         mock.patch.object(depthwise, "weight_gradient", wraps=depthwise.weight_gradient) as backward,
     ):
-        grad = grad_output(call, call.call(ao).shape)
+        grad = call.grad(call.call(ao).shape)
         assert forward.called == taken
         call.backward(ao, grad, needs=("weight",))
         assert backward.called == taken

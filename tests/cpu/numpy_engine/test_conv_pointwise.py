@@ -10,10 +10,10 @@ import pytest
 
 import arrayops as ao
 from arrayops._backends.numpy import conv, pointwise
+from case import Case
 from conv_cases import build
 from conv_checks import assert_equals_loops
-from pac_cases import grad_output
-from strategies import CONVOLUTIONS, FLOAT32, FLOAT64, Case
+from strategies import CONVOLUTIONS, FLOAT32, FLOAT64
 
 
 def case(size: tuple[int, int], inputs: int, outputs: int, **options: Any) -> Case:
@@ -22,7 +22,7 @@ def case(size: tuple[int, int], inputs: int, outputs: int, **options: Any) -> Ca
 
 
 def weight_gradient(call: Case) -> np.ndarray[Any, Any]:
-    grad = grad_output(call, call.call(ao).shape)
+    grad = call.grad(call.call(ao).shape)
     return call.backward(ao, grad, needs=("weight",)).weight
 
 

@@ -11,7 +11,7 @@ from hypothesis import example, given
 
 import arrayops as ao
 from arrayops._backends.numpy import merge_products
-from merge_cases import build
+from merge_cases import build, gradients, maps_of
 from oracles import merge
 from strategies import FLOAT32, FLOAT64
 from tolerances import assert_close
@@ -62,7 +62,7 @@ def test_gradients_of_many_channels_equal_those_of_each_map(value: float, how: s
     case = build("merge_feature_maps", [*SKIPS, (28, 9), (6, 28)], channels=70, how=how, mode=mode, layout="NHWC")
     for at in ((0, 0), (13, 27), (27, 5)):
         grad = spoiled(case, value, at)
-        for got, x in zip(case.backward(ao, grad), case.maps, strict=True):
+        for got, x in zip(gradients(case, ao, grad), maps_of(case), strict=True):
             with np.errstate(invalid="ignore"):
                 want = merge.resize2d_backward(grad[..., 64:], x[..., 64:], (28, 28), mode=mode, layout="NHWC")
             want = want / (5 if how == "mean" else 1)
@@ -80,7 +80,7 @@ def test_sums_that_overflow_do_so_alone(layout: str) -> None:
     grad = case.grad((2, 2, 28, 28) if layout == "NCHW" else (2, 28, 28, 2))
     image = grad if layout == "NCHW" else grad.transpose(0, 3, 1, 2)
     image[1, 1, 20, 10:14] = 3e38
-    for got in case.backward(ao, grad)[1:]:
+    for got in gradients(case, ao, grad)[1:]:
         found = got if layout == "NCHW" else got.transpose(0, 3, 1, 2)
         assert np.isinf(found[1, 1]).any()
         assert not np.isnan(found).any()

@@ -8,10 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
+from optional import optional
 from oracles import pac, pac_torch
+
+torch = optional("torch")
+F = optional("torch.nn.functional")
 
 
 def _apply(
@@ -69,12 +71,12 @@ def conv_transpose2d(
     )
 
 
-def _double(array: Any, size: bool) -> torch.Tensor:
+def _double(array: Any, size: bool) -> Any:
     value = np.ascontiguousarray(np.asarray(array).astype(np.float64))
     return torch.from_numpy(np.abs(value) if size else value)
 
 
-def differentiable(operator: str, tensors: dict[str, Any], options: dict[str, Any]) -> torch.Tensor:
+def differentiable(operator: str, tensors: dict[str, Any], options: dict[str, Any]) -> Any:
     """The same by torch: padding and cropping of a plain convolution and a whole transposed one; NHWC as well."""
     x, weight = tensors["input"], tensors["weight"]
     nhwc = options.get("layout", "NCHW") == "NHWC"
@@ -124,6 +126,53 @@ def backward(operator: str, arrays: dict[str, Any], options: dict[str, Any], gra
     output = differentiable(operator, tensors, options)
     found = torch.autograd.grad(output, list(tensors.values()), _double(grad, size))
     return dict(zip(tensors, (gradient.numpy() for gradient in found), strict=True))
+
+
+def backward_loops(
+    operator: str, arrays: dict[str, Any], options: dict[str, Any], grad_output: Any, size: bool = False
+) -> dict[str, np.ndarray]:
+    """The same gradients without torch: each output's gradient goes back to the samples and weights that it came of."""
+    if not torch:
+        return backward_loops(operator, arrays, options, grad_output, size)
+    values = {name: np.asarray(array).astype(np.float64) for name, array in arrays.items() if array is not None}
+    grad = np.asarray(grad_output).astype(np.float64)
+    if size:
+        values, grad = {name: np.abs(value) for name, value in values.items()}, np.abs(grad)
+    nhwc, transposed = options.get("layout", "NCHW") == "NHWC", operator == "conv_transpose2d"
+    x, weight = values["input"], values["weight"]
+    if nhwc:
+        x, weight, grad = x.transpose(0, 3, 1, 2), weight.transpose(3, 2, 0, 1), grad.transpose(0, 3, 1, 2)
+    groups, taps = options.get("groups", 1), weight.shape[2:]
+    inner, outer = x.shape[1] // groups, grad.shape[1] // groups
+    keywords = {name: options.get(name, 1) for name in ("stride", "dilation")}
+    keywords |= {name: options.get(name, 0) for name in ("padding", "output_padding")}
+    rows, cols = pac.axes(transposed, taps, input_size=x.shape[2:], **keywords)
+    if transposed:
+        weights = weight.reshape(groups, inner, outer, *taps).swapaxes(1, 2)[..., ::-1, ::-1]
+    else:
+        weights = weight.reshape(groups, outer, inner, *taps)
+    grads = grad.reshape(len(x), groups, outer, *grad.shape[2:])
+    images = x.reshape(len(x), groups, inner, *x.shape[2:])
+    of_images, of_weights = np.zeros(images.shape), np.zeros(weights.shape)
+    for j in range(cols.taps):
+        pairs = [(ox, sx) for ox in range(cols.outputs) if (sx := cols.sample(ox, j)) is not None]
+        at, seen = [ox for ox, _ in pairs], [sx for _, sx in pairs]
+        for i in range(rows.taps):
+            for oy in range(rows.outputs):
+                sy = rows.sample(oy, i)
+                if sy is None or not pairs:
+                    continue
+                given = grads[:, :, :, oy, at]
+                of_images[:, :, :, sy, seen] += np.einsum("ngox,goc->ngcx", given, weights[:, :, :, i, j])
+                of_weights[:, :, :, i, j] += np.einsum("ngox,ngcx->goc", given, images[:, :, :, sy, seen])
+    if transposed:
+        of_weights = of_weights[..., ::-1, ::-1].swapaxes(1, 2)
+    found = {"input": of_images.reshape(x.shape), "weight": of_weights.reshape(weight.shape)}
+    if nhwc:
+        found = {"input": found["input"].transpose(0, 2, 3, 1), "weight": found["weight"].transpose(2, 3, 1, 0)}
+    if "bias" in values:
+        found["bias"] = grad.sum((0, 2, 3))
+    return found
 
 
 class Call:

@@ -6,15 +6,21 @@ the size of what is summed up in each of them, the yardstick for rounding errors
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+
+from optional import optional
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+torch = optional("torch")
+F = optional("torch.nn.functional")
 
 # Arrays here are tiny, and with several test workers torch's spinning threads only steal time from each other.
-torch.set_num_threads(1)
+if torch:
+    torch.set_num_threads(1)
 
 DIFFERENTIABLE = ("input", "guide", "weight", "bias", "kernel", "inv_alpha", "inv_lambda", "smooth_kernel")
 
