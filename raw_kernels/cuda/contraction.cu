@@ -3,7 +3,7 @@
 // A thread makes THREAD_PIXELS results in a row for THREAD_OUTPUTS channels, all in registers: for each tap and channel
 // it scales its source samples by K and multiplies them with the weights.
 //
-// With DIRECT, for filters whose reach is beyond shared memory, sources are read through the caches instead.
+// With UNSTAGED, for filters whose reach is beyond shared memory, sources are read through the caches instead.
 
 #include "contraction.cuh"
 #include "vectors.cuh"
@@ -21,7 +21,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) contraction_fma(
     extern __shared__ __align__(16) unsigned char shared[];
     accumulator* const kappa = reinterpret_cast<accumulator*>(shared);            // [KERNEL_TAPS][TILE]
     accumulator* const weights = kappa + KERNEL_TAPS * TILE;                      // [WEIGHT_TAPS][CHANNELS][OUTPUT_TILE]
-#if !defined(DIRECT)
+#if !defined(UNSTAGED)
     accumulator* const staged = weights + WEIGHT_TAPS * CHANNELS * OUTPUT_TILE;   // [CHANNELS][stage_rows][stage_pitch]
     const int stage_size = g.stage_rows * g.stage_pitch;
 #endif
@@ -48,13 +48,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) contraction_fma(
 #endif
         for (int first_channel = 0; first_channel < g.sources; first_channel += CHANNELS) {
             if (first_channel > 0) __syncthreads();
-#if !defined(DIRECT)
-            for (int place = thread; place < stage_size; place += THREADS) {
-                const staged_place from = find_place(
-                    source, a, b, g, first_channel, b.top + place / g.stage_pitch, b.left + place % g.stage_pitch);
+#if !defined(UNSTAGED)
+            for (int pixel = thread; pixel < stage_size; pixel += THREADS) {
+                const staged_pixel from = locate_source(
+                    source, a, b, g, first_channel, b.top + pixel / g.stage_pitch, b.left + pixel % g.stage_pitch);
 #pragma unroll
                 for (int c = 0; c < CHANNELS; ++c)
-                    staged[c * stage_size + place] = staged_sample(from, g, c, g.sources - first_channel);
+                    staged[c * stage_size + pixel] = staged_sample(from, g, c, g.sources - first_channel);
             }
 #endif
             for (int first = 0; first < chunk_taps; first += WEIGHT_TAPS) {
@@ -85,10 +85,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) contraction_fma(
                     const int from_row = my_row * b.rows.step + tap / b.columns.taps * b.rows.shift_step;
                     const int from_column = my_column * b.columns.step + tap % b.columns.taps * b.columns.shift_step;
                     const accumulator* factors = weights + v * CHANNELS * OUTPUT_TILE + output_group * THREAD_OUTPUTS;
-#if defined(DIRECT)
+#if defined(UNSTAGED)
 #pragma unroll
                     for (int i = 0; i < THREAD_PIXELS; ++i) {
-                        const staged_place from = find_place(
+                        const staged_pixel from = locate_source(
                             source, a, b, g, first_channel, b.top + from_row, b.left + from_column + i * b.columns.step);
                         for (int c = 0; c < CHANNELS; ++c) {
                             accumulator factor[THREAD_OUTPUTS];

@@ -93,22 +93,22 @@ __device__ inline int packed_tap(const contraction_block& b, int tap)
 
 // A place of the stage: where its first channel lies in the source, and whether there is one. Samples that the mask
 // hides count as none, so that NaN may stand there.
-struct staged_place {
+struct staged_pixel {
     const scalar* first;
-    bool real;
+    bool valid;
 };
 
-__device__ inline staged_place find_place(
+__device__ inline staged_pixel locate_source(
     const scalar* source, const adaptive_source& a, const contraction_block& b, const contraction& g,
     int channel, int row, int column)
 {
-    staged_place p;
-    p.real = inside(row, b.rows.source) && inside(column, b.columns.source);
-    // Pointers are made for real places alone.
+    staged_pixel p;
+    p.valid = inside(row, b.rows.source) && inside(column, b.columns.source);
+    // Pointers are made for valid places alone.
     p.first = source;
-    if (!p.real) return p;
+    if (!p.valid) return p;
 #if defined(MASKED) && !defined(BACKWARD)
-    p.real = a.mask[b.image * a.layout.mask.batch + at_pixel(a.layout.mask, row, column)];
+    p.valid = a.mask[b.image * a.layout.mask.batch + at_pixel(a.layout.mask, row, column)];
 #endif
     p.first += b.image * g.source.batch + (static_cast<long long>(b.group) * g.sources + channel) * g.source.channel
         + at_pixel(g.source, row, column);
@@ -116,7 +116,7 @@ __device__ inline staged_place find_place(
 }
 
 // Channel `channel` of those left, from the first on; 0 beyond.
-__device__ inline accumulator staged_sample(const staged_place& p, const contraction& g, int channel, int left)
+__device__ inline accumulator staged_sample(const staged_pixel& p, const contraction& g, int channel, int left)
 {
-    return p.real && channel < left ? widen(p.first[channel * g.source.channel]) : accumulator(0);
+    return p.valid && channel < left ? widen(p.first[channel * g.source.channel]) : accumulator(0);
 }

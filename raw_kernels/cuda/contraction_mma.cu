@@ -21,22 +21,22 @@
 #include "contraction.cuh"
 #include "ptx.cuh"
 
-#define ELEMENTS (32 / static_cast<int>(sizeof(scalar)))
-#define CHANNELS (STEPS * ELEMENTS)
-#define ROW (CHANNELS + ELEMENTS / 2)
+#define STEP_ELEMENTS (32 / static_cast<int>(sizeof(scalar)))
+#define CHANNELS (STEPS * STEP_ELEMENTS)
+#define ROW_PITCH (CHANNELS + STEP_ELEMENTS / 2)
 #define WARPS (TILE_ROWS / PIXEL_TILES)
 #define THREADS (32 * WARPS)
 #define RESULT_TILES (OUTPUT_TILE / 8)
-#define VECTOR (ELEMENTS / 2)
+#define VECTOR_ELEMENTS (STEP_ELEMENTS / 2)
 #if defined(PLAIN) && OUTPUT_TILE <= 16
-#define BLOCKS 3
+#define BLOCKS_PER_MULTIPROCESSOR 3
 #else
-#define BLOCKS 2
+#define BLOCKS_PER_MULTIPROCESSOR 2
 #endif
 
 union vector_of_scalars {
     uint4 words;
-    scalar each[VECTOR];
+    scalar each[VECTOR_ELEMENTS];
     __device__ vector_of_scalars() {}
 };
 
@@ -92,7 +92,7 @@ __device__ inline void store_two(
 #endif
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) contraction_mma(
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_MULTIPROCESSOR) contraction_mma(
     CALL_PARAMETERS, contraction g,
     const scalar* __restrict__ source, const scalar* __restrict__ packed, const scalar* __restrict__ bias,
     scalar* __restrict__ result)
@@ -100,8 +100,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) contraction_mma(
     const adaptive_source a = ADAPTIVE_SOURCE;
     extern __shared__ __align__(16) unsigned char shared[];
     unsigned* const kappa = reinterpret_cast<unsigned*>(shared);                      // [KERNEL_TAPS][TILE]
-    scalar* const weights = reinterpret_cast<scalar*>(kappa + KERNEL_TAPS * TILE);    // [WEIGHT_TAPS][OUTPUT_TILE][ROW]
-    scalar* const staged = weights + WEIGHT_TAPS * OUTPUT_TILE * ROW;                 // [stage places][ROW]
+    scalar* const weights = reinterpret_cast<scalar*>(kappa + KERNEL_TAPS * TILE);    // [WEIGHT_TAPS][OUTPUT_TILE][ROW_PITCH]
+    scalar* const staged = weights + WEIGHT_TAPS * OUTPUT_TILE * ROW_PITCH;                 // [stage places][ROW_PITCH]
     const int stage_size = g.stage_rows * g.stage_pitch;
 
     const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
@@ -130,24 +130,24 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) contraction_mma(
 #endif
         for (int first_channel = 0; first_channel < g.padded_sources; first_channel += CHANNELS) {
             if (first_channel > 0) __syncthreads();
-            for (int place = thread; place < stage_size; place += THREADS) {
-                const staged_place from = find_place(
-                    source, a, b, g, first_channel, b.top + place / g.stage_pitch, b.left + place % g.stage_pitch);
-                uint4* const to = reinterpret_cast<uint4*>(staged + place * ROW);
+            for (int pixel = thread; pixel < stage_size; pixel += THREADS) {
+                const staged_pixel from = locate_source(
+                    source, a, b, g, first_channel, b.top + pixel / g.stage_pitch, b.left + pixel % g.stage_pitch);
+                uint4* const to = reinterpret_cast<uint4*>(staged + pixel * ROW_PITCH);
 #pragma unroll
-                for (int part = 0; part < CHANNELS / VECTOR; ++part) {
+                for (int part = 0; part < CHANNELS / VECTOR_ELEMENTS; ++part) {
                     vector_of_scalars values;
 #if defined(ALIGNED)
                     // The channels of a place lie side by side, whole vectors of them.
                     values.words = make_uint4(0, 0, 0, 0);
-                    if (from.real && first_channel + part * VECTOR < g.sources)
-                        values.words = *reinterpret_cast<const uint4*>(from.first + part * VECTOR);
+                    if (from.valid && first_channel + part * VECTOR_ELEMENTS < g.sources)
+                        values.words = *reinterpret_cast<const uint4*>(from.first + part * VECTOR_ELEMENTS);
 #else
 #pragma unroll
-                    for (int i = 0; i < VECTOR; ++i)
+                    for (int i = 0; i < VECTOR_ELEMENTS; ++i)
                         // The accumulator holds every value of a scalar, so that this rounds nothing.
                         values.each[i] =
-                            narrow(staged_sample(from, g, part * VECTOR + i, g.sources - first_channel));
+                            narrow(staged_sample(from, g, part * VECTOR_ELEMENTS + i, g.sources - first_channel));
 #endif
                     to[part] = values.words;
                 }
@@ -155,13 +155,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) contraction_mma(
             for (int first = 0; first < chunk_taps; first += WEIGHT_TAPS) {
                 const int weight_taps = min(WEIGHT_TAPS, chunk_taps - first);
                 if (first > 0) __syncthreads();
-                for (int at = thread; at < weight_taps * OUTPUT_TILE * (CHANNELS / VECTOR); at += THREADS) {
-                    const int part = at % (CHANNELS / VECTOR), row = at / (CHANNELS / VECTOR);
+                for (int at = thread; at < weight_taps * OUTPUT_TILE * (CHANNELS / VECTOR_ELEMENTS); at += THREADS) {
+                    const int part = at % (CHANNELS / VECTOR_ELEMENTS), row = at / (CHANNELS / VECTOR_ELEMENTS);
                     const int tap = packed_tap(b, first_tap + first + row / OUTPUT_TILE);
                     const scalar* const from = packed
                         + ((static_cast<long long>(b.group) * FILTER_TAPS + tap) * g.padded_results + b.first_output
                            + row % OUTPUT_TILE) * g.padded_sources + first_channel;
-                    reinterpret_cast<uint4*>(weights + row * ROW)[part] = reinterpret_cast<const uint4*>(from)[part];
+                    reinterpret_cast<uint4*>(weights + row * ROW_PITCH)[part] = reinterpret_cast<const uint4*>(from)[part];
                 }
                 __syncthreads();
                 for (int v = 0; v < weight_taps; ++v) {
@@ -174,10 +174,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) contraction_mma(
 #pragma unroll
                         for (int i = 0; i < PIXEL_TILES; ++i) {
                             const int tile_row = warp * PIXEL_TILES + i;
-                            const int place = (tile_row * b.rows.step + tap_row) * g.stage_pitch
+                            const int pixel = (tile_row * b.rows.step + tap_row) * g.stage_pitch
                                 + pixel_row * b.columns.step + tap_column;
                             load_matrices(
-                                scaled[i], staged + place * ROW + step * ELEMENTS + pixel_half * (ELEMENTS / 2));
+                                scaled[i], staged + pixel * ROW_PITCH + step * STEP_ELEMENTS + pixel_half * (STEP_ELEMENTS / 2));
 #if defined(PLAIN)
 #if defined(SCALAR_FLOAT32)
 #pragma unroll
@@ -197,8 +197,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) contraction_mma(
                         for (int j = 0; j < RESULT_TILES; j += 2) {
                             unsigned factor[4];
                             load_matrices(
-                                factor, weights + (v * OUTPUT_TILE + j * 8 + weight_row) * ROW + step * ELEMENTS
-                                    + weight_half * (ELEMENTS / 2));
+                                factor, weights + (v * OUTPUT_TILE + j * 8 + weight_row) * ROW_PITCH + step * STEP_ELEMENTS
+                                    + weight_half * (STEP_ELEMENTS / 2));
 #pragma unroll
                             for (int i = 0; i < PIXEL_TILES; ++i) {
                                 multiply_add(sums[i][j], scaled[i], factor[0], factor[1]);

@@ -30,7 +30,7 @@ __device__ inline int my_channel()
 #endif
 }
 
-#if defined(SHARES)
+#if defined(WEIGHT_GRAD)
 
 struct direct_weight {
     image_strides input, grad;
@@ -51,14 +51,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) conv_direct_weight_grad
     const long long all = static_cast<long long>(w.batch) * plane;
     const long long begin = static_cast<long long>(blockIdx.x) * g.share, end = min(begin + g.share, all);
     // Threads beyond the channels only keep the others company at barriers.
-    const bool wanted = channel < channels;
+    const bool active = channel < channels;
 
     for (int source = 0; source < g.inputs; ++source)
         for (int first = 0; first < FILTER_TAPS; first += TAP_CHUNK) {
-            accumulator found[TAP_CHUNK];
+            accumulator partial[TAP_CHUNK];
 #pragma unroll
-            for (int v = 0; v < TAP_CHUNK; ++v) found[v] = 0;
-            if (wanted)
+            for (int v = 0; v < TAP_CHUNK; ++v) partial[v] = 0;
+            if (active)
                 for (long long at = begin + my_pixel(); at < end; at += PIXELS) {
                     const int image = at / plane, pixel = at % plane;
                     const int row = pixel / w.columns.output, column = pixel % w.columns.output;
@@ -70,8 +70,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) conv_direct_weight_grad
                     for (int v = 0; v < TAP_CHUNK; ++v) {
                         const int tap = first + v;
                         if (tap >= FILTER_TAPS) continue;
-                        const place p = sample_place(w, row, column, tap / FILTER_WIDTH, tap % FILTER_WIDTH);
-                        if (p.real) found[v] += factor * widen(plane_of_source[at_pixel(g.input, p.row, p.column)]);
+                        const pixel_position p = sample_position(w, row, column, tap / FILTER_WIDTH, tap % FILTER_WIDTH);
+                        if (p.valid) partial[v] += factor * widen(plane_of_source[at_pixel(g.input, p.row, p.column)]);
                     }
                 }
 #pragma unroll
@@ -80,13 +80,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) conv_direct_weight_grad
                 if (tap >= FILTER_TAPS) continue;
                 // Everyone is done with the former sums.
                 __syncthreads();
-                sums[my_channel() * PIXELS + my_pixel()] = found[v];
+                sums[my_channel() * PIXELS + my_pixel()] = partial[v];
                 for (int half = PIXELS / 2; half > 0; half /= 2) {
                     __syncthreads();
                     if (my_pixel() < half)
                         sums[my_channel() * PIXELS + my_pixel()] += sums[my_channel() * PIXELS + my_pixel() + half];
                 }
-                if (wanted && my_pixel() == 0) {
+                if (active && my_pixel() == 0) {
                     const long long row = (static_cast<long long>(blockIdx.x) * g.groups + group) * FILTER_TAPS + tap;
                     part[(row * g.inputs + source) * g.outputs + channel % g.outputs] = sums[my_channel() * PIXELS];
                 }
@@ -105,14 +105,14 @@ struct direct {
     int pixel_blocks;                   // blocks for the pixels of a phase
 };
 
-// Within one image; WIDE for images of 2^31 elements.
-#if defined(WIDE)
+// Within one image; INDEX_64BIT for images of 2^31 elements.
+#if defined(INDEX_64BIT)
 typedef long long offset;
 #else
 typedef int offset;
 #endif
 
-// A thread makes EACH results of a channel, PIXELS apart, and so reads a tap's weight once for all of them.
+// A thread makes RESULTS_PER_THREAD results of a channel, PIXELS apart, and so reads a tap's weight once for all of them.
 extern "C" __global__ void __launch_bounds__(THREADS, 3) conv_direct(
     window w, direct g, const scalar* __restrict__ source, const scalar* __restrict__ weight,
     const scalar* __restrict__ bias, scalar* __restrict__ result)
@@ -120,25 +120,25 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3) conv_direct(
     const gather from = make_gather(w, blockIdx.x / g.pixel_blocks);
     const gather_axis &rows = from.rows, &columns = from.columns;
     const offset row_step = static_cast<offset>(g.source.row), column_step = static_cast<offset>(g.source.column);
-    int top[EACH], left[EACH];
-    offset corner[EACH];
+    int top[RESULTS_PER_THREAD], left[RESULTS_PER_THREAD];
+    offset corner[RESULTS_PER_THREAD];
 #pragma unroll
-    for (int e = 0; e < EACH; ++e) {
-        const int pixel = (blockIdx.x % g.pixel_blocks * EACH + e) * PIXELS + my_pixel();
+    for (int e = 0; e < RESULTS_PER_THREAD; ++e) {
+        const int pixel = (blockIdx.x % g.pixel_blocks * RESULTS_PER_THREAD + e) * PIXELS + my_pixel();
         top[e] = pixel / g.phase_width * rows.step + rows.first_shift;
         left[e] = pixel % g.phase_width * columns.step + columns.first_shift;
         corner[e] = top[e] * row_step + left[e] * column_step;
     }
     for (int channel = blockIdx.y * CHANNELS + my_channel(); channel < g.channels; channel += gridDim.y * CHANNELS) {
         const int group = channel / g.results;
-        accumulator sums[EACH];
+        accumulator sums[RESULTS_PER_THREAD];
 #pragma unroll
-        for (int e = 0; e < EACH; ++e) sums[e] = 0;
+        for (int e = 0; e < RESULTS_PER_THREAD; ++e) sums[e] = 0;
         for (int s = 0; s < g.sources; ++s) {
             const scalar* const plane = source + from.image * g.source.batch
                 + (static_cast<long long>(group) * g.sources + s) * g.source.channel;
             for (int i = 0; i < rows.taps; ++i)
-                // The loads of EACH results are under way at once; more of them would only cost registers.
+                // The loads of RESULTS_PER_THREAD results are under way at once; more of them would only cost registers.
 #pragma unroll 1
                 for (int j = 0; j < columns.taps; ++j) {
                     const accumulator factor = weight_at(
@@ -147,20 +147,20 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3) conv_direct(
                     const int down = i * rows.shift_step, across = j * columns.shift_step;
                     const offset shift = down * row_step + across * column_step;
 #pragma unroll
-                    for (int e = 0; e < EACH; ++e)
+                    for (int e = 0; e < RESULTS_PER_THREAD; ++e)
                         if (inside(top[e] + down, rows.source) && inside(left[e] + across, columns.source))
                             sums[e] += factor * widen(plane[corner[e] + shift]);
                 }
         }
-        const accumulator added = bias == nullptr ? accumulator(0) : widen(bias[channel]);
+        const accumulator bias_value = bias == nullptr ? accumulator(0) : widen(bias[channel]);
 #pragma unroll
-        for (int e = 0; e < EACH; ++e) {
-            const int pixel = (blockIdx.x % g.pixel_blocks * EACH + e) * PIXELS + my_pixel();
+        for (int e = 0; e < RESULTS_PER_THREAD; ++e) {
+            const int pixel = (blockIdx.x % g.pixel_blocks * RESULTS_PER_THREAD + e) * PIXELS + my_pixel();
             const int m = pixel / g.phase_width, k = pixel % g.phase_width;
             const int row = rows.phase + rows.stuff * m, column = columns.phase + columns.stuff * k;
             if (m < g.phase_height && row < rows.result && column < columns.result)
                 result[from.image * g.result.batch + channel * g.result.channel + at_pixel(g.result, row, column)] =
-                    narrow(sums[e] + added);
+                    narrow(sums[e] + bias_value);
         }
     }
 }

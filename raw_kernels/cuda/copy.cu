@@ -1,7 +1,7 @@
 // Copies a strided array into a contiguous one.
 //
 //   #define ITEM_BYTES 1 | 2 | 4 | 8
-//   #define WIDE                         for arrays of 2^31 elements or more: 64-bit arithmetic on element numbers
+//   #define INDEX_64BIT                         for arrays of 2^31 elements or more: 64-bit arithmetic on element numbers
 
 #include "items.cuh"
 
@@ -9,19 +9,19 @@
 #error "define ITEM_BYTES as 1, 2, 4 or 8"
 #endif
 
-#if defined(WIDE)
+#if defined(INDEX_64BIT)
 typedef unsigned long long number;
 #else
 typedef unsigned int number;
 #endif
 
-const int most_axes = 6;
+const int max_axes = 6;
 
 // Axes from the innermost on; strides in elements, of either sign or zero.
 struct strided_array {
     long long size;
-    long long shape[most_axes];
-    long long stride[most_axes];
+    long long shape[max_axes];
+    long long stride[max_axes];
     int axes;
 };
 
@@ -35,7 +35,7 @@ extern "C" __global__ void copy_strided(const void* source, void* target, stride
         number rest = static_cast<number>(at);
         long long offset = 0;
 #pragma unroll
-        for (int axis = 0; axis < most_axes; ++axis) {
+        for (int axis = 0; axis < max_axes; ++axis) {
             if (axis < array.axes) {
                 const number extent = static_cast<number>(array.shape[axis]);
                 const number quotient = rest / extent;

@@ -2,7 +2,7 @@
 //
 // Macros from the host, beside the scalar type and the filter's size:
 //
-//   PLAIN                         there is no adaptive kernel: K is 1 at every tap on a real sample
+//   PLAIN                         there is no adaptive kernel: K is 1 at every tap on a valid sample
 //   GUIDE_FLOAT32                 the guide (or the computed kernel) is float32 beside half-precision images
 //   KERNEL_GIVEN                  K is an array; otherwise it is computed from the guide, shaped by
 //     KERNEL_INV                    alpha + (squared distance + 1e-4)^(lambda / 2), otherwise exp(-squared distance / 2)
@@ -25,9 +25,9 @@ struct adaptive_source {};
 #define CALL_PARAMETERS window w
 #define ADAPTIVE_SOURCE {}
 
-__device__ inline bool tap_counts(const adaptive_source&, int, const place& p) { return p.real; }
+__device__ inline bool tap_counts(const adaptive_source&, int, const pixel_position& p) { return p.valid; }
 
-__device__ inline accumulator kernel_at(const adaptive_source&, const window&, int, int, int, int, int, int, const place&)
+__device__ inline accumulator kernel_at(const adaptive_source&, const window&, int, int, int, int, int, int, const pixel_position&)
 {
     return 1;
 }
@@ -79,7 +79,7 @@ __device__ inline accumulator shared_tap(const scalar* filter, const weight_stri
     return filter == nullptr ? accumulator(1) : weight_at(filter, s, 0, 0, 0, tap_row, tap_column);
 }
 
-__device__ inline int guide_place(const window_axis& axis, int output, int tap)
+__device__ inline int guide_index(const window_axis& axis, int output, int tap)
 {
     return output * axis.guide_step + tap * axis.dilation - axis.guide_before;
 }
@@ -110,7 +110,7 @@ __device__ inline accumulator centre_at(
 #else
     return guide_at(
         a, w, guide_base(a, image, channel),
-        guide_place(w.rows, row, FILTER_HEIGHT / 2), guide_place(w.columns, column, FILTER_WIDTH / 2));
+        guide_index(w.rows, row, FILTER_HEIGHT / 2), guide_index(w.columns, column, FILTER_WIDTH / 2));
 #endif
 }
 
@@ -121,7 +121,7 @@ __device__ inline accumulator difference_at(
 {
     const accumulator tap = guide_at(
         a, w, guide_base(a, image, channel),
-        guide_place(w.rows, row, tap_row), guide_place(w.columns, column, tap_column));
+        guide_index(w.rows, row, tap_row), guide_index(w.columns, column, tap_column));
     const accumulator difference = tap - centre_at(a, w, image, channel, row, column);
 #if defined(ASYMMETRIC)
     // Written so that NaN stays NaN.
@@ -131,12 +131,12 @@ __device__ inline accumulator difference_at(
 #endif
 }
 
-__device__ inline bool tap_counts(const adaptive_source& a, int image, const place& p)
+__device__ inline bool tap_counts(const adaptive_source& a, int image, const pixel_position& p)
 {
 #if defined(MASKED)
-    return p.real && a.mask[image * a.layout.mask.batch + at_pixel(a.layout.mask, p.row, p.column)];
+    return p.valid && a.mask[image * a.layout.mask.batch + at_pixel(a.layout.mask, p.row, p.column)];
 #else
-    return p.real;
+    return p.valid;
 #endif
 }
 
@@ -172,15 +172,15 @@ __device__ inline accumulator squared_distance(
 #else
     // Where the tap and the centre lie is the same for all channels.
     const guide_scalar* const base = a.guide + guide_base(a, image, 0);
-    const int tap_at_row = guide_place(w.rows, row, tap_row), tap_at_column = guide_place(w.columns, column, tap_column);
+    const int tap_at_row = guide_index(w.rows, row, tap_row), tap_at_column = guide_index(w.columns, column, tap_column);
     const bool tap_inside = guide_inside(w, tap_at_row, tap_at_column);
     const guide_scalar* tap = base + at_pixel(a.layout.guide, tap_at_row, tap_at_column);
 #if defined(SMOOTHED)
     const long long step = static_cast<long long>(w.rows.output) * w.columns.output;
     const accumulator* centre = a.centre + output_number(w, image, w.guides, 0, row, column);
 #else
-    const int centre_row = guide_place(w.rows, row, FILTER_HEIGHT / 2);
-    const int centre_column = guide_place(w.columns, column, FILTER_WIDTH / 2);
+    const int centre_row = guide_index(w.rows, row, FILTER_HEIGHT / 2);
+    const int centre_column = guide_index(w.columns, column, FILTER_WIDTH / 2);
     const bool centre_inside = guide_inside(w, centre_row, centre_column);
     const long long step = a.layout.guide.channel;
     const guide_scalar* centre = base + at_pixel(a.layout.guide, centre_row, centre_column);
@@ -205,7 +205,7 @@ __device__ inline accumulator squared_distance(
 // K of one output and tap, whole: computed, restricted and divided, or read. `p` is the sample under the tap.
 __device__ inline accumulator kernel_at(
     const adaptive_source& a, const window& w, int image, int channel,
-    int row, int column, int tap_row, int tap_column, const place& p)
+    int row, int column, int tap_row, int tap_column, const pixel_position& p)
 {
 #if defined(KERNEL_GIVEN)
     const kernel_strides& s = a.layout.given;

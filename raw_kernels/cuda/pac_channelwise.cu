@@ -8,7 +8,7 @@
 // These kernels do a few operations an element, so they read sources through the caches; K, which all channels of a
 // result share, is computed once a block into shared memory:
 //
-//   block  PIXELS results of one phase, in raster order, times CHANNELS_EACH channels a thread row
+//   block  PIXELS results of one phase, in raster order, times CHANNELS_PER_THREAD channels a thread row
 //   K      TAP_CHUNK taps of them at a time
 
 #include "window_gather.cuh"
@@ -37,15 +37,15 @@ extern "C" __global__ void __launch_bounds__(PIXELS * CHANNEL_THREADS, 2) pac_ch
     const int image = from.image;
     const int m = pixel / g.phase_width, k = pixel % g.phase_width;
     const int row = rows.phase + rows.stuff * m, column = columns.phase + columns.stuff * k;
-    const bool wanted = m < g.phase_height && row < rows.result && column < columns.result;
+    const bool active = m < g.phase_height && row < rows.result && column < columns.result;
     const bool shared_kernel = a.layout.kernel_channels == 1;
     const int taps = rows.taps * columns.taps;
 
-    for (int first_channel = blockIdx.y * CHANNEL_THREADS * CHANNELS_EACH; first_channel < g.channels;
-         first_channel += gridDim.y * CHANNEL_THREADS * CHANNELS_EACH) {
-        accumulator sums[CHANNELS_EACH];
+    for (int first_channel = blockIdx.y * CHANNEL_THREADS * CHANNELS_PER_THREAD; first_channel < g.channels;
+         first_channel += gridDim.y * CHANNEL_THREADS * CHANNELS_PER_THREAD) {
+        accumulator sums[CHANNELS_PER_THREAD];
 #pragma unroll
-        for (int i = 0; i < CHANNELS_EACH; ++i) sums[i] = 0;
+        for (int i = 0; i < CHANNELS_PER_THREAD; ++i) sums[i] = 0;
         for (int first_tap = 0; first_tap < taps; first_tap += TAP_CHUNK) {
             const int chunk_taps = min(TAP_CHUNK, taps - first_tap);
             // Everyone is done with the former K.
@@ -58,7 +58,7 @@ extern "C" __global__ void __launch_bounds__(PIXELS * CHANNEL_THREADS, 2) pac_ch
                     const int i = true_tap(rows, FILTER_HEIGHT, tap_row);
                     const int j = true_tap(columns, FILTER_WIDTH, tap_column);
                     accumulator value = 0;
-                    if (wanted)
+                    if (active)
                         value = kernel_between(
                             a, w, image, 0, row, column, from_row, from_column,
                             inside(from_row, rows.source) && inside(from_column, columns.source), i, j);
@@ -66,14 +66,14 @@ extern "C" __global__ void __launch_bounds__(PIXELS * CHANNEL_THREADS, 2) pac_ch
                     kappa[v][threadIdx.x] = value;
                 }
             __syncthreads();
-            if (wanted)
+            if (active)
                 for (int v = 0; v < chunk_taps; ++v) {
                     const int tap_row = (first_tap + v) / columns.taps, tap_column = (first_tap + v) % columns.taps;
                     const int from_row = m * rows.step + rows.first_shift + tap_row * rows.shift_step;
                     const int from_column = k * columns.step + columns.first_shift + tap_column * columns.shift_step;
-                    const bool real = inside(from_row, rows.source) && inside(from_column, columns.source);
+                    const bool valid = inside(from_row, rows.source) && inside(from_column, columns.source);
 #pragma unroll
-                    for (int c = 0; c < CHANNELS_EACH; ++c) {
+                    for (int c = 0; c < CHANNELS_PER_THREAD; ++c) {
                         const int channel = first_channel + c * CHANNEL_THREADS + threadIdx.y;
                         if (channel >= g.channels) continue;
                         accumulator factor;
@@ -83,17 +83,17 @@ extern "C" __global__ void __launch_bounds__(PIXELS * CHANNEL_THREADS, 2) pac_ch
                             const int i = true_tap(rows, FILTER_HEIGHT, tap_row);
                             const int j = true_tap(columns, FILTER_WIDTH, tap_column);
                             factor = kernel_between(
-                                a, w, image, channel, row, column, from_row, from_column, real, i, j);
+                                a, w, image, channel, row, column, from_row, from_column, valid, i, j);
                         }
                         const long long base = image * g.source.batch + channel * g.source.channel;
                         sums[c] +=
-                            factor * source_at(source, a, image, base, g.source, from_row, from_column, real);
+                            factor * source_at(source, a, image, base, g.source, from_row, from_column, valid);
                     }
                 }
         }
-        if (wanted)
+        if (active)
 #pragma unroll
-            for (int c = 0; c < CHANNELS_EACH; ++c) {
+            for (int c = 0; c < CHANNELS_PER_THREAD; ++c) {
                 const int channel = first_channel + c * CHANNEL_THREADS + threadIdx.y;
                 if (channel < g.channels)
                     result[image * g.result.batch + channel * g.result.channel + at_pixel(g.result, row, column)] =

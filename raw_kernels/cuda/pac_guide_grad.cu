@@ -43,7 +43,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) pac_distance(
 #if defined(NORMALIZED)
         // d(E_t / S) = dE_t / S - E_t dS / S^2, and the second term is the same sum for every tap.
         for (int t = 0; t < FILTER_TAPS; ++t) {
-            const place p = sample_place(w, row, column, t / FILTER_WIDTH, t % FILTER_WIDTH);
+            const pixel_position p = sample_position(w, row, column, t / FILTER_WIDTH, t % FILTER_WIDTH);
             if (tap_counts(a, image, p))
                 projection += mine[t * pixels]
                     * kernel_at(a, w, image, channel, row, column, t / FILTER_WIDTH, t % FILTER_WIDTH, p);
@@ -51,7 +51,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) pac_distance(
 #endif
         for (int t = 0; t < FILTER_TAPS; ++t) {
             const int i = t / FILTER_WIDTH, j = t % FILTER_WIDTH;
-            const place p = sample_place(w, row, column, i, j);
+            const pixel_position p = sample_position(w, row, column, i, j);
             accumulator value = 0;
 #if defined(RESTRICTED)
             const bool counts = tap_counts(a, image, p);
@@ -190,8 +190,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) pac_smooth_grad(
         sum += grad_centre[at]
             * guide_at(
                 a, w, guide_base(a, image, channel),
-                guide_place(w.rows, row, FILTER_HEIGHT / 2) + i - smooth_height / 2,
-                guide_place(w.columns, column, FILTER_WIDTH / 2) + j - smooth_width / 2);
+                guide_index(w.rows, row, FILTER_HEIGHT / 2) + i - smooth_height / 2,
+                guide_index(w.columns, column, FILTER_WIDTH / 2) + j - smooth_width / 2);
     }
     block_sum(
         sum, sums,

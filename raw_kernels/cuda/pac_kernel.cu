@@ -17,8 +17,8 @@ extern "C" __global__ void pac_centre(
          at += static_cast<long long>(gridDim.x) * blockDim.x) {
         const int pixel = at % plane, image = at / plane / w.guides, channel = at / plane % w.guides;
         const int row = pixel / w.columns.output, column = pixel % w.columns.output;
-        const int top = guide_place(w.rows, row, FILTER_HEIGHT / 2) - height / 2;
-        const int left = guide_place(w.columns, column, FILTER_WIDTH / 2) - width / 2;
+        const int top = guide_index(w.rows, row, FILTER_HEIGHT / 2) - height / 2;
+        const int left = guide_index(w.columns, column, FILTER_WIDTH / 2) - width / 2;
         const long long base = guide_base(a, image, channel);
         accumulator sum = 0;
         for (int i = 0; i < height; ++i)
@@ -31,7 +31,7 @@ extern "C" __global__ void pac_centre(
 // Divisors of a restricted kernel, and the output mask.
 //
 //   NORMALIZED:  result[n, g, o] = sum of K over the taps that count
-//   otherwise:   result[n, 0, o] = taps that count / taps on real samples
+//   otherwise:   result[n, 0, o] = taps that count / taps on valid samples
 //
 // One thread an output and channel of K. `filled` is null without a mask.
 extern "C" __global__ void pac_divisor(CALL_PARAMETERS, accumulator* result, bool* filled)
@@ -44,12 +44,12 @@ extern "C" __global__ void pac_divisor(CALL_PARAMETERS, accumulator* result, boo
         const int pixel = at % plane, image = at / plane / a.layout.kernel_channels;
         const int channel = at / plane % a.layout.kernel_channels;
         const int row = pixel / w.columns.output, column = pixel % w.columns.output;
-        int real = 0, left = 0;
+        int valid = 0, left = 0;
         accumulator sum = 0;
         for (int i = 0; i < FILTER_HEIGHT; ++i)
             for (int j = 0; j < FILTER_WIDTH; ++j) {
-                const place p = sample_place(w, row, column, i, j);
-                real += p.real;
+                const pixel_position p = sample_position(w, row, column, i, j);
+                valid += p.valid;
                 if (!tap_counts(a, image, p)) continue;
                 ++left;
 #if defined(NORMALIZED)
@@ -57,7 +57,7 @@ extern "C" __global__ void pac_divisor(CALL_PARAMETERS, accumulator* result, boo
 #endif
             }
 #if !defined(NORMALIZED)
-        sum = static_cast<accumulator>(left) / (real > 0 ? real : 1);
+        sum = static_cast<accumulator>(left) / (valid > 0 ? valid : 1);
 #endif
         result[at] = sum;
         if (filled != nullptr && channel == 0) filled[image * plane + pixel] = left > 0;
@@ -85,7 +85,7 @@ extern "C" __global__ void pac_kernel(CALL_PARAMETERS, guide_scalar* result)
 #endif
         const int row = pixel / w.columns.output, column = pixel % w.columns.output;
         const int i = tap / FILTER_WIDTH, j = tap % FILTER_WIDTH;
-        const place p = sample_place(w, row, column, i, j);
+        const pixel_position p = sample_position(w, row, column, i, j);
         result[at] = narrow_guide(kernel_at(a, w, image, channel, row, column, i, j, p));
     }
 }

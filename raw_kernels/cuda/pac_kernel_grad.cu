@@ -16,7 +16,7 @@ struct kernel_gradient {
 };
 
 __device__ inline accumulator input_at(
-    const scalar* input, const adaptive_source& a, const image_strides& strides, int image, int channel, const place& p)
+    const scalar* input, const adaptive_source& a, const image_strides& strides, int image, int channel, const pixel_position& p)
 {
     if (!tap_counts(a, image, p)) return 0;
     return widen(input[image * strides.batch + channel * strides.channel + at_pixel(strides, p.row, p.column)]);
@@ -53,13 +53,13 @@ extern "C" __global__ void __launch_bounds__(THREADS_ACROSS * THREADS_DOWN, 4) p
     const int first_pixel = blockIdx.x % blocks * PIXELS;
     const int tap = blockIdx.y, tap_row = tap / FILTER_WIDTH, tap_column = tap % FILTER_WIDTH;
 
-    place under[4];
+    pixel_position under[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
         const int pixel = first_pixel + across * 4 + i;
-        under[i].real = false;
+        under[i].valid = false;
         if (pixel < pixels)
-            under[i] = sample_place(
+            under[i] = sample_position(
                 w, g.where.first_row + pixel / w.columns.output, pixel % w.columns.output, tap_row, tap_column);
     }
     accumulator sums[4] = {0, 0, 0, 0};
@@ -110,7 +110,7 @@ extern "C" __global__ void __launch_bounds__(THREADS_ACROSS * THREADS_DOWN, 4) p
                 if (channel >= g.inputs) continue;
 #pragma unroll
                 for (int i = 0; i < 4; ++i)
-                    if (under[i].real)
+                    if (under[i].valid)
                         sums[i] += products[i][j]
                             * input_at(input, a, g.input, image, group * g.inputs + channel, under[i]);
             }
@@ -145,9 +145,9 @@ extern "C" __global__ void pac_kernel_grad_channelwise(
         const int own = at / pixels / FILTER_TAPS % a.layout.kernel_channels;
         const int image = g.where.first_image + at / pixels / FILTER_TAPS / a.layout.kernel_channels;
         const int row = g.where.first_row + pixel / w.columns.output, column = pixel % w.columns.output;
-        const place p = sample_place(w, row, column, tap / FILTER_WIDTH, tap % FILTER_WIDTH);
+        const pixel_position p = sample_position(w, row, column, tap / FILTER_WIDTH, tap % FILTER_WIDTH);
         accumulator sum = 0;
-        if (p.real) {
+        if (p.valid) {
             const int first = a.layout.kernel_channels == 1 ? 0 : own, last = a.layout.kernel_channels == 1 ? g.inputs : own + 1;
             for (int channel = first; channel < last; ++channel)
                 sum += input_at(input, a, g.input, image, channel, p)

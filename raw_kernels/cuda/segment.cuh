@@ -4,5 +4,5 @@
 
 // Elements from one index to the next, of either sign.
 struct segment_strides {
-    long long image, place, channel;
+    long long image, entry, channel;
 };

@@ -18,12 +18,12 @@ struct segment_labels {
 __device__ inline unsigned long long label_at(const segment_labels& g, const void* labels, long long at)
 {
     if (g.is_signed) {
-        long long found;
-        if (g.bytes == 1) found = static_cast<const signed char*>(labels)[at];
-        else if (g.bytes == 2) found = static_cast<const short*>(labels)[at];
-        else if (g.bytes == 4) found = static_cast<const int*>(labels)[at];
-        else found = static_cast<const long long*>(labels)[at];
-        return static_cast<unsigned long long>(found);
+        long long label;
+        if (g.bytes == 1) label = static_cast<const signed char*>(labels)[at];
+        else if (g.bytes == 2) label = static_cast<const short*>(labels)[at];
+        else if (g.bytes == 4) label = static_cast<const int*>(labels)[at];
+        else label = static_cast<const long long*>(labels)[at];
+        return static_cast<unsigned long long>(label);
     }
     if (g.bytes == 1) return static_cast<const unsigned char*>(labels)[at];
     if (g.bytes == 2) return static_cast<const unsigned short*>(labels)[at];
@@ -32,7 +32,7 @@ __device__ inline unsigned long long label_at(const segment_labels& g, const voi
 }
 
 // The best of the values of all threads of a block, in thread 0.
-__device__ inline unsigned long long best_of_block(unsigned long long value, bool largest)
+__device__ inline unsigned long long block_extreme(unsigned long long value, bool largest)
 {
     __shared__ unsigned long long values[threads];
     values[threadIdx.x] = value;
@@ -57,16 +57,16 @@ extern "C" __global__ void __launch_bounds__(threads, 4) segment_assign(
     const long long first = static_cast<long long>(blockIdx.x) * threads + threadIdx.x;
     for (long long at = first; at < g.count; at += step) {
         const unsigned long long label = label_at(g, labels, at);
-        const bool within = label < static_cast<unsigned long long>(g.segments);
+        const bool is_segment = label < static_cast<unsigned long long>(g.segments);
         const bool ignored = g.ignores && label == g.ignored;
-        segment_ids[at] = within && !ignored ? static_cast<int>(label) : g.segments;
+        segment_ids[at] = is_segment && !ignored ? static_cast<int>(label) : g.segments;
         // Positions rise: the first that is found is the smallest.
-        if (!within && !ignored && bad == ~0ull) bad = static_cast<unsigned long long>(at);
+        if (!is_segment && !ignored && bad == ~0ull) bad = static_cast<unsigned long long>(at);
     }
     if (counts != nullptr)
         for (long long at = first; at < counted; at += step) counts[at] = 0;
     if (part == nullptr) return;
-    bad = best_of_block(bad, false);
+    bad = block_extreme(bad, false);
     if (threadIdx.x == 0) part[blockIdx.x] = bad;
 }
 
@@ -83,7 +83,7 @@ extern "C" __global__ void __launch_bounds__(threads, 4) segment_largest(
         const unsigned long long needed = label < most ? label + 1 : most;
         if (needed > largest) largest = needed;
     }
-    largest = best_of_block(largest, true);
+    largest = block_extreme(largest, true);
     if (threadIdx.x == 0) part[blockIdx.x] = largest;
 }
 
@@ -94,7 +94,7 @@ extern "C" __global__ void __launch_bounds__(threads, 1) segment_settle(
     unsigned long long best = largest ? 0 : ~0ull;
     for (int at = threadIdx.x; at < parts; at += threads)
         if ((part[at] > best) == (largest != 0)) best = part[at];
-    best = best_of_block(best, largest != 0);
+    best = block_extreme(best, largest != 0);
     if (threadIdx.x == 0) *static_cast<unsigned long long*>(result) = best;
 }
 
@@ -109,8 +109,8 @@ extern "C" __global__ void __launch_bounds__(threads, 4) segment_histogram(
          first += static_cast<long long>(gridDim.x) * threads) {
         const long long at = first + lane;
         const int segment_id = at < count ? segment_ids[at] : segments;
-        const unsigned long long place = static_cast<unsigned long long>(at / pixels) * segments + segment_id;
-        const unsigned long long key = segment_id < segments ? place : none;
+        const unsigned long long index = static_cast<unsigned long long>(at / pixels) * segments + segment_id;
+        const unsigned long long key = segment_id < segments ? index : none;
         const unsigned peers = __match_any_sync(~0u, key);
         if (key != none && lane == __ffs(peers) - 1)
             atomicAdd(reinterpret_cast<unsigned long long*>(counts) + key, static_cast<unsigned long long>(__popc(peers)));

@@ -1,7 +1,7 @@
 // Batches of images, and which thread takes which part of one.
 //
 // A block is two-dimensional; threads that follow each other in x take neighbours in memory: channels if these lie
-// next to each other, else pixels. A thread takes one pixel, and of its channels EACH: neighbours with NEIGHBOURS, else a
+// next to each other, else pixels. A thread takes one pixel, and of its channels CHANNELS_PER_THREAD: neighbours with VECTORIZED, else a
 // block's width apart.
 
 #pragma once
@@ -13,7 +13,7 @@ struct image_strides {
 
 // How the elements of a batch of images are shared out: blockIdx.x runs over images and blocks of pixels, the other two
 // over blocks of channels.
-struct image_threads {
+struct image_thread_map {
     int channels, columns, pixels;
     int pixel_blocks;                   // of one image
     int channels_last;                  // whether x runs over channels
@@ -22,10 +22,10 @@ struct image_threads {
 struct position {
     int image, row, column;
     int channel, channel_step;
-    bool real;                          // false beyond the last pixel or channel
+    bool valid;                          // false beyond the last pixel or channel
 };
 
-__device__ inline position my_position(const image_threads& t)
+__device__ inline position my_position(const image_thread_map& t)
 {
     const int across = t.channels_last ? threadIdx.y : threadIdx.x;
     const int deep = t.channels_last ? threadIdx.x : threadIdx.y;
@@ -36,16 +36,16 @@ __device__ inline position my_position(const image_threads& t)
     p.row = pixel / t.columns;
     p.column = pixel % t.columns;
     const int width = t.channels_last ? blockDim.x : blockDim.y;
-    const long long block = (static_cast<long long>(blockIdx.z) * gridDim.y + blockIdx.y) * width * EACH;
-#if defined(NEIGHBOURS)
-    const long long channel = block + deep * EACH;
+    const long long block = (static_cast<long long>(blockIdx.z) * gridDim.y + blockIdx.y) * width * CHANNELS_PER_THREAD;
+#if defined(VECTORIZED)
+    const long long channel = block + deep * CHANNELS_PER_THREAD;
     p.channel_step = 1;
 #else
     const long long channel = block + deep;
     p.channel_step = width;
 #endif
     p.channel = static_cast<int>(channel);
-    p.real = pixel < static_cast<unsigned int>(t.pixels) && channel < t.channels;
+    p.valid = pixel < static_cast<unsigned int>(t.pixels) && channel < t.channels;
     return p;
 }
 

@@ -20,50 +20,50 @@ struct weight_gradient {
 
 struct pair {
     int image, row, column;             // of the output
-    place sample;
+    pixel_position sample;
 };
 
-// Pair number `at` of a tap; its sample is not real where there is none.
+// Pair number `at` of a tap; its sample is not valid where there is none.
 __device__ inline pair pair_at(const window& w, const weight_gradient& g, long long at, int tap_row, int tap_column)
 {
-    pair found;
+    pair result;
     const int plane = g.pair_rows * g.pair_columns;
     const int row = at % plane / g.pair_columns, column = at % g.pair_columns;
-    found.image = at / plane;
+    result.image = at / plane;
     if (w.rows.stuff == 1 && w.columns.stuff == 1) {
-        found.row = row;
-        found.column = column;
-        found.sample = sample_place(w, row, column, tap_row, tap_column);
+        result.row = row;
+        result.column = column;
+        result.sample = sample_position(w, row, column, tap_row, tap_column);
     } else {
-        found.row = output_over(w.rows, row, tap_row);
-        found.column = output_over(w.columns, column, tap_column);
-        found.sample.row = row;
-        found.sample.column = column;
-        found.sample.real = found.row >= 0 && found.column >= 0;
+        result.row = output_over(w.rows, row, tap_row);
+        result.column = output_over(w.columns, column, tap_column);
+        result.sample.row = row;
+        result.sample.column = column;
+        result.sample.valid = result.row >= 0 && result.column >= 0;
     }
-    return found;
+    return result;
 }
 
 #if defined(GROUPED)
 
-// A block takes one tap, CHANNELS x OUTPUTS weights of one group, and one share. It stages PAIRS pairs at a time:
+// A block takes one tap, CHANNELS x OUTPUTS weights of one group, and one share. It stages STAGED_PAIRS pairs at a time:
 //
-//    scaled  CHANNELS | PAIRS |      K times the input        and adds their products to 4 x 4 weights a thread
-//    grads    OUTPUTS | PAIRS |
+//    scaled  CHANNELS | STAGED_PAIRS |      K times the input        and adds their products to 4 x 4 weights a thread
+//    grads    OUTPUTS | STAGED_PAIRS |
 //
-// SPLIT teams of threads take every SPLIT-th pair each; their sums are added up at the end, in the order of the teams.
-// Shares grow with the call, but float32 keeps few digits of a long sum: every so many PAIRS, a thread puts its sums away.
-#define TEAM ((CHANNELS / 4) * (OUTPUTS / 4))
-#define THREADS (TEAM * SPLIT)
-#define MOST_PAIRS (64 * PAIRS)
+// TEAMS teams of threads take every TEAMS-th pair each; their sums are added up at the end, in the order of the teams.
+// Shares grow with the call, but float32 keeps few digits of a long sum: every so many STAGED_PAIRS, a thread puts its sums away.
+#define TEAM_THREADS ((CHANNELS / 4) * (OUTPUTS / 4))
+#define THREADS (TEAM_THREADS * TEAMS)
+#define MAX_PAIRS_PER_SUM (64 * STAGED_PAIRS)
 
 // Threads that follow each other stage neighbours in memory: channels with CHANNELS_LAST, pairs otherwise.
 #if defined(CHANNELS_LAST)
 #define CHANNEL_OF(at, channels) ((at) % (channels))
 #define PAIR_OF(at, channels) ((at) / (channels))
 #else
-#define CHANNEL_OF(at, channels) ((at) / PAIRS)
-#define PAIR_OF(at, channels) ((at) % PAIRS)
+#define CHANNEL_OF(at, channels) ((at) / STAGED_PAIRS)
+#define PAIR_OF(at, channels) ((at) % STAGED_PAIRS)
 #endif
 
 extern "C" __global__ void __launch_bounds__(THREADS, 4) weight_grad(
@@ -72,12 +72,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) weight_grad(
 {
     const adaptive_source a = ADAPTIVE_SOURCE;
     // One more column, so that threads that read down a column do not meet in one bank.
-    __shared__ accumulator scaled[CHANNELS][PAIRS + 1];
-    __shared__ accumulator grads[OUTPUTS][PAIRS + 1];
-    __shared__ accumulator kappa[PAIRS];
-    __shared__ pair pairs[PAIRS];
+    __shared__ accumulator scaled[CHANNELS][STAGED_PAIRS + 1];
+    __shared__ accumulator grads[OUTPUTS][STAGED_PAIRS + 1];
+    __shared__ accumulator kappa[STAGED_PAIRS];
+    __shared__ pair pairs[STAGED_PAIRS];
     __shared__ accumulator totals[16][THREADS];
-    const int thread = threadIdx.x, team = thread / TEAM, member = thread % TEAM;
+    const int thread = threadIdx.x, team = thread / TEAM_THREADS, member = thread % TEAM_THREADS;
     const int mine_c = member % (CHANNELS / 4) * 4, mine_o = member / (CHANNELS / 4) * 4;
     const int tap = blockIdx.x % FILTER_TAPS, tap_row = tap / FILTER_WIDTH, tap_column = tap % FILTER_WIDTH;
     const int share = blockIdx.x / FILTER_TAPS;
@@ -91,8 +91,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) weight_grad(
     accumulator sums[4][4];
 #pragma unroll
     for (int i = 0; i < 16; ++i) sums[i / 4][i % 4] = totals[i][thread] = 0;
-    for (long long first = begin; first < end; first += PAIRS) {
-        if ((first - begin) % MOST_PAIRS == 0)
+    for (long long first = begin; first < end; first += STAGED_PAIRS) {
+        if ((first - begin) % MAX_PAIRS_PER_SUM == 0)
 #pragma unroll
             for (int i = 0; i < 16; ++i) {
                 totals[i][thread] += sums[i / 4][i % 4];
@@ -100,44 +100,44 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) weight_grad(
             }
         // Everyone is done with the former pairs.
         __syncthreads();
-        for (int i = thread; i < PAIRS; i += THREADS) {
+        for (int i = thread; i < STAGED_PAIRS; i += THREADS) {
             accumulator value = 0;
-            pair found;
-            found.sample.real = false;
-            if (first + i < end) found = pair_at(w, g, first + i, tap_row, tap_column);
-            if (found.sample.real && !tap_counts(a, found.image, found.sample)) found.sample.real = false;
-            if (found.sample.real)
+            pair current;
+            current.sample.valid = false;
+            if (first + i < end) current = pair_at(w, g, first + i, tap_row, tap_column);
+            if (current.sample.valid && !tap_counts(a, current.image, current.sample)) current.sample.valid = false;
+            if (current.sample.valid)
                 value = kernel_at(
-                    a, w, found.image, 0, found.row, found.column, tap_row, tap_column, found.sample);
-            pairs[i] = found;
+                    a, w, current.image, 0, current.row, current.column, tap_row, tap_column, current.sample);
+            pairs[i] = current;
             kappa[i] = value;
         }
         __syncthreads();
-        for (int at = thread; at < CHANNELS * PAIRS; at += THREADS) {
+        for (int at = thread; at < CHANNELS * STAGED_PAIRS; at += THREADS) {
             const int c = CHANNEL_OF(at, CHANNELS), i = PAIR_OF(at, CHANNELS);
-            const pair& found = pairs[i];
+            const pair& current = pairs[i];
             accumulator value = 0;
-            if (found.sample.real && first_channel + c < g.inputs)
+            if (current.sample.valid && first_channel + c < g.inputs)
                 value = kappa[i] * widen(input[
-                    found.image * g.input.batch
+                    current.image * g.input.batch
                     + (static_cast<long long>(group) * g.inputs + first_channel + c) * g.input.channel
-                    + at_pixel(g.input, found.sample.row, found.sample.column)]);
+                    + at_pixel(g.input, current.sample.row, current.sample.column)]);
             scaled[c][i] = value;
         }
-        for (int at = thread; at < OUTPUTS * PAIRS; at += THREADS) {
+        for (int at = thread; at < OUTPUTS * STAGED_PAIRS; at += THREADS) {
             const int o = CHANNEL_OF(at, OUTPUTS), i = PAIR_OF(at, OUTPUTS);
-            const pair& found = pairs[i];
+            const pair& current = pairs[i];
             accumulator value = 0;
-            if (found.sample.real && first_output + o < g.outputs)
+            if (current.sample.valid && first_output + o < g.outputs)
                 value = widen(grad[
-                    found.image * g.grad.batch
+                    current.image * g.grad.batch
                     + (static_cast<long long>(group) * g.outputs + first_output + o) * g.grad.channel
-                    + at_pixel(g.grad, found.row, found.column)]);
+                    + at_pixel(g.grad, current.row, current.column)]);
             grads[o][i] = value;
         }
         __syncthreads();
 #pragma unroll 4
-        for (int k = team; k < PAIRS; k += SPLIT)
+        for (int k = team; k < STAGED_PAIRS; k += TEAMS)
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
                 const accumulator sample = scaled[mine_c + i][k];
@@ -150,9 +150,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) weight_grad(
     __syncthreads();
     if (team > 0) return;
 #pragma unroll 1
-    for (int other = 1; other < SPLIT; ++other)
+    for (int other = 1; other < TEAMS; ++other)
 #pragma unroll
-        for (int i = 0; i < 16; ++i) sums[i / 4][i % 4] += totals[i][other * TEAM + member];
+        for (int i = 0; i < 16; ++i) sums[i / 4][i % 4] += totals[i][other * TEAM_THREADS + member];
     // part is (shares, narrow groups, taps, inputs, outputs) of narrow groups.
     const int inputs = g.inputs / g.span, outputs = g.outputs / g.span;
     const long long base = (static_cast<long long>(share) * g.groups + group) * g.span;
@@ -181,17 +181,17 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) weight_grad_shared(
     const long long begin = share * g.share, end = min(begin + g.share, all);
     accumulator sum = 0;
     for (long long at = begin + threadIdx.x; at < end; at += THREADS) {
-        const pair found = pair_at(w, g, at, tap_row, tap_column);
-        if (!found.sample.real || !tap_counts(a, found.image, found.sample)) continue;
+        const pair current = pair_at(w, g, at, tap_row, tap_column);
+        if (!current.sample.valid || !tap_counts(a, current.image, current.sample)) continue;
         accumulator product = 0;
         for (int c = 0; c < g.inputs; ++c)
             product += widen(input[
-                           found.image * g.input.batch + c * g.input.channel
-                           + at_pixel(g.input, found.sample.row, found.sample.column)])
+                           current.image * g.input.batch + c * g.input.channel
+                           + at_pixel(g.input, current.sample.row, current.sample.column)])
                 * widen(grad[
-                    found.image * g.grad.batch + c * g.grad.channel + at_pixel(g.grad, found.row, found.column)]);
+                    current.image * g.grad.batch + c * g.grad.channel + at_pixel(g.grad, current.row, current.column)]);
         sum += product
-            * kernel_at(a, w, found.image, 0, found.row, found.column, tap_row, tap_column, found.sample);
+            * kernel_at(a, w, current.image, 0, current.row, current.column, tap_row, tap_column, current.sample);
     }
     sums[threadIdx.x] = sum;
     for (int half = THREADS / 2; half > 0; half /= 2) {

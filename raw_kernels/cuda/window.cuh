@@ -37,9 +37,9 @@ struct window {
     int batch, guides;
 };
 
-struct place {
+struct pixel_position {
     int row, column;
-    bool real;
+    bool valid;
 };
 
 __device__ inline long long at_pixel(const image_strides& strides, int row, int column)
@@ -74,12 +74,12 @@ __device__ inline int output_over(const window_axis& axis, int sample, int tap)
     return output < axis.output ? output : -1;
 }
 
-__device__ inline place sample_place(const window& w, int row, int column, int tap_row, int tap_column)
+__device__ inline pixel_position sample_position(const window& w, int row, int column, int tap_row, int tap_column)
 {
-    place p;
+    pixel_position p;
     p.row = sample_under(w.rows, row, tap_row);
     p.column = sample_under(w.columns, column, tap_column);
-    p.real = p.row >= 0 && p.column >= 0;
+    p.valid = p.row >= 0 && p.column >= 0;
     return p;
 }
 

@@ -6,7 +6,7 @@
 // With the taps counted from the last to the first, the second is of the same form as the first, step and stuff
 // exchanged. So one kernel serves both.
 //
-// Where stuff is above 1, a result reads only those taps that fall on a real source, and which they are depends on its
+// Where stuff is above 1, a result reads only those taps that fall on a valid source, and which they are depends on its
 // remainder by stuff, its phase. The results of one phase are numbered m = 0, 1, ...: result = phase + stuff * m, and
 // each tap of the phase is a plain shift, source = m * step + shift. A block works on results of one phase.
 //
@@ -100,30 +100,30 @@ __device__ inline accumulator kernel_between(
     const adaptive_source& a, const window& w, int image, int channel,
     int row, int column, int from_row, int from_column, bool from_real, int tap_row, int tap_column)
 {
-    place p;
+    pixel_position p;
 #if defined(BACKWARD)
     // Sources are outputs: where there is none, there is no kernel either.
     if (!from_real) return 0;
     p.row = row;
     p.column = column;
-    p.real = true;
+    p.valid = true;
     return kernel_at(a, w, image, channel, from_row, from_column, tap_row, tap_column, p);
 #else
     p.row = from_row;
     p.column = from_column;
-    p.real = from_real;
+    p.valid = from_real;
     return kernel_at(a, w, image, channel, row, column, tap_row, tap_column, p);
 #endif
 }
 
-__device__ inline bool inside(int place, int size) { return place >= 0 && place < size; }
+__device__ inline bool inside(int index, int size) { return index >= 0 && index < size; }
 
 // A sample of the source; 0 outside, and where the mask hides an input sample, so that NaN may stand there.
 __device__ inline accumulator source_at(
     const scalar* source, const adaptive_source& a, int image, long long channel_base, const image_strides& strides,
-    int row, int column, bool real)
+    int row, int column, bool valid)
 {
-    if (!real) return 0;
+    if (!valid) return 0;
 #if defined(MASKED) && !defined(BACKWARD)
     if (!a.mask[image * a.layout.mask.batch + at_pixel(a.layout.mask, row, column)]) return 0;
 #endif

@@ -50,16 +50,16 @@ def _forward(op: str, arrays: tuple[Any, ...], p: ConvParameters) -> Results:
 
 def _backward(op: str, arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
     grad, samples, weight, bias = arrays
-    p, needs = parameters.forward, parameters.needs
-    call = ConvCall(op, p, samples, weight)
+    forward, needs = parameters.forward, parameters.needs
+    call = ConvCall(op, forward, samples, weight)
     narrow = is_direct(call.plan)
-    grad_input = found_weight = grad_bias = None
+    grad_input = weight_gradient = grad_bias = None
     if "input" in needs:
         grad_input = memory.empty(samples.shape, call.plan.dtype)
         if grad_input.size:
             (direct if narrow else contract)(call, grad, None, grad_input, backward=True)
     if "weight" in needs:
-        found_weight = (direct_weight if narrow else grad_weight)(call, grad)
+        weight_gradient = (direct_weight if narrow else grad_weight)(call, grad)
     if bias is not None and "bias" in needs:
-        grad_bias = channel_sums(grad, p.layout, call.plan.accumulator)
-    return grad_input, found_weight, grad_bias
+        grad_bias = channel_sums(grad, forward.layout, call.plan.accumulator)
+    return grad_input, weight_gradient, grad_bias

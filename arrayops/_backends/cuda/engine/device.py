@@ -6,8 +6,8 @@ from typing import NamedTuple
 import cupy
 
 
-class Properties(NamedTuple):
-    """Properties of one GPU."""
+class GpuProperties(NamedTuple):
+    """GpuProperties of one GPU."""
 
     compute_capability: int
     """Ten times the major version plus the minor: 75, 80, 90, 100. bfloat16 and TF32 tensor cores need 80."""
@@ -21,16 +21,16 @@ class Properties(NamedTuple):
 
 
 @cache
-def properties(number: int) -> Properties:
-    """Properties of GPU ``number``."""
+def properties(number: int) -> GpuProperties:
+    """GpuProperties of GPU ``number``."""
     runtime = cupy.cuda.runtime
-    return Properties(
+    return GpuProperties(
         compute_capability=int(cupy.cuda.Device(number).compute_capability),
         multiprocessors=runtime.deviceGetAttribute(runtime.cudaDevAttrMultiProcessorCount, number),
         shared_bytes=runtime.deviceGetAttribute(runtime.cudaDevAttrMaxSharedMemoryPerBlockOptin, number),
     )
 
 
-def current() -> Properties:
-    """Properties of the GPU that is current for the calling thread."""
+def current() -> GpuProperties:
+    """GpuProperties of the GPU that is current for the calling thread."""
     return properties(cupy.cuda.runtime.getDevice())

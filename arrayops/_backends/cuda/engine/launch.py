@@ -8,8 +8,8 @@ import numpy as np
 from arrayops._backends.cuda.engine.errors import kernel_error, out_of_memory
 from arrayops._backends.cuda.engine.module import Kernel
 
-MOST_BLOCKS_X = 2**31 - 1
-MOST_BLOCKS_YZ = 65535
+MAX_BLOCKS_X = 2**31 - 1
+MAX_BLOCKS_YZ = 65535
 
 # None is passed as a null pointer.
 _TYPES: frozenset[type] = frozenset(
@@ -58,10 +58,10 @@ def launch(
     if not _TYPES.issuperset(map(type, arguments)):
         _check_types(function, arguments)
     x, y, z = grid
-    if not (0 < x <= MOST_BLOCKS_X and 0 < y <= MOST_BLOCKS_YZ and 0 < z <= MOST_BLOCKS_YZ):
+    if not (0 < x <= MAX_BLOCKS_X and 0 < y <= MAX_BLOCKS_YZ and 0 < z <= MAX_BLOCKS_YZ):
         if x == 0 or y == 0 or z == 0:
             return
-        limits = MOST_BLOCKS_X, MOST_BLOCKS_YZ, MOST_BLOCKS_YZ
+        limits = MAX_BLOCKS_X, MAX_BLOCKS_YZ, MAX_BLOCKS_YZ
         raise ValueError(f"{function.identity}: the grid is {grid}, expected (0, 0, 0) to {limits}")
     try:
         function.call(grid, block, arguments, shared_mem=shared_bytes)

@@ -15,15 +15,15 @@ import numpy as np
 from arrayops._backends.cuda.engine import device, launch, module
 from arrayops._core import allocator
 
-AXES = 6
-NARROW = 2**31
+MAX_AXES = 6
+MIN_64BIT_ELEMENTS = 2**31
 """Arrays of fewer elements are walked with 32-bit arithmetic."""
 THREADS = 256
-BLOCKS_EACH = 16
+BLOCKS_PER_MULTIPROCESSOR = 16
 """Blocks for each multiprocessor: enough to hide the latency of memory."""
 
 STRIDED_ARRAY = np.dtype(
-    [("size", np.int64), ("shape", np.int64, AXES), ("stride", np.int64, AXES), ("axes", np.int32)], align=True
+    [("size", np.int64), ("shape", np.int64, MAX_AXES), ("stride", np.int64, MAX_AXES), ("axes", np.int32)], align=True
 )
 
 _DEFINES = {
@@ -65,12 +65,12 @@ def contiguous(array: Any) -> Any:
         return array
     result = empty(array.shape, array.dtype)
     geometry, axes = _walk(array.shape, array.strides, array.itemsize)
-    if axes > AXES:
-        raise ValueError(f"a CUDA array has strides {array.strides}, expected at most {AXES} independent axes")
+    if axes > MAX_AXES:
+        raise ValueError(f"a CUDA array has strides {array.strides}, expected at most {MAX_AXES} independent axes")
     defines: tuple[tuple[str, int | str], ...] = (("ITEM_BYTES", array.itemsize),)
-    if array.size >= NARROW:
-        defines += (("WIDE", ""),)
-    blocks = device.current().blocks(array.size, THREADS, BLOCKS_EACH)
+    if array.size >= MIN_64BIT_ELEMENTS:
+        defines += (("INDEX_64BIT", ""),)
+    blocks = device.current().blocks(array.size, THREADS, BLOCKS_PER_MULTIPROCESSOR)
     copy = module.kernel("copy.cu", "copy_strided", defines)
     launch.launch(copy, (blocks, 1, 1), (THREADS, 1, 1), (array, result, geometry))
     return result
@@ -95,9 +95,9 @@ def _walk(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tu
             axes[-1] = (axes[-1][0] * extent, axes[-1][1])
         else:
             axes.append((extent, step))
-    if len(axes) > AXES:
+    if len(axes) > MAX_AXES:
         return None, len(axes)
-    padding = (0,) * (AXES - len(axes))
+    padding = (0,) * (MAX_AXES - len(axes))
     geometry = launch.struct(
         STRIDED_ARRAY,
         size=math.prod(shape),

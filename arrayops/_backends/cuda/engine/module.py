@@ -27,7 +27,7 @@ class Kernel(NamedTuple):
     identity: KernelName
 
 
-class _Loaded:
+class LoadedKernels:
     """What is compiled so far, by device and macros."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class _Loaded:
         self.lock = Lock()
 
 
-_loaded = _Loaded()
+_loaded = LoadedKernels()
 
 # What is loaded belongs to the parent's connection to the GPU.
 reset_in_children(_loaded.clear)
@@ -75,13 +75,13 @@ def kernel(file: str, name: str, defines: Pairs, shared_bytes: int = 0) -> Kerne
     """
     key = (cupy.cuda.runtime.getDevice(), file, name, defines, shared_bytes)
     # One look-up, without the lock, is all that a repeated call pays.
-    found = _loaded.kernels.get(key)
-    if found is None:
+    loaded = _loaded.kernels.get(key)
+    if loaded is None:
         with _loaded.lock:
-            found = _loaded.kernels.get(key)
-            if found is None:
-                found = _loaded.kernels[key] = _load(*key)
-    return found
+            loaded = _loaded.kernels.get(key)
+            if loaded is None:
+                loaded = _loaded.kernels[key] = _load(*key)
+    return loaded
 
 
 def text(file: str, defines: Pairs) -> str:

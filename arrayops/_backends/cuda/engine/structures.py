@@ -9,7 +9,7 @@ from arrayops._backends.cuda.engine.launch import struct
 from arrayops._core.shapes import Axis, Pair
 
 
-class View(NamedTuple):
+class ArrayView(NamedTuple):
     """Where the elements of a device array lie: all that plans may depend on."""
 
     shape: tuple[int, ...]
@@ -22,9 +22,9 @@ class View(NamedTuple):
         return tuple(stride // self.dtype.itemsize for stride in self.byte_strides)
 
 
-def view(array: Any) -> View:
+def view(array: Any) -> ArrayView:
     """The view of a device array."""
-    return View(array.shape, array.strides, array.dtype)
+    return ArrayView(array.shape, array.strides, array.dtype)
 
 
 def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -93,28 +93,31 @@ IMAGE_BATCH = _aligned(
     **dict.fromkeys(("batch", "channel", "row", "column"), np.int64),
     **dict.fromkeys(("images", "channels", "rows", "columns"), np.int32),
 )
-IMAGE_THREADS = _aligned(**dict.fromkeys(("channels", "columns", "pixels", "pixel_blocks", "channels_last"), np.int32))
-MERGE_COPIED = _aligned(source=IMAGE_STRIDES, target=IMAGE_STRIDES, threads=IMAGE_THREADS)
+IMAGE_THREAD_MAP = _aligned(
+    **dict.fromkeys(("channels", "columns", "pixels", "pixel_blocks", "channels_last"), np.int32)
+)
+MERGE_COPIED = _aligned(source=IMAGE_STRIDES, target=IMAGE_STRIDES, threads=IMAGE_THREAD_MAP)
 MERGE_SOURCE = _aligned(strides=IMAGE_STRIDES, row_taps=np.int32, column_taps=np.int32)
 SEGMENT_LABELS = _aligned(
     count=np.int64, ignored=np.uint64, **dict.fromkeys(("segments", "bytes", "is_signed", "ignores"), np.int32)
 )
 SEGMENT_PASS = _aligned(pixels=np.uint32, **dict.fromkeys(("tiles", "shift", "bits"), np.int32))
-SEGMENT_STRIDES = _aligned(**dict.fromkeys(("image", "place", "channel"), np.int64))
+SEGMENT_STRIDES = _aligned(**dict.fromkeys(("image", "entry", "channel"), np.int64))
 SEGMENT_REDUCTION = _aligned(
     features=SEGMENT_STRIDES,
     result=SEGMENT_STRIDES,
     empty=np.float64,
     empty_bits=np.uint64,
     **dict.fromkeys(
-        ("images", "pixels", "channels", "segments", "blocks", "tiles", "row", "piece", "smallest"), np.int32
+        ("images", "pixels", "channels", "segments", "blocks", "tiles", "row_pixels", "block_pixels", "smallest"),
+        np.int32,
     ),
 )
 SEGMENT_UNPOOLING = _aligned(
-    table=SEGMENT_STRIDES, result=SEGMENT_STRIDES, threads=IMAGE_THREADS, segments=np.int32, fill=(np.uint64, 2)
+    table=SEGMENT_STRIDES, result=SEGMENT_STRIDES, threads=IMAGE_THREAD_MAP, segments=np.int32, fill=(np.uint64, 2)
 )
 SEGMENT_GRADIENTS = _aligned(
-    features=SEGMENT_STRIDES, result=SEGMENT_STRIDES, table=SEGMENT_STRIDES, threads=IMAGE_THREADS, segments=np.int32
+    features=SEGMENT_STRIDES, result=SEGMENT_STRIDES, table=SEGMENT_STRIDES, threads=IMAGE_THREAD_MAP, segments=np.int32
 )
 RESULT_AXES = 6
 STRIDED_RESULT = _aligned(first=np.int64, size=(np.int32, RESULT_AXES), stride=(np.int64, RESULT_AXES))
@@ -125,8 +128,8 @@ def merge(maps: int) -> "np.dtype[Any]":
     """``merge`` of ``merge_resize.cu`` with room for so many maps."""
     return _aligned(
         result=IMAGE_STRIDES,
-        winners=IMAGE_STRIDES,
-        threads=IMAGE_THREADS,
+        argmax=IMAGE_STRIDES,
+        threads=IMAGE_THREAD_MAP,
         **dict.fromkeys(("rows", "maps", "first", "last"), np.int32),
         factor=np.float64,
         source=(MERGE_SOURCE, maps),

@@ -11,15 +11,15 @@ from arrayops._backends.cuda.engine import device, memory, module, structures
 from arrayops._backends.cuda.engine.launch import launch, struct
 from arrayops._backends.cuda.engine.module import Kernel
 from arrayops._backends.cuda.engine.structures import view
-from arrayops._backends.cuda.window.plan import BLOCKS_EACH, THREADS
+from arrayops._backends.cuda.window.plan import BLOCKS_PER_MULTIPROCESSOR, THREADS
 
 PIXEL_BLOCKS = 64
 """Blocks that share the pixels of one channel: by shapes alone, so that sums do not depend on the GPU."""
 
-MOST_ACROSS = 32
-"""Channels of one block, where they lie side by side."""
+MAX_CHANNELS_PER_BLOCK = 32
+"""Channels of one block, destination they lie side by side."""
 
-PIXELS_EACH = 1024
+PIXELS_PER_THREAD = 1024
 """Pixels of one thread, beyond which channels that share a block get more blocks."""
 
 
@@ -36,31 +36,33 @@ def sum_parts(
 
     ``count`` 0 makes zeros; ``count`` 1 rounds accumulators into a result.
     """
-    how = _sums(cupy.cuda.runtime.getDevice(), result.dtype, count, sizes, strides, first)
-    launch(how.function, how.grid, (THREADS, 1, 1), (parts, how.parts, how.entries, how.where, result))
+    config = _sums(cupy.cuda.runtime.getDevice(), result.dtype, count, sizes, strides, first)
+    launch(
+        config.function, config.grid, (THREADS, 1, 1), (parts, config.parts, config.entries, config.destination, result)
+    )
 
 
-class _Sums(NamedTuple):
+class SumLaunch(NamedTuple):
     """How parts are added up."""
 
     function: Kernel
     grid: tuple[int, int, int]
     parts: np.int32
     entries: np.int64
-    where: np.void
+    destination: np.void
 
 
 @lru_cache(maxsize=256)
 def _sums(
     number: int, dtype: "np.dtype[Any]", count: int, sizes: tuple[int, ...], strides: tuple[int, ...], first: int
-) -> _Sums:
+) -> SumLaunch:
     entries = math.prod(sizes)
-    return _Sums(
+    return SumLaunch(
         function=module.kernel("sums.cu", "sum_parts", (*memory.dtype_defines(dtype), ("THREADS", THREADS))),
-        grid=(device.properties(number).blocks(entries, THREADS, BLOCKS_EACH), 1, 1),
+        grid=(device.properties(number).blocks(entries, THREADS, BLOCKS_PER_MULTIPROCESSOR), 1, 1),
         parts=np.int32(count),
         entries=np.int64(entries),
-        where=structures.sums_result(sizes, strides, first),
+        destination=structures.sums_result(sizes, strides, first),
     )
 
 
@@ -70,14 +72,14 @@ def channel_sums(array: Any, layout: str, accumulator: Any) -> Any:
     batch, channels, *size = array.shape if layout == "NCHW" else (array.shape[0], array.shape[3], *array.shape[1:3])
     result = memory.empty((channels,), array.dtype)
     # Neighbours in memory are read by neighbouring threads, whole sectors at a time.
-    across = min(MOST_ACROSS, 1 << max(channels - 1, 0).bit_length()) if strides[1] == 1 else 1
-    wanted = batch * size[0] * size[1] // (THREADS // across * PIXELS_EACH)
-    blocks = min(PIXEL_BLOCKS * across, max(PIXEL_BLOCKS, wanted))
+    block_channels = min(MAX_CHANNELS_PER_BLOCK, 1 << max(channels - 1, 0).bit_length()) if strides[1] == 1 else 1
+    needed_blocks = batch * size[0] * size[1] // (THREADS // block_channels * PIXELS_PER_THREAD)
+    blocks = min(PIXEL_BLOCKS * block_channels, max(PIXEL_BLOCKS, needed_blocks))
     parts = memory.empty((blocks, channels), accumulator)
-    defines = *memory.dtype_defines(array.dtype), ("THREADS", THREADS), ("ACROSS", across)
+    defines = *memory.dtype_defines(array.dtype), ("THREADS", THREADS), ("CHANNELS_PER_BLOCK", block_channels)
     function = module.kernel("sums.cu", "sum_pixels", defines)
-    of = _images(strides, (batch, channels, size[0], size[1]))
-    launch(function, (blocks, -(-channels // across), 1), (THREADS, 1, 1), (array, of, parts))
+    geometry = _images(strides, (batch, channels, size[0], size[1]))
+    launch(function, (blocks, -(-channels // block_channels), 1), (THREADS, 1, 1), (array, geometry, parts))
     sum_parts(parts, blocks, (channels,), (1,), result)
     return result
 

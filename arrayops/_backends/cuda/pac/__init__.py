@@ -6,7 +6,7 @@ from arrayops._backends.cuda.engine import memory
 from arrayops._backends.cuda.engine.sums import channel_sums
 from arrayops._backends.cuda.pac.call import PacCall
 from arrayops._backends.cuda.pac.channelwise import channelwise
-from arrayops._backends.cuda.pac.gradients import KernelGradients
+from arrayops._backends.cuda.pac.gradients import AdaptiveKernelGradients
 from arrayops._backends.cuda.window.contraction import contract
 from arrayops._backends.cuda.window.weight_gradient import grad_weight
 from arrayops._core.op import BackwardParameters
@@ -20,8 +20,8 @@ def pac_kernel2d(arrays: tuple[Any, ...], parameters: PacParameters) -> Results:
     """Adaptive kernel, and output mask."""
     p = parameters
     call = _kernel_call(arrays, p)
-    made = call.plan
-    shape = records.kernel_shape(made.batch, made.kernel_channels, made.kernel_size, made.output_size, p.layout)
+    plan = call.plan
+    shape = records.kernel_shape(plan.batch, plan.kernel_channels, plan.kernel_size, plan.output_size, p.layout)
     result = memory.empty(shape, arrays[0].dtype)
     call.store_kernel(result)
     return result, call.output_mask
@@ -31,8 +31,8 @@ def pac_kernel2d_backward(arrays: tuple[Any, ...], parameters: BackwardParameter
     """Gradients of `pac_kernel2d`."""
     grad, *forward = arrays
     call = _kernel_call(tuple(forward), parameters.forward)
-    found = KernelGradients(call, grad, parameters.needs)
-    return found.guide, found.inv_alpha, found.inv_lambda, found.smooth_kernel
+    gradients = AdaptiveKernelGradients(call, grad, parameters.needs)
+    return gradients.guide, gradients.inv_alpha, gradients.inv_lambda, gradients.smooth_kernel
 
 
 def pac_conv2d(arrays: tuple[Any, ...], parameters: PacParameters) -> Results:
@@ -65,9 +65,16 @@ def pac_pool2d_backward(arrays: tuple[Any, ...], parameters: BackwardParameters)
     grad, *forward = arrays
     needs = parameters.needs
     call = _pooling_call(tuple(forward), parameters.forward)
-    found = KernelGradients(call, grad, needs)
+    gradients = AdaptiveKernelGradients(call, grad, needs)
     grad_input = _grad_input(call, grad) if "input" in needs else None
-    return grad_input, found.guide, found.kernel, found.inv_alpha, found.inv_lambda, found.smooth_kernel
+    return (
+        grad_input,
+        gradients.guide,
+        gradients.kernel,
+        gradients.inv_alpha,
+        gradients.inv_lambda,
+        gradients.smooth_kernel,
+    )
 
 
 def _kernel_call(arrays: tuple[Any, ...], p: PacParameters) -> PacCall:
@@ -96,10 +103,10 @@ def _pooling_call(arrays: tuple[Any, ...], p: PacParameters) -> PacCall:
 
 
 def _forward(call: PacCall) -> Results:
-    made = call.plan
-    result = memory.empty(made.output_shape, made.dtype)
+    plan = call.plan
+    result = memory.empty(plan.output_shape, plan.dtype)
     if result.size:
-        sums = contract if made.filters == "grouped" else channelwise
+        sums = contract if plan.filters == "grouped" else channelwise
         sums(call, call.samples, call.bias, result)
     return result, call.output_mask
 
@@ -116,14 +123,14 @@ def _convolution_backward(op: str, arrays: tuple[Any, ...], parameters: Backward
     grad, *forward = arrays
     p, needs = parameters.forward, parameters.needs
     call = _convolution_call(op, tuple(forward), p)
-    found = KernelGradients(call, grad, needs)
+    gradients = AdaptiveKernelGradients(call, grad, needs)
     return (
         _grad_input(call, grad) if "input" in needs else None,
-        found.guide,
+        gradients.guide,
         grad_weight(call, grad) if "weight" in needs else None,
         channel_sums(grad, p.layout, call.plan.accumulator) if call.bias is not None and "bias" in needs else None,
-        found.kernel,
-        found.inv_alpha,
-        found.inv_lambda,
-        found.smooth_kernel,
+        gradients.kernel,
+        gradients.inv_alpha,
+        gradients.inv_lambda,
+        gradients.smooth_kernel,
     )

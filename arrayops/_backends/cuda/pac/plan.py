@@ -8,30 +8,30 @@ import numpy as np
 
 from arrayops._backends.cuda.engine import device, structures
 from arrayops._backends.cuda.engine.launch import struct
-from arrayops._backends.cuda.engine.structures import View
+from arrayops._backends.cuda.engine.structures import ArrayView
 from arrayops._backends.cuda.window import plan
-from arrayops._backends.cuda.window.plan import Plan
+from arrayops._backends.cuda.window.plan import WindowPlan
 from arrayops._core.shapes import Pair
 from arrayops._ops import images
 from arrayops._ops import pac as records
 from arrayops._ops.pac import PacParameters
 
 
-class Views(NamedTuple):
-    """Views of the arrays of a call, None for those it lacks."""
+class PacViews(NamedTuple):
+    """PacViews of the arrays of a call, None for those it lacks."""
 
-    samples: View | None
-    guide: View | None
-    weight: View | None
-    kernel: View | None
-    mask: View | None
-    inv_alpha: View | None
-    inv_lambda: View | None
-    smooth_kernel: View | None
+    samples: ArrayView | None
+    guide: ArrayView | None
+    weight: ArrayView | None
+    kernel: ArrayView | None
+    mask: ArrayView | None
+    inv_alpha: ArrayView | None
+    inv_lambda: ArrayView | None
+    smooth_kernel: ArrayView | None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class PacPlan(Plan):
+class PacPlan(WindowPlan):
     """A call's geometry, and that of its adaptive kernel.
 
     Attributes
@@ -62,9 +62,9 @@ class PacPlan(Plan):
 def pac_plan(number: int, precise: bool, op: str, p: PacParameters, fields: tuple[Any, ...]) -> PacPlan:
     """The plan of the operator ``op`` on arrays of some views, on GPU ``number``.
 
-    ``precise`` tells whether float32 keeps all of its bits; ``fields`` are those of `View` for each of `Views`.
+    ``precise`` tells whether float32 keeps all of its bits; ``fields`` are those of `ArrayView` for each of `PacViews`.
     """
-    views = Views(*(None if each is None else View(*each) for each in fields))
+    views = PacViews(*(None if each is None else ArrayView(*each) for each in fields))
     samples, guide, weight, kernel, mask, inv_alpha, _, smooth = views
     source = guide if kernel is None else kernel
     assert source is not None

@@ -109,18 +109,18 @@ def segment_count(arrays: tuple[Any, ...], parameters: SegmentParameters) -> Res
 
 def segment_reduce(arrays: tuple[Any, ...], parameters: SegmentParameters) -> Results:
     """Several reductions from one pass over the features."""
-    found = reduced("segment_reduce", arrays, parameters)
+    results = reduced("segment_reduce", arrays, parameters)
     names = REDUCTIONS + (tuple(POSITIONS.values()) if parameters.save else ())
-    return tuple(found.get(name) for name in names)
+    return tuple(results.get(name) for name in names)
 
 
 def segment_reduce_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
     """Gradient of `segment_reduce`."""
     count = len(DIFFERENTIABLE)
-    given = {name: grad for name, grad in zip(DIFFERENTIABLE, arrays[:count], strict=True) if grad is not None}
+    grads = {name: grad for name, grad in zip(DIFFERENTIABLE, arrays[:count], strict=True) if grad is not None}
     features, labels, *saved = arrays[count:]
-    places = {name: found for name, found in zip(POSITIONS, saved, strict=False) if found is not None}
-    return _gradient("segment_reduce_backward", given, features, labels, parameters, places)
+    positions = {name: array for name, array in zip(POSITIONS, saved, strict=False) if array is not None}
+    return _gradient("segment_reduce_backward", grads, features, labels, parameters, positions)
 
 
 def segment_unpool(arrays: tuple[Any, ...], parameters: UnpoolParameters) -> Results:
@@ -161,11 +161,11 @@ def _gradient(
     features: Any,
     labels: Any,
     parameters: BackwardParameters,
-    places: dict[str, Any],
+    positions: dict[str, Any],
 ) -> Results:
     if "features" not in parameters.needs:
         return (None,)
-    return (gradient(op, grads, features, labels, parameters.forward, places),)
+    return (gradient(op, grads, features, labels, parameters.forward, positions),)
 
 
 def _item(value: float, dtype: "np.dtype[Any]") -> bytes:

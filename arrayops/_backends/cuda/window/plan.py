@@ -10,23 +10,23 @@ from typing import Any, Protocol
 import numpy as np
 
 from arrayops._backends.cuda.engine import memory, module
-from arrayops._backends.cuda.engine.device import Properties
+from arrayops._backends.cuda.engine.device import GpuProperties
 from arrayops._backends.cuda.engine.module import Pairs
-from arrayops._backends.cuda.engine.structures import View
+from arrayops._backends.cuda.engine.structures import ArrayView
 from arrayops._core.shapes import Axis, Pair
 from arrayops._ops import images
 from arrayops._ops.images import WindowParameters
 
 THREADS = 256
-BLOCKS_EACH = 32
+BLOCKS_PER_MULTIPROCESSOR = 32
 """Blocks for each multiprocessor where threads step over the work: enough to hide the latency of memory."""
 
 
-class Call(Protocol):
+class WindowCall(Protocol):
     """What a call brings to its kernels: `PacCall`, or `ConvCall`."""
 
     @property
-    def plan(self) -> "Plan":
+    def plan(self) -> "WindowPlan":
         """The call's plan."""
 
     @property
@@ -43,14 +43,14 @@ class Call(Protocol):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Plan:
+class WindowPlan:
     """A call's geometry.
 
     Attributes
     ----------
     axes : pair of Axis
         Windows along rows and columns.
-    samples, weight : View or None
+    samples, weight : ArrayView or None
         The input and the weight, where the call has them.
     accumulator : numpy.dtype
         What sums are kept in.
@@ -75,13 +75,13 @@ class Plan:
     axes: tuple[Axis, Axis]
     kernel_size: Pair
     batch: int
-    samples: View | None
-    weight: View | None
+    samples: ArrayView | None
+    weight: ArrayView | None
     dtype: Any
     accumulator: Any
     defines: Pairs
     window: np.void
-    gpu: Properties
+    gpu: GpuProperties
     precise: bool
     filters: str
     adaptive: bool
@@ -94,7 +94,7 @@ class Plan:
 
     def blocks(self, count: int) -> int:
         """Blocks of a launch whose threads step over ``count`` entries."""
-        return self.gpu.blocks(count, THREADS, BLOCKS_EACH)
+        return self.gpu.blocks(count, THREADS, BLOCKS_PER_MULTIPROCESSOR)
 
     @cached_property
     def output_shape(self) -> tuple[int, ...]:
@@ -144,7 +144,9 @@ def filter_defines(dtype: "np.dtype[Any]", kernel_size: Pair) -> Pairs:
     return (*memory.dtype_defines(dtype), ("FILTER_HEIGHT", height), ("FILTER_WIDTH", width))
 
 
-def weight_strides(view: View, p: WindowParameters, exchanged: bool = False, flipped: bool = False) -> tuple[int, ...]:
+def weight_strides(
+    view: ArrayView, p: WindowParameters, exchanged: bool = False, flipped: bool = False
+) -> tuple[int, ...]:
     """``weight_strides`` of ``window.cuh``, for a weight that connects the channels of each group.
 
     ``exchanged`` exchanges the roles of its two channels, ``flipped`` turns its taps around.
@@ -158,7 +160,7 @@ def weight_strides(view: View, p: WindowParameters, exchanged: bool = False, fli
     return first, group, result, source, row, column
 
 
-def filter_strides(view: View, p: WindowParameters, flipped: bool) -> tuple[int, int, int]:
+def filter_strides(view: ArrayView, p: WindowParameters, flipped: bool) -> tuple[int, int, int]:
     """First tap of a weight, and the steps to the next row and column."""
     letters = images.weight_layout(p).split()
     (height, row), (width, column) = (
@@ -167,13 +169,13 @@ def filter_strides(view: View, p: WindowParameters, flipped: bool) -> tuple[int,
     return ((height - 1) * row + (width - 1) * column, -row, -column) if flipped else (0, row, column)
 
 
-def correlation_strides(made: Plan, view: View, backward: bool = False) -> tuple[int, ...]:
+def correlation_strides(plan: WindowPlan, view: ArrayView, backward: bool = False) -> tuple[int, ...]:
     """``weight_strides`` of a call's weight, or of its gradient, in the order in which the call correlates.
 
     A transposed convolution correlates with the flipped filter.
     """
-    p = made.parameters
-    if made.filters == "grouped":
+    p = plan.parameters
+    if plan.filters == "grouped":
         return weight_strides(view, p, exchanged=backward, flipped=p.transposed)
     first, row, column = filter_strides(view, p, flipped=p.transposed)
     return first, 0, 0, 0, row, column
