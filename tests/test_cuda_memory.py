@@ -108,7 +108,7 @@ def test_other_dtypes_have_no_macro() -> None:
 
 
 def test_properties_of_the_current_device() -> None:
-    assert device.current() == device.Properties(90, 3, 227 * 1024)
+    assert device.current() == device.GpuProperties(90, 3, 227 * 1024)
     with cupy.cuda.Device(1):
         assert device.current() is device.properties(1)
     assert device.current() is device.properties(0)

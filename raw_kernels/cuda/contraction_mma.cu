@@ -1,22 +1,23 @@
 // The grouped contraction on tensor cores (see contraction.cuh): float16, bfloat16, and float32 rounded to TF32.
 //
-// The product of a tap is (pixels x channels) times (channels x results), in tiles of 16 x 8 (see ptx.cuh). K has one
-// value for each pixel, a row of the first operand, so it scales that operand in registers, once for all results:
+// The product of one tap is (pixels x channels) times (channels x results), in tiles of 16 x 8 (see ptx.cuh). K has one
+// value for each pixel, that is for each row of the first operand, so it scales that operand in registers, once for all
+// results:
 //
 //                    channels           results
-//      16 pixels  |  K * x  |    x   |  weights  |    a warp has PIXEL_TILES x 16 pixels, OUTPUT_TILE results
+//      16 pixels  |  K * x  |    x   |  weights  |    a warp computes PIXEL_TILES x 16 pixels, OUTPUT_TILE results
 //
-// Rows of the stage and of the weights hold the channels of one place or result side by side, 32 bytes a step of the
-// product. 16 bytes more between rows spread the eight rows that one load reads over all banks.
+// Rows of the stage and of the weights hold the channels of one pixel or result contiguously, 32 bytes for each step of
+// the product. 16 bytes of padding between rows avoid bank conflicts between the eight rows that one ldmatrix reads:
 //
 //      row   [ step 0: 32 bytes | step 1: 32 bytes | 16 bytes unused ]
 //
-// Two blocks share a multiprocessor, so that one multiplies while the other stages: 128 registers a thread. Plain narrow
-// ones are bound by memory; three of them keep more loads under way.
+// Two blocks on a multiprocessor, 128 registers a thread, overlap the products of one with the staging of the other.
+// PLAIN kernels with few outputs are memory-bound; three blocks keep more loads in flight.
 //
-// TILE_COLUMNS is 16: the pixels of one tile of the product are one row of the block's tile. Weights come packed with
-// sources last, float32 ones rounded to TF32. With ALIGNED, sources are read in vectors of 16 bytes; with PAIRED, two
-// neighbouring results are written as one word of half precision.
+// TILE_COLUMNS is 16: the pixels of one product tile are one row of the block's tile. Weights are packed with sources
+// last, float32 ones rounded to TF32. With ALIGNED, sources are read in vectors of 16 bytes; with PAIRED, two adjacent
+// half-precision results are written as one word.
 
 #include "contraction.cuh"
 #include "ptx.cuh"
@@ -40,7 +41,7 @@ union vector_of_scalars {
     __device__ vector_of_scalars() {}
 };
 
-// K twice, to scale two halves of a word at once; or as it is.
+// K in both halves of a word, to scale two half-precision values at once; or K itself for float32.
 __device__ inline unsigned pack_kernel(accumulator value)
 {
 #if defined(SCALAR_FLOAT32)
@@ -69,13 +70,13 @@ __device__ inline unsigned scale_word(unsigned word, unsigned kernel)
 #endif
 }
 
-// Writes two neighbouring channels of one pixel, as far as there are `left`.
+// Writes two adjacent channels of one pixel, or one if only one is `left`.
 __device__ inline void store_two(
     const float* sums, int left, int channel, const scalar* bias, scalar* pixel, long long channel_step)
 {
     if (left <= 0) return;
 #if defined(PAIRED)
-    // Results are even in number, lie side by side, and begin at even places.
+    // The number of results is even, they are contiguous, and their word is aligned.
     union {
         scalar halves[2];
         unsigned word;
@@ -99,16 +100,18 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_MULTIPROCESSOR)
 {
     const adaptive_source a = ADAPTIVE_SOURCE;
     extern __shared__ __align__(16) unsigned char shared[];
-    unsigned* const kappa = reinterpret_cast<unsigned*>(shared);                      // [KERNEL_TAPS][TILE]
-    scalar* const weights = reinterpret_cast<scalar*>(kappa + KERNEL_TAPS * TILE);    // [WEIGHT_TAPS][OUTPUT_TILE][ROW_PITCH]
-    scalar* const staged = weights + WEIGHT_TAPS * OUTPUT_TILE * ROW_PITCH;                 // [stage places][ROW_PITCH]
+    // Shared memory: kappa [KERNEL_TAPS][TILE], weights [WEIGHT_TAPS][OUTPUT_TILE][ROW_PITCH],
+    // staged [stage pixels][ROW_PITCH].
+    unsigned* const kappa = reinterpret_cast<unsigned*>(shared);
+    scalar* const weights = reinterpret_cast<scalar*>(kappa + KERNEL_TAPS * TILE);
+    scalar* const staged = weights + WEIGHT_TAPS * OUTPUT_TILE * ROW_PITCH;
     const int stage_size = g.stage_rows * g.stage_pitch;
 
     const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
     const contraction_block b = make_block(w, g);
 
-    // Which row of four matrices this lane points at: pixels 0-7 and 8-15, then the second halves of the same rows; for
-    // weights, both halves of results 0-7, then of 8-15.
+    // The row of the four matrices whose address this lane passes to ldmatrix: pixels 0-7 and 8-15, then the second
+    // halves of the same rows; for weights, both halves of results 0-7, then of 8-15.
     const int pixel_row = lane % 16, pixel_half = lane / 16;
     const int weight_row = lane % 8 + lane / 16 * 8, weight_half = lane / 8 % 2;
 
@@ -122,7 +125,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_MULTIPROCESSOR)
 
     for (int first_tap = 0; first_tap < b.taps; first_tap += TAP_CHUNK) {
         const int chunk_taps = min(TAP_CHUNK, b.taps - first_tap);
-        // Everyone is done with the former K and the former stage.
+        // Wait until all threads have used K and the stage of the previous chunk before overwriting them.
         __syncthreads();
 #if !defined(PLAIN)
         for (int at = thread; at < chunk_taps * TILE; at += THREADS)
@@ -138,14 +141,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_MULTIPROCESSOR)
                 for (int part = 0; part < CHANNELS / VECTOR_ELEMENTS; ++part) {
                     vector_of_scalars values;
 #if defined(ALIGNED)
-                    // The channels of a place lie side by side, whole vectors of them.
+                    // Channels of a pixel are contiguous, and a whole number of vectors.
                     values.words = make_uint4(0, 0, 0, 0);
                     if (from.valid && first_channel + part * VECTOR_ELEMENTS < g.sources)
                         values.words = *reinterpret_cast<const uint4*>(from.first + part * VECTOR_ELEMENTS);
 #else
 #pragma unroll
                     for (int i = 0; i < VECTOR_ELEMENTS; ++i)
-                        // The accumulator holds every value of a scalar, so that this rounds nothing.
+                        // Widening to the accumulator is exact, so narrowing again rounds nothing.
                         values.each[i] =
                             narrow(staged_sample(from, g, part * VECTOR_ELEMENTS + i, g.sources - first_channel));
 #endif
@@ -161,7 +164,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_MULTIPROCESSOR)
                     const scalar* const from = packed
                         + ((static_cast<long long>(b.group) * FILTER_TAPS + tap) * g.padded_results + b.first_output
                            + row % OUTPUT_TILE) * g.padded_sources + first_channel;
-                    reinterpret_cast<uint4*>(weights + row * ROW_PITCH)[part] = reinterpret_cast<const uint4*>(from)[part];
+                    reinterpret_cast<uint4*>(weights + row * ROW_PITCH)[part] =
+                        reinterpret_cast<const uint4*>(from)[part];
                 }
                 __syncthreads();
                 for (int v = 0; v < weight_taps; ++v) {
@@ -177,7 +181,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_MULTIPROCESSOR)
                             const int pixel = (tile_row * b.rows.step + tap_row) * g.stage_pitch
                                 + pixel_row * b.columns.step + tap_column;
                             load_matrices(
-                                scaled[i], staged + pixel * ROW_PITCH + step * STEP_ELEMENTS + pixel_half * (STEP_ELEMENTS / 2));
+                                scaled[i],
+                                staged + pixel * ROW_PITCH + step * STEP_ELEMENTS + pixel_half * (STEP_ELEMENTS / 2));
 #if defined(PLAIN)
 #if defined(SCALAR_FLOAT32)
 #pragma unroll
@@ -197,7 +202,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_MULTIPROCESSOR)
                         for (int j = 0; j < RESULT_TILES; j += 2) {
                             unsigned factor[4];
                             load_matrices(
-                                factor, weights + (v * OUTPUT_TILE + j * 8 + weight_row) * ROW_PITCH + step * STEP_ELEMENTS
+                                factor,
+                                weights + (v * OUTPUT_TILE + j * 8 + weight_row) * ROW_PITCH + step * STEP_ELEMENTS
                                     + weight_half * (STEP_ELEMENTS / 2));
 #pragma unroll
                             for (int i = 0; i < PIXEL_TILES; ++i) {

@@ -1,12 +1,13 @@
-// Convolution of groups so narrow that it is bound by memory, depthwise above all, and the gradient of its weight.
+// Memory-bound convolution with few channels in each group, above all depthwise, and the gradient of its weight.
 //
-//   conv_direct         result[n, o, r] = bias[o] + sum over the sources c of o's group and taps t
-//                                                   of weight[o, c, t] * source[n, c, r + t]
-//   conv_direct_weight_grad  part[s, group, t, c, o] = sum over the outputs p of share s of input[c, p + t] * grad[o, p]
+//   conv_direct              result[n, o, r] = bias[o] + sum over the sources c of o's group and taps t
+//                                                            of weight[o, c, t] * source[n, c, r + t]
+//   conv_direct_weight_grad  part[s, group, t, c, o] = sum over the outputs p of share s
+//                                                            of input[c, p + t] * grad[o, p]
 //
-// BACKWARD, the first makes the gradient of the input (see window_gather.cuh). Sources are read through the caches. A block has
-// PIXELS x CHANNELS threads, and those that follow each other take neighbours in memory: channels with CHANNELS_LAST,
-// pixels otherwise.
+// With BACKWARD, conv_direct computes the gradient of the input (see window_gather.cuh). Sources are read through the
+// caches. A block has PIXELS x CHANNELS threads; consecutive threads access contiguous memory: channels with
+// CHANNELS_LAST, else pixels.
 
 #include "window_gather.cuh"
 
@@ -35,11 +36,12 @@ __device__ inline int my_channel()
 struct direct_weight {
     image_strides input, grad;
     int groups, inputs, outputs;        // channels of one group
-    int share;                          // outputs of one share, over all images
+    int share;                          // outputs in one share, counted over all images
 };
 
-// A block takes one share, for CHANNELS outputs. A thread keeps the sums of TAP_CHUNK taps in registers while it reads
-// every PIXELS-th output of the share; threads of one channel then add theirs up by halves.
+// A block handles one share of the outputs for CHANNELS output channels. A thread keeps the sums of TAP_CHUNK taps in
+// registers while it reads every PIXELS-th output of the share. Threads of one channel then reduce their sums in a
+// tree.
 extern "C" __global__ void __launch_bounds__(THREADS, 2) conv_direct_weight_grad(
     window w, direct_weight g, const scalar* __restrict__ input, const scalar* __restrict__ grad,
     accumulator* __restrict__ part)
@@ -50,7 +52,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) conv_direct_weight_grad
     const int plane = w.rows.output * w.columns.output;
     const long long all = static_cast<long long>(w.batch) * plane;
     const long long begin = static_cast<long long>(blockIdx.x) * g.share, end = min(begin + g.share, all);
-    // Threads beyond the channels only keep the others company at barriers.
+    // Threads beyond the last channel add nothing, but must reach the barriers below.
     const bool active = channel < channels;
 
     for (int source = 0; source < g.inputs; ++source)
@@ -70,7 +72,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) conv_direct_weight_grad
                     for (int v = 0; v < TAP_CHUNK; ++v) {
                         const int tap = first + v;
                         if (tap >= FILTER_TAPS) continue;
-                        const pixel_position p = sample_position(w, row, column, tap / FILTER_WIDTH, tap % FILTER_WIDTH);
+                        const pixel_position p =
+                            sample_position(w, row, column, tap / FILTER_WIDTH, tap % FILTER_WIDTH);
                         if (p.valid) partial[v] += factor * widen(plane_of_source[at_pixel(g.input, p.row, p.column)]);
                     }
                 }
@@ -78,7 +81,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) conv_direct_weight_grad
             for (int v = 0; v < TAP_CHUNK; ++v) {
                 const int tap = first + v;
                 if (tap >= FILTER_TAPS) continue;
-                // Everyone is done with the former sums.
+                // Wait until the sums of the previous tap have been read before overwriting them.
                 __syncthreads();
                 sums[my_channel() * PIXELS + my_pixel()] = partial[v];
                 for (int half = PIXELS / 2; half > 0; half /= 2) {
@@ -99,20 +102,21 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) conv_direct_weight_grad
 struct direct {
     image_strides source, result;
     weight_strides weight;
-    int channels;                       // results of all groups
+    int channels;                       // result channels of all groups
     int sources, results;               // channels of one group
-    int phase_height, phase_width;      // results of the largest phase
-    int pixel_blocks;                   // blocks for the pixels of a phase
+    int phase_height, phase_width;      // size of the largest phase, in results
+    int pixel_blocks;                   // number of blocks along the pixels of a phase
 };
 
-// Within one image; INDEX_64BIT for images of 2^31 elements.
+// Offset of an element within one image; INDEX_64BIT for images of 2^31 elements or more.
 #if defined(INDEX_64BIT)
 typedef long long offset;
 #else
 typedef int offset;
 #endif
 
-// A thread makes RESULTS_PER_THREAD results of a channel, PIXELS apart, and so reads a tap's weight once for all of them.
+// A thread computes RESULTS_PER_THREAD results of a channel, PIXELS apart, and reads the weight of a tap once for all
+// of them.
 extern "C" __global__ void __launch_bounds__(THREADS, 3) conv_direct(
     window w, direct g, const scalar* __restrict__ source, const scalar* __restrict__ weight,
     const scalar* __restrict__ bias, scalar* __restrict__ result)
@@ -138,7 +142,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3) conv_direct(
             const scalar* const plane = source + from.image * g.source.batch
                 + (static_cast<long long>(group) * g.sources + s) * g.source.channel;
             for (int i = 0; i < rows.taps; ++i)
-                // The loads of RESULTS_PER_THREAD results are under way at once; more of them would only cost registers.
+                // The loads of RESULTS_PER_THREAD results are in flight at once; unrolling this loop would only cost
+                // registers.
 #pragma unroll 1
                 for (int j = 0; j < columns.taps; ++j) {
                     const accumulator factor = weight_at(

@@ -1,8 +1,8 @@
-// Copies a batch of images bit by bit between two places in memory, or fills one with zeros. An item is one element, or
-// several of the innermost axis.
+// Copies a batch of images bit by bit between two arrays of different strides, or fills one with zeros. An item is one
+// element, or several contiguous elements of the innermost axis.
 //
 //   #define ITEM_BYTES 2 | 4 | 8 | 16
-//   #define CHANNELS_PER_THREAD                         channels of a thread
+//   #define CHANNELS_PER_THREAD          channels (in items) handled by a thread
 
 #include "thread_map.cuh"
 #include "items.cuh"
@@ -16,7 +16,7 @@ struct merge_copied {
     image_thread_map threads;
 };
 
-// Without a source, zeros.
+// Fills with zeros if `source` is null.
 extern "C" __global__ void __launch_bounds__(256, 4) merge_copy(merge_copied g, const void* source, void* target)
 {
     const position p = my_position(g.threads);

@@ -1,7 +1,8 @@
-// From segments to pixels, bit by bit: result[n, p, c] = table[n, segment id of p, c], or `fill` for pixels of no segment.
+// Copies pooled features to pixels, bit by bit: result[n, p, c] = table[n, segment id of p, c]. Pixels of no segment
+// get `fill`.
 //
-//   #define ITEM_BYTES 1 | 2 | 4 | 8 | 16    one element, or several channels that lie side by side
-//   #define CHANNELS_PER_THREAD                             channels of a thread
+//   #define ITEM_BYTES 1 | 2 | 4 | 8 | 16    one element, or several contiguous channels
+//   #define CHANNELS_PER_THREAD              channels (in items) handled by a thread
 
 #include "thread_map.cuh"
 #include "items.cuh"
@@ -9,9 +10,9 @@
 
 struct segment_unpooling {
     segment_strides table, result;
-    image_thread_map threads;              // an image is one row
+    image_thread_map threads;              // an image is mapped as one row of pixels
     int segments;
-    unsigned long long fill[2];         // an item, repeated
+    unsigned long long fill[2];         // one item, repeated to fill 16 bytes
 };
 
 extern "C" __global__ void __launch_bounds__(256, 4) segment_gather(

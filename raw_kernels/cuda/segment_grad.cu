@@ -3,9 +3,9 @@
 //   level + slope * (x - centre) + the gradient of each extreme that it is the first to attain
 //
 // with level = (gradient of the sum) + (gradient of the mean) / n and slope = 2 (gradient of the variance) / n. Every
-// pixel looks up its segment, so that nothing is added to what another thread wrote.
+// pixel gathers from the tables of its segment, so no two threads write to the same element.
 //
-//   #define CHANNELS_PER_THREAD                         channels of a thread, of segment_grad
+//   #define CHANNELS_PER_THREAD          channels handled by a thread of segment_grad
 
 #include "scalars.cuh"
 #include "thread_map.cuh"
@@ -13,12 +13,12 @@
 
 struct segment_gradients {
     segment_strides features, result, table;
-    image_thread_map threads;              // an image is one row
+    image_thread_map threads;              // an image is mapped as one row of pixels
     int segments;
 };
 
-// Tables of the segments, laid out as the pooled features; each may be absent. `plain` is the level as a scalar.
-// `outer_channels` are channels of an image where segments are innermost, else 1.
+// Computes the tables of segments, laid out as the pooled features; any of them may be null. `plain` is `level` rounded
+// to the scalar type. `outer_channels` is the number of channels if segments are the innermost axis, else 1.
 extern "C" __global__ void __launch_bounds__(256, 4) segment_shares(
     long long count, int inner, int segments, int outer_channels, const long long* __restrict__ counts,
     const scalar* __restrict__ grad_mean, const scalar* __restrict__ grad_sum, const scalar* __restrict__ grad_var,
@@ -27,7 +27,7 @@ extern "C" __global__ void __launch_bounds__(256, 4) segment_shares(
     for (long long at = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; at < count;
          at += static_cast<long long>(gridDim.x) * blockDim.x) {
         const long long line = at / inner, segment = line % segments, image = line / segments / outer_channels;
-        // Segments without pixels are looked up by none.
+        // No pixel reads the entries of empty segments; 1 avoids a division by zero.
         const long long pixel_count = counts == nullptr ? 1 : counts[image * segments + segment];
         const double pixels = pixel_count > 0 ? static_cast<double>(pixel_count) : 1.0;
         accumulator sum = grad_sum == nullptr ? accumulator(0) : widen(grad_sum[at]);

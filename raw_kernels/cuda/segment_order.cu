@@ -1,12 +1,13 @@
-// Positions of the pixels of pixels_per_thread image in the order of their segment ids, pixels of one segment id in the order of memory.
+// Sorts the pixels of each image by segment id: a stable least-significant-digit radix sort. Pixels of one segment keep
+// their order in memory.
 //
-// Radix passes from the lowest digit of the segment ids to the highest: pixels_per_thread keeps the order of equal digits. A pass counts the
-// digits of pixels_per_thread tile (segment_digits), adds up the counts of the tiles before (segment_scan), and moves every pixel to
-// the place that follows from them (segment_scatter). All is integers, and no place depends on the order of blocks.
+// A pass for one digit counts the digits of each tile (segment_digits), computes exclusive prefix sums of the counts
+// (segment_scan), and moves every pixel to its new position (segment_scatter). All arithmetic is on integers, and no
+// position depends on the order in which blocks run.
 
 const int threads = 256;
 const int warps = threads / 32;
-const int pixels_per_thread = 16;                    // pixels of a thread
+const int pixels_per_thread = 16;
 const int tile = threads * pixels_per_thread;
 const int max_digits = 1024;
 const int digits_per_thread = max_digits / threads;
@@ -14,10 +15,10 @@ const int digits_per_thread = max_digits / threads;
 struct segment_pass {
     unsigned int pixels;                // of an image
     int tiles;                          // of an image
-    int shift, bits;                    // where the digit lies in a segment id
+    int shift, bits;                    // position and width of the digit in a segment id
 };
 
-// The sum of the values of this lane and those before it.
+// Inclusive prefix sum over the lanes of a warp.
 __device__ inline unsigned int sum_in_warp(unsigned int value)
 {
     const int lane = threadIdx.x % 32;
@@ -29,7 +30,7 @@ __device__ inline unsigned int sum_in_warp(unsigned int value)
     return value;
 }
 
-// The same of the threads of a block.
+// Inclusive prefix sum over the threads of a block.
 __device__ inline unsigned int sum_until(unsigned int value, unsigned int (&sums)[warps])
 {
     value = sum_in_warp(value);
@@ -39,8 +40,8 @@ __device__ inline unsigned int sum_until(unsigned int value, unsigned int (&sums
     return value;
 }
 
-// Goes through the segment ids of a tile, pixels_per_thread warp through its own, and leaves in `counts` how many of pixels_per_thread digit a warp has,
-// in `ranks` how many of the same digit stand before in the warp.
+// Loads the segment ids of a tile into `ids`; each warp processes its own part in order. Computes in `counts` how often
+// each digit occurs in a warp, and in `ranks` how many equal digits precede each id in the warp.
 __device__ inline void rank_tile(
     const segment_pass& g, const int* segment_ids, unsigned int first, unsigned int (&counts)[warps][max_digits],
     unsigned int (&ids)[pixels_per_thread], unsigned int (&ranks)[pixels_per_thread])
@@ -65,12 +66,12 @@ __device__ inline void rank_tile(
             counts[warp][digit] = before + __popc(peers);
         }
         ranks[e] = __shfl_sync(~0u, before, leader) + __popc(peers & ((1u << lane) - 1));
-        // The next leader of a digit is another lane.
+        // The next update of this count may be by another lane.
         __syncwarp();
     }
 }
 
-// counts[image, digit, tile]
+// Counts of digits: counts[image, digit, tile].
 extern "C" __global__ void __launch_bounds__(threads, 4) segment_digits(
     segment_pass g, const int* __restrict__ segment_ids, unsigned int* __restrict__ counts)
 {
@@ -88,12 +89,12 @@ extern "C" __global__ void __launch_bounds__(threads, 4) segment_digits(
     }
 }
 
-// For pixels_per_thread image and digit, a warp: in place of pixels_per_thread count the sum of those before, and the sum of all as
+// One warp for each image and digit: replaces each count by the sum of those before it, and writes the total to
 // totals[image, digit].
 extern "C" __global__ void __launch_bounds__(threads, 4) segment_scan(
     long long lines, int tiles, unsigned int* __restrict__ counts, unsigned int* __restrict__ totals)
 {
-    const int loads_in_flight = 4;                // reads that are under way at once
+    const int loads_in_flight = 4;
     const long long number = static_cast<long long>(blockIdx.x) * warps + threadIdx.x / 32;
     if (number >= lines) return;
     unsigned int* const line = counts + number * tiles + threadIdx.x % 32;
@@ -113,7 +114,8 @@ extern "C" __global__ void __launch_bounds__(threads, 4) segment_scan(
     if (threadIdx.x % 32 == 0) totals[number] = passed;
 }
 
-// Moves segment ids and positions of a tile to their places. Without `positions` they are 0, 1, 2, ... of pixels_per_thread image.
+// Moves the segment ids and positions of a tile to their sorted positions. If `positions` is null (first pass), they
+// are 0, 1, 2, ... in each image.
 extern "C" __global__ void __launch_bounds__(threads, 3) segment_scatter(
     segment_pass g, const int* __restrict__ segment_ids, const int* __restrict__ positions,
     const unsigned int* __restrict__ counts, const unsigned int* __restrict__ totals, int* __restrict__ sorted_ids,
@@ -127,7 +129,8 @@ extern "C" __global__ void __launch_bounds__(threads, 3) segment_scatter(
     unsigned int ids[pixels_per_thread], ranks[pixels_per_thread];
     rank_tile(g, segment_ids + base, first, offsets, ids, ranks);
 
-    // Behind all smaller digits, all earlier tiles, and then all earlier warps. Digits of a thread are neighbours.
+    // The offset of a digit follows all smaller digits, then equal digits of earlier tiles, then of earlier warps. Each
+    // thread handles consecutive digits.
     const long long row = static_cast<long long>(image) << g.bits;
     const int digits = 1 << g.bits, mine = threadIdx.x * digits_per_thread;
     unsigned int total[digits_per_thread], sum = 0;
@@ -160,8 +163,8 @@ extern "C" __global__ void __launch_bounds__(threads, 3) segment_scatter(
     }
 }
 
-// starts[image, s], for s from 0 to `segments`: how many pixels have a smaller segment id. With `counts`, how many have segment id s,
-// for all but the last.
+// starts[image, s], for s from 0 to `segments`: the number of pixels with a smaller segment id, by binary search. If
+// `counts` is not null, also counts[image, s], the number of pixels of each segment.
 extern "C" __global__ void __launch_bounds__(threads, 4) segment_starts(
     const int* __restrict__ sorted, int pixels, int segments, int images, int* __restrict__ starts,
     long long* __restrict__ counts)

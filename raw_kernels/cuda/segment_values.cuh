@@ -1,16 +1,17 @@
-// Values of features, of floating types (scalars.cuh) or integers, and what reductions keep of one channel's.
+// Feature values, floating-point (scalars.cuh) or integer, and partial results of reductions over pixels of one
+// channel.
 //
 //   #define INTEGER <type>               in place of a SCALAR_ macro: features are integers
 //   #define SUM                          the sum
-//   #define VAR                          mean and squared deviations from it
-//   #define EXTREMES 1 | 2               one extreme, the largest or with `smallest` the smallest; or 2: both, largest first
-//   #define POSITIONS                       with EXTREMES: the first pixel that attains each
+//   #define VAR                          the mean and the sum of squared deviations from it
+//   #define EXTREMES 1 | 2               1: the maximum, or with `smallest` the minimum; 2: both, maximum first
+//   #define POSITIONS                    with EXTREMES: the first pixel that attains each
 
 #pragma once
 
 #if defined(INTEGER)
 typedef INTEGER scalar;
-// Sums wrap around as 64 bits do; those of signed values have the same bits.
+// Sums wrap around modulo 2^64; signed and unsigned sums have the same bits.
 typedef unsigned long long wide;
 template <bool is_signed> struct sums_of {
     typedef unsigned long long type;
@@ -37,7 +38,7 @@ __device__ inline sum_type as_sum(wide value) { return narrow(static_cast<accumu
 __device__ inline bool is_nan(compared value) { return value != value; }
 #endif
 
-// Of some pixels of one segment, in one channel.
+// Partial result over some pixels of one segment, in one channel.
 struct part {
 #if defined(SUM)
     wide sum;
@@ -53,9 +54,9 @@ struct part {
 #endif
 };
 
-// While pixels are added, `mean` and `squares` are sums of their differences from the first, and of squares of these. Its
-// deviation is at most that of all together, so that what is subtracted at the end is no next_count than `count` times what is
-// left.
+// While pixels are added, `mean` and `squares` hold the sums of differences from the first value and of their squares.
+// The squared deviation of the first value is at most the sum of all squared deviations, so the term subtracted in
+// `end` is at most `count` times the result, which bounds cancellation.
 __device__ inline void begin(part& p, wide& first, scalar value, int position)
 {
 #if defined(SUM)
@@ -63,7 +64,7 @@ __device__ inline void begin(part& p, wide& first, scalar value, int position)
 #endif
 #if defined(VAR)
     first = to_wide(value);
-    // NaN where the first is infinite, as the variance is.
+    // NaN if the first value is infinite, as the variance is.
     p.mean = p.squares = first - first;
 #endif
 #if defined(EXTREMES)
@@ -78,7 +79,7 @@ __device__ inline void begin(part& p, wide& first, scalar value, int position)
 }
 
 #if defined(EXTREMES)
-// Takes what comes later in memory: where it is better, and not for being as good.
+// Updates an extreme with a later pixel: on ties the earlier pixel is kept. The first NaN wins.
 __device__ inline void update_extreme(part& p, int e, compared value, int position, bool smallest)
 {
     const bool lower = EXTREMES == 2 ? e == 1 : smallest;
@@ -111,13 +112,13 @@ __device__ inline void end(part& p, wide first, int count)
 {
 #if defined(VAR)
     const double mean = p.mean / count, squares = p.squares - p.mean * mean;
-    // Not below 0 for rounding, but NaN stays.
+    // Clamped at 0 against rounding errors; NaN propagates.
     p.squares = squares < 0 ? 0 : squares;
     p.mean = first + mean;
 #endif
 }
 
-// Adds `next`, whose pixels come later in memory. Means and squares by T. F. Chan, G. H. Golub and R. J. LeVeque,
+// Merges `next`, whose pixels come later in memory. Means and squares by T. F. Chan, G. H. Golub and R. J. LeVeque,
 // "Updating formulae and a pairwise algorithm for computing sample variances", 1979.
 __device__ inline void merge(part& p, int count, const part& next, int next_count, bool smallest)
 {

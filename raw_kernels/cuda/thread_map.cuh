@@ -1,28 +1,27 @@
-// Batches of images, and which thread takes which part of one.
+// Mapping of the elements of a batch of images to threads.
 //
-// A block is two-dimensional; threads that follow each other in x take neighbours in memory: channels if these lie
-// next to each other, else pixels. A thread takes one pixel, and of its channels CHANNELS_PER_THREAD: neighbours with VECTORIZED, else a
-// block's width apart.
+// Blocks are two-dimensional. Consecutive threads in x access contiguous memory: channels if these are contiguous, else
+// pixels. A thread handles one pixel and CHANNELS_PER_THREAD channels of it: contiguous ones with VECTORIZED, else one
+// block width apart, so that the loads of consecutive threads are coalesced.
 
 #pragma once
 
-// Elements from one index to the next, of either sign: arrays are read where they lie, in any layout.
+// Strides in elements; they may be negative. Arrays are read and written in place, in any layout.
 struct image_strides {
     long long batch, channel, row, column;
 };
 
-// How the elements of a batch of images are shared out: blockIdx.x runs over images and blocks of pixels, the other two
-// over blocks of channels.
+// blockIdx.x enumerates images and blocks of pixels; blockIdx.y and blockIdx.z enumerate blocks of channels.
 struct image_thread_map {
     int channels, columns, pixels;
     int pixel_blocks;                   // of one image
-    int channels_last;                  // whether x runs over channels
+    int channels_last;                  // whether threadIdx.x indexes channels
 };
 
 struct position {
     int image, row, column;
     int channel, channel_step;
-    bool valid;                          // false beyond the last pixel or channel
+    bool valid;                          // false for threads beyond the last pixel or channel
 };
 
 __device__ inline position my_position(const image_thread_map& t)

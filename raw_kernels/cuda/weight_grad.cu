@@ -1,29 +1,29 @@
-// Gradients of weights, as sums over all outputs in parts: each block sums a fixed share of the outputs, in a fixed
-// order, and writes its part; sums.cu then adds the parts up, in their order.
+// Gradients of weights: sums over all outputs, as partial sums. Each block sums a fixed share of the outputs in a fixed
+// order and writes a partial sum; sums.cu then adds the partial sums up in order.
 //
 //   weight_grad         part[s, t, c, o] = sum over outputs p of share s of K[t, p] * input[c, p + t] * grad[o, p]
 //   weight_grad_shared  part[s, t]       = the same, summed over c = o
 //
-// What is shared out are the pairs of an output and the sample under one tap: outputs where stuff is 1, and samples
-// where it is above 1, so that no thread looks for pairs that are not there.
+// Shares consist of pairs of an output and the sample under one tap. Pairs are enumerated by outputs if stuff is 1 and
+// by samples if it is above 1, so that no thread visits the zeros between samples.
 
 #include "pac.cuh"
 
 struct weight_gradient {
     image_strides input, grad;
     int groups, inputs, outputs;        // channels of one group; all channels for the shared filter
-    int span;                           // narrow groups that are taken together as one (see pack_weights.cu)
+    int span;                           // number of groups merged into one (see pack_weights.cu)
     int pair_rows, pair_columns;
     int shares;
-    long long share;                    // pairs of one share, over all images
+    long long share;                    // pairs in one share, counted over all images
 };
 
 struct pair {
-    int image, row, column;             // of the output
+    int image, row, column;             // position of the output
     pixel_position sample;
 };
 
-// Pair number `at` of a tap; its sample is not valid where there is none.
+// Pair number `at` of a tap; its sample is not valid if there is none.
 __device__ inline pair pair_at(const window& w, const weight_gradient& g, long long at, int tap_row, int tap_column)
 {
     pair result;
@@ -46,18 +46,20 @@ __device__ inline pair pair_at(const window& w, const weight_gradient& g, long l
 
 #if defined(GROUPED)
 
-// A block takes one tap, CHANNELS x OUTPUTS weights of one group, and one share. It stages STAGED_PAIRS pairs at a time:
+// A block computes CHANNELS x OUTPUTS weights of one tap and group from one share. It stages STAGED_PAIRS pairs at a
+// time:
 //
-//    scaled  CHANNELS | STAGED_PAIRS |      K times the input        and adds their products to 4 x 4 weights a thread
+//    scaled  CHANNELS | STAGED_PAIRS |      K times the input   and adds their products to 4 x 4 weights a thread
 //    grads    OUTPUTS | STAGED_PAIRS |
 //
-// TEAMS teams of threads take every TEAMS-th pair each; their sums are added up at the end, in the order of the teams.
-// Shares grow with the call, but float32 keeps few digits of a long sum: every so many STAGED_PAIRS, a thread puts its sums away.
+// Each of TEAMS teams of threads handles every TEAMS-th pair; their sums are added up at the end, in the order of
+// teams. Shares grow with the size of the call, but long float32 sums lose precision: after every MAX_PAIRS_PER_SUM
+// pairs, a thread adds its sums to its totals and restarts them.
 #define TEAM_THREADS ((CHANNELS / 4) * (OUTPUTS / 4))
 #define THREADS (TEAM_THREADS * TEAMS)
 #define MAX_PAIRS_PER_SUM (64 * STAGED_PAIRS)
 
-// Threads that follow each other stage neighbours in memory: channels with CHANNELS_LAST, pairs otherwise.
+// Consecutive threads stage contiguous elements: channels with CHANNELS_LAST, else pairs.
 #if defined(CHANNELS_LAST)
 #define CHANNEL_OF(at, channels) ((at) % (channels))
 #define PAIR_OF(at, channels) ((at) / (channels))
@@ -71,7 +73,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) weight_grad(
     const scalar* __restrict__ input, const scalar* __restrict__ grad, accumulator* __restrict__ part)
 {
     const adaptive_source a = ADAPTIVE_SOURCE;
-    // One more column, so that threads that read down a column do not meet in one bank.
+    // One column of padding avoids bank conflicts between threads that read along a column.
     __shared__ accumulator scaled[CHANNELS][STAGED_PAIRS + 1];
     __shared__ accumulator grads[OUTPUTS][STAGED_PAIRS + 1];
     __shared__ accumulator kappa[STAGED_PAIRS];
@@ -98,7 +100,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) weight_grad(
                 totals[i][thread] += sums[i / 4][i % 4];
                 sums[i / 4][i % 4] = 0;
             }
-        // Everyone is done with the former pairs.
+        // Wait until all threads have used the previous pairs before overwriting them.
         __syncthreads();
         for (int i = thread; i < STAGED_PAIRS; i += THREADS) {
             accumulator value = 0;
@@ -153,7 +155,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) weight_grad(
     for (int other = 1; other < TEAMS; ++other)
 #pragma unroll
         for (int i = 0; i < 16; ++i) sums[i / 4][i % 4] += totals[i][other * TEAM_THREADS + member];
-    // part is (shares, narrow groups, taps, inputs, outputs) of narrow groups.
+    // Layout of part, with merged groups split up again: (shares, groups, taps, inputs, outputs).
     const int inputs = g.inputs / g.span, outputs = g.outputs / g.span;
     const long long base = (static_cast<long long>(share) * g.groups + group) * g.span;
 #pragma unroll
@@ -162,13 +164,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) weight_grad(
         for (int j = 0; j < 4; ++j) {
             const int c = first_channel + mine_c + i, o = first_output + mine_o + j;
             if (c >= g.inputs || o >= g.outputs || c / inputs != o / outputs) continue;
-            part[(((base + c / inputs) * FILTER_TAPS + tap) * inputs + c % inputs) * outputs + o % outputs] = sums[i][j];
+            part[(((base + c / inputs) * FILTER_TAPS + tap) * inputs + c % inputs) * outputs + o % outputs] =
+                sums[i][j];
         }
 }
 
 #else
 
-// A block takes one tap and one share; its threads take every THREADS-th pair, and add up by halves.
+// A block handles one tap and one share. Its threads handle every THREADS-th pair each, and reduce their sums in a
+// tree.
 extern "C" __global__ void __launch_bounds__(THREADS, 4) weight_grad_shared(
     CALL_PARAMETERS, weight_gradient g,
     const scalar* __restrict__ input, const scalar* __restrict__ grad, accumulator* __restrict__ part)
