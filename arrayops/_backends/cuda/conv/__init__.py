@@ -1,7 +1,7 @@
-"""Convolutions on NVIDIA GPUs: the twins of ``arrayops._backends.numpy.conv``.
+"""Convolutions on NVIDIA GPUs; counterpart of ``arrayops._backends.numpy.conv``.
 
-Groups of a few channels, depthwise ones above all, are summed directly (`conv_direct`). All others go the way of the
-pixel-adaptive convolution without its adaptive kernel (`contraction`).
+Convolutions of few channels in each group, above all depthwise, are memory-bound and computed by `direct`. All others
+use the contraction of the pixel-adaptive convolution, without its adaptive kernel (`contract`).
 """
 
 from typing import Any
@@ -52,14 +52,14 @@ def _backward(op: str, arrays: tuple[Any, ...], parameters: BackwardParameters) 
     grad, samples, weight, bias = arrays
     forward, needs = parameters.forward, parameters.needs
     call = ConvCall(op, forward, samples, weight)
-    narrow = is_direct(call.plan)
+    use_direct = is_direct(call.plan)
     grad_input = weight_gradient = grad_bias = None
     if "input" in needs:
         grad_input = memory.empty(samples.shape, call.plan.dtype)
         if grad_input.size:
-            (direct if narrow else contract)(call, grad, None, grad_input, backward=True)
+            (direct if use_direct else contract)(call, grad, None, grad_input, backward=True)
     if "weight" in needs:
-        weight_gradient = (direct_weight if narrow else grad_weight)(call, grad)
+        weight_gradient = (direct_weight if use_direct else grad_weight)(call, grad)
     if bias is not None and "bias" in needs:
         grad_bias = channel_sums(grad, forward.layout, call.plan.accumulator)
     return grad_input, weight_gradient, grad_bias

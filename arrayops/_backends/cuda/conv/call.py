@@ -15,7 +15,7 @@ from arrayops._ops.conv import ConvParameters
 
 
 class ConvCall:
-    """One call."""
+    """Plan and arrays of one call."""
 
     def __init__(self, op: str, p: ConvParameters, samples: Any, weight: Any) -> None:
         self.samples, self.weight = samples, weight
@@ -29,9 +29,9 @@ class ConvCall:
 def conv_plan(
     number: int, precise: bool, op: str, p: ConvParameters, samples: ArrayView, weight: ArrayView
 ) -> WindowPlan:
-    """The plan of the operator ``op`` on arrays of some views, on GPU ``number``.
+    """The plan of the operator ``op`` for arrays with the given views, on GPU ``number``.
 
-    ``precise`` tells whether float32 keeps all of its bits.
+    ``precise`` tells whether float32 products must not be rounded to TF32.
     """
     kernel_size = images.weight_extents(weight.shape, p).kernel_size
     batch, _, size = images.image(samples.shape, p.layout)

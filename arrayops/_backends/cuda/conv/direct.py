@@ -1,4 +1,4 @@
-"""Launches the convolution of narrow groups, forward or as the gradient of its input, and that of its weight."""
+"""Launches of memory-bound convolutions with few channels in each group, their input gradients and weight gradients."""
 
 import math
 from functools import lru_cache
@@ -16,26 +16,26 @@ from arrayops._backends.cuda.window.plan import WindowCall, WindowPlan, correlat
 from arrayops._ops import images
 
 MAX_DIRECT_WEIGHTS_PER_GROUP = 4
-"""Weights of a group and tap up to which a convolution is direct."""
+"""Maximum number of weights of a group and tap for which `direct` is used."""
 
-# Threads along pixels and channels: those that follow each other take neighbours in memory.
+# Threads along (pixels, channels) by layout: consecutive threads access contiguous memory.
 BLOCK_SHAPES = {"NCHW": (64, 4), "NHWC": (8, 32)}
 RESULTS_PER_THREAD = 4
-"""Results of a thread."""
+"""Results of one thread."""
 
 MAX_32BIT_ELEMENTS = 2**30
-"""Elements of an image within which 32-bit offsets reach, those of taps outside of it included."""
+"""Images with fewer elements, taps outside of them included, use 32-bit offsets."""
 
 SHARE_OUTPUTS = 512
-"""Outputs whose products one block adds up for the gradient of the weight."""
+"""Outputs in one share, which one block sums for the gradient of the weight."""
 MAX_SHARES = {"NCHW": 64, "NHWC": 512}
-"""Parts of that gradient: the fewer threads a block has along pixels, the more, or float32 sums would be too long."""
+"""Maximum number of shares. With fewer threads along pixels, more shares keep float32 sums short."""
 MAX_TAPS_PER_PASS = 9
-"""Taps whose sums a thread keeps at once."""
+"""Maximum number of taps whose sums are in registers at once."""
 
 
 def is_direct(plan: WindowPlan) -> bool:
-    """Whether the groups of a convolution are so narrow that its sums are bound by memory."""
+    """Whether groups are so narrow that the convolution is memory-bound."""
     inputs, outputs = plan.group_channels
     return 0 < inputs * outputs <= MAX_DIRECT_WEIGHTS_PER_GROUP
 
@@ -58,7 +58,7 @@ def direct_weight(call: WindowCall, grad: Any) -> Any:
     result = memory.empty(plan.weight.shape, plan.dtype)
     samples = call.samples
     if plan.parameters.transposed:
-        # The weight connects the same pairs in the convolution back, where no zeros are stuffed.
+        # The same gradient as of a convolution with input and output exchanged, without zeros between samples.
         samples, grad = grad, samples
     config = _weight_launch(plan, view(samples), view(grad), view(result))
     parts = memory.empty((config.shares, math.prod(config.sizes)), plan.accumulator)
@@ -112,7 +112,7 @@ def _launch(
 
 
 class DirectWeightGradLaunch(NamedTuple):
-    """How the shares of a gradient are summed, and where their sums go: sizes of a part, and steps of the result."""
+    """A launch of the partial sums except for arrays; sizes of a partial sum, and strides of the result."""
 
     function: Kernel
     grid: tuple[int, int, int]

@@ -1,4 +1,4 @@
-"""What a GPU can do, as far as kernels are chosen by it."""
+"""Properties of GPUs that select and size kernels."""
 
 from functools import cache
 from typing import NamedTuple
@@ -13,11 +13,11 @@ class GpuProperties(NamedTuple):
     """Ten times the major version plus the minor: 75, 80, 90, 100. bfloat16 and TF32 tensor cores need 80."""
     multiprocessors: int
     shared_bytes: int
-    """The most shared memory that one block may ask for; above 48 KiB a kernel has to opt in (`module.kernel`)."""
+    """Maximum shared memory of one block; above 48 KiB a kernel has to opt in (`module.kernel`)."""
 
-    def blocks(self, count: int, threads: int, each: int) -> int:
-        """Blocks of a launch whose threads step over ``count`` entries, at most ``each`` for a multiprocessor."""
-        return min(-(-count // threads), each * self.multiprocessors)
+    def blocks(self, count: int, threads: int, per_multiprocessor: int) -> int:
+        """Blocks of a grid-stride loop over ``count`` entries, at most ``per_multiprocessor`` for each SM."""
+        return min(-(-count // threads), per_multiprocessor * self.multiprocessors)
 
 
 @cache

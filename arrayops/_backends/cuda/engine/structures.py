@@ -1,4 +1,4 @@
-"""The structures that kernels take by value, field by field as in ``raw_kernels``, and how they are filled."""
+"""Structures passed to kernels by value, field by field as in ``raw_kernels``, and functions that fill them."""
 
 from functools import cache
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from arrayops._core.shapes import Axis, Pair
 
 
 class ArrayView(NamedTuple):
-    """Where the elements of a device array lie: all that plans may depend on."""
+    """Shape, strides and dtype of a device array: all that plans may depend on."""
 
     shape: tuple[int, ...]
     byte_strides: tuple[int, ...]
@@ -125,7 +125,7 @@ STRIDED_RESULT = _aligned(first=np.int64, size=(np.int32, RESULT_AXES), stride=(
 
 @cache
 def merge(maps: int) -> "np.dtype[Any]":
-    """``merge`` of ``merge_resize.cu`` with room for so many maps."""
+    """``merge`` of ``merge_resize.cu`` for up to ``maps`` maps."""
     return _aligned(
         result=IMAGE_STRIDES,
         argmax=IMAGE_STRIDES,
@@ -137,7 +137,7 @@ def merge(maps: int) -> "np.dtype[Any]":
 
 
 def window_axis(axis: Axis, guide: int) -> tuple[int, ...]:
-    """A window along one axis in the numbers of ``window.cuh``; ``guide`` is the guide's size."""
+    """The fields of ``window_axis`` of ``window.cuh``; ``guide`` is the size of the guide."""
     if axis.transposed:
         step, stuff, guide_step, guide_before = 1, axis.stride, 1, (axis.extent - 1) // 2
     else:
@@ -156,7 +156,7 @@ def window_axis(axis: Axis, guide: int) -> tuple[int, ...]:
 
 
 def window(axes: tuple[Axis, Axis], batch: int, guide: Pair = (0, 0), guides: int = 0) -> np.void:
-    """The windows of a call, over a guide too where there is one."""
+    """``window`` of ``window.cuh``, including the guide if there is one."""
     rows, columns = (window_axis(axis, size) for axis, size in zip(axes, guide, strict=True))
     return struct(WINDOW, rows=rows, columns=columns, batch=batch, guides=guides)
 
@@ -179,6 +179,6 @@ def kernel_strides(strides: tuple[int, ...], layout: str) -> tuple[int, ...]:
 
 
 def sums_result(sizes: tuple[int, ...], strides: tuple[int, ...], first: int = 0) -> np.void:
-    """Where ``sum_parts`` writes: sizes of the axes of a part, outermost first, and the result's strides for each."""
+    """``strided_result`` of ``sums.cu``: sizes of the axes, outermost first, and the stride of the result for each."""
     padding = (1,) * (RESULT_AXES - len(sizes))
     return struct(STRIDED_RESULT, first=first, size=(*padding, *sizes), stride=(*(0 for _ in padding), *strides))

@@ -1,4 +1,4 @@
-"""Sums in a fixed order: parts that blocks leave, and sums over pixels."""
+"""Sums in a fixed order: of partial sums written by blocks, and over pixels."""
 
 import math
 from functools import lru_cache
@@ -14,27 +14,27 @@ from arrayops._backends.cuda.engine.structures import view
 from arrayops._backends.cuda.window.plan import BLOCKS_PER_MULTIPROCESSOR, THREADS
 
 PIXEL_BLOCKS = 64
-"""Blocks that share the pixels of one channel: by shapes alone, so that sums do not depend on the GPU."""
+"""Blocks that share the pixels of one channel. A constant, so that sums do not depend on the GPU."""
 
 MAX_CHANNELS_PER_BLOCK = 32
-"""Channels of one block, destination they lie side by side."""
+"""Channels of a block if channels are contiguous."""
 
 PIXELS_PER_THREAD = 1024
-"""Pixels of one thread, beyond which channels that share a block get more blocks."""
+"""Pixels of a thread, above which a block of several channels is split into more blocks."""
 
 
-def fixed_shares(count: int, share: int, most: int) -> tuple[int, int]:
-    """Number of shares of ``share`` out of ``count``, up to ``most``, and what one then has: fixed by sizes alone."""
-    shares = max(1, min(most, -(-count // share)))
+def fixed_shares(count: int, share: int, max_shares: int) -> tuple[int, int]:
+    """Number of shares of ``count`` entries, at most ``max_shares``, and the size of a share, at least ``share``."""
+    shares = max(1, min(max_shares, -(-count // share)))
     return shares, -(-count // shares)
 
 
 def sum_parts(
     parts: Any, count: int, sizes: tuple[int, ...], strides: tuple[int, ...], result: Any, first: int = 0
 ) -> None:
-    """Add up ``count`` parts of ``sizes`` each, and round into ``result`` by its strides.
+    """Add up ``count`` partial sums of ``sizes`` each, and write the rounded sums to ``result`` with its strides.
 
-    ``count`` 0 makes zeros; ``count`` 1 rounds accumulators into a result.
+    ``count`` 0 writes zeros; ``count`` 1 only rounds accumulators to the dtype of the result.
     """
     config = _sums(cupy.cuda.runtime.getDevice(), result.dtype, count, sizes, strides, first)
     launch(
@@ -43,7 +43,7 @@ def sum_parts(
 
 
 class SumLaunch(NamedTuple):
-    """How parts are added up."""
+    """A launch of ``sum_parts`` except for its arrays."""
 
     function: Kernel
     grid: tuple[int, int, int]
@@ -71,7 +71,7 @@ def channel_sums(array: Any, layout: str, accumulator: Any) -> Any:
     strides = structures.image_strides(view(array).strides, layout)
     batch, channels, *size = array.shape if layout == "NCHW" else (array.shape[0], array.shape[3], *array.shape[1:3])
     result = memory.empty((channels,), array.dtype)
-    # Neighbours in memory are read by neighbouring threads, whole sectors at a time.
+    # Consecutive threads read contiguous channels, so that loads are coalesced.
     block_channels = min(MAX_CHANNELS_PER_BLOCK, 1 << max(channels - 1, 0).bit_length()) if strides[1] == 1 else 1
     needed_blocks = batch * size[0] * size[1] // (THREADS // block_channels * PIXELS_PER_THREAD)
     blocks = min(PIXEL_BLOCKS * block_channels, max(PIXEL_BLOCKS, needed_blocks))

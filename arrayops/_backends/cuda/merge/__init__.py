@@ -1,6 +1,6 @@
-"""Resizing and merging on NVIDIA GPUs: the twins of ``arrayops._backends.numpy.merge``.
+"""Resizing and merging on NVIDIA GPUs; counterpart of ``arrayops._backends.numpy.merge``.
 
-Every map goes straight to its place in the result, and gradients are gathered: each element is made by one thread.
+Maps are resized directly into the result. Gradients are gathered: each element is computed by one thread.
 """
 
 from collections.abc import Sequence
@@ -114,7 +114,7 @@ def _resize_back(grad: Any, target: Any, p: Parameters, factor: float = 1.0) -> 
 
 
 def _samplings(maps: Sequence[Any], merged: Any, p: Parameters) -> tuple[Samplings, ...]:
-    """How rows and columns of each map become those of the result."""
+    """Samplings of rows and columns from each map to the result."""
     size = image(merged.shape, p.layout).size
     return tuple(samplings(p, image(source.shape, p.layout).size, size) for source in maps)
 
@@ -125,7 +125,7 @@ def _channel_views(merged: Any, maps: Sequence[Any], layout: str) -> list[Any]:
 
 
 def _flat_views(folded: Any, maps: Sequence[Any], layout: str) -> list[Any]:
-    """The positions of each map in a contiguous flat result, of the map's shape, and last those that none takes."""
+    """Views of a contiguous flat result: one for each map, of its shape, and last the elements that no map fills."""
     split = flattened(folded.shape, [source.shape for source in maps], layout)
     flat = folded.reshape(split.shape)
     return [flat[index].reshape(shape) for index, shape in split.parts]

@@ -1,4 +1,4 @@
-"""Launches of resizing and of copying images: how they are shared out among threads, and what they are told."""
+"""Launches of resizing and of copying images."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -32,7 +32,7 @@ Samplings = tuple[Sampling, Sampling]
 
 
 class ResizeLaunch(NamedTuple):
-    """A launch of ``merge_resize`` but for its arrays."""
+    """A launch of ``merge_resize`` except for its arrays."""
 
     function: Kernel
     mapping: ThreadMapping
@@ -52,24 +52,24 @@ def resize(
     argmax: Any = None,
     number: int = 0,
 ) -> None:
-    """Resize maps, and add them up in ``result``.
+    """Resize maps and write their sum, maximum or argmax to ``result``.
 
     Parameters
     ----------
     sources : sequence of array
         Maps, or with ``back`` the gradient of their result.
     samplings : tuple of pairs of Sampling
-        Of rows and columns, for each source.
+        Samplings of rows and columns for each source.
     result : array
-        Where the result goes, which may be a part of an array, though not if there are more than four sources.
+        Output, which may be a view of a larger array unless there are more than four sources.
     back : bool
-        By the transposed matrices.
+        Whether to use the transposed matrices.
     reduction : {"add", "max", "argmax"}
-        "max" takes the largest, "argmax" the number of the first map that attains it.
+        "argmax" is the index of the first map that attains the maximum.
     factor : float
-        What a sum is multiplied by.
+        Factor of the sum.
     argmax : array, optional
-        The result of "argmax": a gradient counts only where ``number`` stands in it.
+        The result of "argmax": a gradient counts only where it equals ``number``.
     """
     if not result.size:
         return
@@ -77,7 +77,7 @@ def resize(
     accumulator = plan.accumulator(sources[0].dtype)
     carry = memory.empty(result.shape, accumulator) if len(sources) > MAX_MAPS_PER_LAUNCH else None
     argmax_view = None if argmax is None else view(argmax)
-    # Numbers of argmax are read and written one by one.
+    # Indices of "argmax" are read and written one by one.
     aligned = (
         layout == "NHWC"
         and reduction != "argmax"
@@ -136,7 +136,7 @@ def _launch(
         "MASK_BY_ARGMAX": argmax is not None,
         "ARGMAX_32BIT": argmax_dtype is not None and argmax_dtype.itemsize > 1,
     }
-    chosen: module.Pairs = tuple((name, "") for name, wanted in settings.items() if wanted)
+    flags: module.Pairs = tuple((name, "") for name, is_set in settings.items() if is_set)
     maps = [
         (structures.image_strides(source.strides, layout), rows.taps, columns.taps)
         for source, (rows, columns) in zip(sources, tables, strict=True)
@@ -150,7 +150,7 @@ def _launch(
                 *memory.dtype_defines(dtype),
                 ("MAPS", capacity),
                 ("CHANNELS_PER_THREAD", mapping.channels_per_thread),
-                *chosen,
+                *flags,
             ),
         ),
         mapping=mapping,
@@ -175,7 +175,7 @@ def _arrays(tables: Sequence[tuple[WeightTable, ...]], axis: int) -> tuple[Any, 
 
 
 def copy(source: Any, target: Any, layout: str) -> None:
-    """Copy images of one shape bit by bit; without a source, fill them with zeros."""
+    """Copy images of one shape bit by bit; fill them with zeros if ``source`` is None."""
     if not target.size:
         return
     arrays = (target,) if source is None else (target, source)
@@ -190,7 +190,7 @@ def copy(source: Any, target: Any, layout: str) -> None:
 def _copy(
     device_number: int, views: tuple[ArrayView, ...], layout: str, max_items: int
 ) -> tuple[Kernel, ThreadMapping, np.void]:
-    """The launch of a copy, which takes up to ``max_items`` neighbours of the innermost axis as one item."""
+    """The launch of a copy, with up to ``max_items`` contiguous elements of the innermost axis as one item."""
     del device_number
     while not all(is_vectorizable(each, max_items) for each in views) and max_items > 1:
         max_items //= 2

@@ -17,9 +17,9 @@ class WeightTable(NamedTuple):
     Attributes
     ----------
     array : cupy.ndarray
-        As ``taps_of`` of ``merge_resize.cu`` reads it: first column and length of every row, then its weights.
+        In the layout of ``taps_of`` of ``merge_resize.cu``: first column and length of every row, then all weights.
     taps : int
-        Weights of the longest row, for which every row has room.
+        Number of weights of the longest row; all rows are padded to it.
     """
 
     array: Any
@@ -28,14 +28,14 @@ class WeightTable(NamedTuple):
 
 @cache
 def table(number: int, sampling: Sampling, back: bool, accumulator: "np.dtype[Any]") -> WeightTable:
-    """The matrix of a resizing, or ``back`` the transposed one, on GPU ``number``, which is current.
+    """The matrix of a resizing, or with ``back`` its transpose, on GPU ``number``, which must be current.
 
-    The first call for a size copies its table and waits for that: other streams may then read it, and it stays where it
-    is, so that calls recorded into a CUDA graph find it. A table is about as large as a row of the image and its
-    weights, a few kilobytes; it is kept as long as the process lives.
+    The first call for a size copies its table to the GPU and synchronizes: other streams may then read it. Tables are
+    kept for the life of the process, so that CUDA graphs may refer to them. A table is about as large as a row of the
+    image and its weights, a few kilobytes.
     """
     matrix = resampling.transposed(sampling) if back else resampling.weights(sampling)
-    # Pairs of 32 bits: what follows them is aligned to 64.
+    # Pairs of 32-bit numbers, so that the weights after them are aligned to 64 bits.
     runs = np.stack([matrix.first, matrix.length], axis=1).astype(np.int32)
     values = np.ascontiguousarray(matrix.values.astype(accumulator))
     words = np.concatenate([runs.ravel(), values.ravel().view(np.int32)])
@@ -46,5 +46,5 @@ def table(number: int, sampling: Sampling, back: bool, accumulator: "np.dtype[An
 
 
 def is_identity(samplings: tuple[Sampling, Sampling]) -> bool:
-    """Whether a resizing changes nothing."""
+    """Whether a resizing is the identity."""
     return all(resampling.weights(sampling).identity for sampling in samplings)

@@ -1,4 +1,4 @@
-"""Pixel-adaptive operators on NVIDIA GPUs: the twins of ``arrayops._backends.numpy.pac``."""
+"""Pixel-adaptive operators on NVIDIA GPUs; counterpart of ``arrayops._backends.numpy.pac``."""
 
 from typing import Any
 

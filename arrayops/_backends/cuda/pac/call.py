@@ -1,4 +1,4 @@
-"""A pixel-adaptive call on the GPU: its plan, its arrays, and what the operator's own kernels need beforehand."""
+"""A pixel-adaptive call on the GPU: its plan, its arrays, and arrays computed before its kernels."""
 
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from arrayops._ops.pac import PacParameters
 
 
 class PreparedArrays(NamedTuple):
-    """Arrays that kernels need before they start, None where the call does without: see ``pac_kernel.cu``."""
+    """Arrays that kernels of the call need, None if they do not: see ``pac_kernel.cu``."""
 
     centre: Any
     divisor: Any
@@ -23,7 +23,7 @@ class PreparedArrays(NamedTuple):
 
 
 class PacCall:
-    """One call."""
+    """Plan and arrays of one call."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class PacCall:
     ) -> None:
         self.samples, self.weight, self.bias, self.mask = samples, weight, bias, mask
         self.guide = guide if kernel is None else kernel
-        # These few numbers are read in their order, whatever the strides.
+        # Small arrays, which kernels read as contiguous.
         options = tuple([None if array is None else memory.contiguous(array) for array in options])
         self.inv_alpha, self.inv_lambda, self.smooth = options
         arrays = samples, guide, weight, kernel, mask, *options
@@ -51,13 +51,13 @@ class PacCall:
 
     @property
     def arguments(self) -> tuple[Any, ...]:
-        """``CALL_PARAMETERS`` of ``pac.cuh``, which every kernel of the call takes first."""
+        """``CALL_PARAMETERS`` of ``pac.cuh``, the leading arguments of every kernel of the call."""
         centre, divisor, _ = self._prepared or self._prepare()
         return self._arguments(centre, divisor)
 
     @property
     def output_mask(self) -> Any:
-        """Which outputs have a tap left, where the call has a mask; else None."""
+        """Which outputs have at least one valid tap, if the call has a mask; else None."""
         return (self._prepared or self._prepare()).output_mask
 
     def _arguments(self, centre: Any, divisor: Any) -> tuple[Any, ...]:
@@ -65,7 +65,7 @@ class PacCall:
         return plan.window, plan.layout, self.guide, self.inv_alpha, self.inv_lambda, self.mask, centre, divisor
 
     def _prepare(self) -> PreparedArrays:
-        """Called when the first kernel asks for it: the gradient of a bias, say, wants nothing of it."""
+        """Compute the arrays on first use: some gradients, such as that of a bias, do not need them."""
         plan = self.plan
         pixels = plan.batch * plan.output_size[0] * plan.output_size[1]
         centre = divisor = output_mask = None

@@ -1,4 +1,4 @@
-"""Launches the sums that keep channels apart (pooling, shared filters), forward or as the gradient of the input."""
+"""Launches of sums that do not mix channels (pooling, shared filters), forward or as the gradient of the input."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from arrayops._ops import images
 
 PIXELS, CHANNEL_THREADS, CHANNELS_PER_THREAD = 64, 4, 4
 MAX_TAPS_PER_CHUNK = 32
-"""Taps whose kernel values are kept at once."""
+"""Maximum number of taps whose kernel values are in shared memory at once."""
 MAX_CHANNEL_BLOCKS = 65535
 
 

@@ -1,4 +1,4 @@
-"""Gradients of the adaptive kernel, and of what it is made of."""
+"""Gradients of the adaptive kernel, and of the arrays it is computed from."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -17,14 +17,14 @@ from arrayops._backends.cuda.window.plan import THREADS, correlation_strides
 from arrayops._ops import images
 
 BAND_BYTES = 32 << 20
-"""Bytes of the kernel's gradient that are held at once, unless one row of outputs takes more."""
+"""Size of the gradient of the kernel that is in memory at once, unless one row of outputs needs more."""
 
 KERNEL_GRAD_PIXELS, KERNEL_GRAD_CHANNELS, KERNEL_GRAD_DEPTH = 64, 32, 8
 SMOOTH_BLOCKS = 32
 
 
 class OutputBand(NamedTuple):
-    """Rows of the output, of some images, whose kernel gradient is held at once."""
+    """Rows of the output of some images, whose kernel gradient is in memory at once."""
 
     first_image: int
     images: int
@@ -33,7 +33,7 @@ class OutputBand(NamedTuple):
 
 
 def bands(plan: PacPlan) -> Iterator[OutputBand]:
-    """Cut the outputs into bands: whole images where they fit, else rows of one image."""
+    """Split the outputs into bands: whole images if they fit, else rows of one image."""
     height, width = plan.output_size
     row_bytes = max(1, plan.kernel_channels * plan.taps * width * plan.accumulator.itemsize)
     rows = max(1, min(height, BAND_BYTES // row_bytes))
@@ -45,7 +45,7 @@ def bands(plan: PacPlan) -> Iterator[OutputBand]:
 
 
 class AdaptiveKernelGradients:
-    """Gradients of the adaptive kernel, and of all that it is made of.
+    """Gradients of the adaptive kernel, or of the arrays it is computed from.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class AdaptiveKernelGradients:
     grad : cupy.ndarray
         Gradient of its output, or of its kernel where that is the output.
     needs : frozenset of str
-        Names of the gradients that are wanted.
+        Names of the gradients to compute.
     """
 
     def __init__(self, call: PacCall, grad: Any, needs: frozenset[str]) -> None:
@@ -154,7 +154,7 @@ class AdaptiveKernelGradients:
         return kernel_grad
 
     def _load_kernel_grad(self, band: OutputBand, kernel_grad: Any) -> None:
-        """Gather the given gradient of a kernel, in any layout, into the order of bands."""
+        """Copy the upstream gradient of a kernel, in any layout, to the layout of a band."""
         call, plan = self._call, self._call.plan
         function = call.plan.kernel("pac_guide_grad.cu", "pac_load_kernel_grad", ("THREADS", THREADS))
         strides = _kernel_strides(view(self._grad).strides, plan.parameters.layout)
@@ -189,7 +189,7 @@ class AdaptiveKernelGradients:
         launch(function, (call.plan.blocks(count), 1, 1), (THREADS, 1, 1), arguments)
 
     def _options(self, parts: Any, count: int, needs: frozenset[str]) -> None:
-        """Sum the parts of alpha and lambda: for each channel of K, or over all of them."""
+        """Add up the partial gradients of alpha and lambda: for each channel of K, or over all of them."""
         call, plan = self._call, self._call.plan
         channels = plan.kernel_channels
         for number, name in enumerate(("inv_alpha", "inv_lambda")):
@@ -201,7 +201,7 @@ class AdaptiveKernelGradients:
             setattr(self, name, result)
 
     def _as_guide(self, grad_guide: Any) -> Any:
-        """Accumulators (N, G, H, W) in the layout and dtype of the guide."""
+        """Convert accumulators (N, G, H, W) to the layout and dtype of the guide."""
         call, plan = self._call, self._call.plan
         layout = plan.parameters.layout
         if layout == "NCHW" and grad_guide.dtype == call.guide.dtype:
@@ -213,14 +213,14 @@ class AdaptiveKernelGradients:
 
 
 def sum_options(parts: Any, count: int, channels: int, number: int, result: Any) -> None:
-    """Sum parts (count, 2, channels) for alpha or lambda into a result of one entry, or one for each channel."""
+    """Add up parts (count, 2, channels) of alpha or lambda into a result of one entry, or one for each channel."""
     summed = memory.empty((2, channels), parts.dtype)
     sum_parts(parts, count, (2, channels), (channels, 1), summed)
-    mine = summed[number]
+    channel_sums = summed[number]
     if result.size == channels:
-        sum_parts(mine, 1, (channels,), (1,), result)
+        sum_parts(channel_sums, 1, (channels,), (1,), result)
     else:
-        sum_parts(mine, channels, (1,), (1,), result)
+        sum_parts(channel_sums, channels, (1,), (1,), result)
 
 
 @lru_cache(maxsize=256)

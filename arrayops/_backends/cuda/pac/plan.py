@@ -18,7 +18,7 @@ from arrayops._ops.pac import PacParameters
 
 
 class PacViews(NamedTuple):
-    """PacViews of the arrays of a call, None for those it lacks."""
+    """Views of the arrays of a call, None for absent ones."""
 
     samples: ArrayView | None
     guide: ArrayView | None
@@ -41,7 +41,7 @@ class PacPlan(WindowPlan):
     kernel_channels : int
         Channels of the adaptive kernel.
     given : bool
-        Whether the kernel is an array; else it is made from a guide of ``guides`` channels.
+        Whether the kernel is an input array; else it is computed from a guide of ``guides`` channels.
     restricted : bool
         Whether the kernel is divided by a divisor.
     smooth : pair of int, or None
@@ -60,9 +60,10 @@ class PacPlan(WindowPlan):
 
 @lru_cache(maxsize=256)
 def pac_plan(number: int, precise: bool, op: str, p: PacParameters, fields: tuple[Any, ...]) -> PacPlan:
-    """The plan of the operator ``op`` on arrays of some views, on GPU ``number``.
+    """The plan of the operator ``op`` for arrays with the given views, on GPU ``number``.
 
-    ``precise`` tells whether float32 keeps all of its bits; ``fields`` are those of `ArrayView` for each of `PacViews`.
+    ``precise`` tells whether float32 products must not be rounded to TF32; ``fields`` are the fields of an `ArrayView`
+    for each of `PacViews`.
     """
     views = PacViews(*(None if each is None else ArrayView(*each) for each in fields))
     samples, guide, weight, kernel, mask, inv_alpha, _, smooth = views
@@ -96,7 +97,7 @@ def pac_plan(number: int, precise: bool, op: str, p: PacParameters, fields: tupl
         "GUIDE_FLOAT32": source.dtype == np.float32 and first.dtype != source.dtype,
     }
     none = (0, 0, 0, 0)
-    # A mask alone divides by the share of taps that are left, so that the kernel may be as large as their number.
+    # A mask without normalization divides by the fraction of taps left, so K may be as large as the number of taps.
     rescaled = mask is not None and not p.normalize
     return PacPlan(
         op=op,
@@ -112,7 +113,7 @@ def pac_plan(number: int, precise: bool, op: str, p: PacParameters, fields: tupl
         accumulator=plan.accumulator(first.dtype),
         defines=(
             *plan.filter_defines(first.dtype, kernel_size),
-            *((name, "") for name, wanted in settings.items() if wanted),
+            *((name, "") for name, is_set in settings.items() if is_set),
         ),
         window=structures.window(axes, first.shape[0], guide_size, guides),
         layout=struct(

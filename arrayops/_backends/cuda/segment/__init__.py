@@ -1,8 +1,8 @@
-"""Segment reductions on NVIDIA GPUs, and the way back: the twins of ``arrayops._backends.numpy.segment``.
+"""Segment reductions on NVIDIA GPUs and their gradients; counterpart of ``arrayops._backends.numpy.segment``.
 
-Pixels are brought into the order of their segments once (`segment_order`), which takes integers alone. Then features
-are read once in that order, and summed in fixed pieces of it (`segment_reduce`). There are no atomics on floats, and
-nothing waits for the GPU unless labels are checked.
+Pixels are first sorted by segment id, with integer operations only (`segment.order`). Features are then read once in
+that order and summed over fixed ranges of it (`segment.reduction`). There are no floating-point atomics, and no
+synchronization with the GPU unless labels are checked.
 """
 
 from typing import Any
@@ -99,7 +99,7 @@ def segment_var_backward(arrays: tuple[Any, ...], parameters: BackwardParameters
 
 
 def segment_count(arrays: tuple[Any, ...], parameters: SegmentParameters) -> Results:
-    """Pixels of each segment."""
+    """Number of pixels of each segment."""
     (labels,) = arrays
     p = parameters
     segment_ids = SegmentIds("segment_count", labels, p.num_segments, p.ignore_label, p.check, counted=True)
@@ -108,7 +108,7 @@ def segment_count(arrays: tuple[Any, ...], parameters: SegmentParameters) -> Res
 
 
 def segment_reduce(arrays: tuple[Any, ...], parameters: SegmentParameters) -> Results:
-    """Several reductions from one pass over the features."""
+    """Several reductions in one pass over the features."""
     results = reduced("segment_reduce", arrays, parameters)
     names = REDUCTIONS + (tuple(POSITIONS.values()) if parameters.save else ())
     return tuple(results.get(name) for name in names)
@@ -124,7 +124,7 @@ def segment_reduce_backward(arrays: tuple[Any, ...], parameters: BackwardParamet
 
 
 def segment_unpool(arrays: tuple[Any, ...], parameters: UnpoolParameters) -> Results:
-    """Each pixel's value is its segment's."""
+    """Copy the value of each segment to its pixels."""
     pooled, labels = arrays
     p = parameters
     segments = pooled_segments(pooled.shape, p.layout)
@@ -169,7 +169,7 @@ def _gradient(
 
 
 def _item(value: float, dtype: "np.dtype[Any]") -> bytes:
-    """The bytes of a number, rounded to ``dtype`` as the CPU backend rounds it."""
+    """The bytes of a number, rounded to ``dtype`` in the same way as in the CPU backend."""
     if dtype.kind in "iub" or dtype == np.float64:
         return np.array(value, dtype).tobytes()
     with np.errstate(over="ignore"):

@@ -1,4 +1,4 @@
-"""From segments to pixels on NVIDIA GPUs: every pixel gets its segment's row of a table, bit by bit."""
+"""Copies pooled features to pixels on NVIDIA GPUs, bit by bit."""
 
 from functools import lru_cache
 from typing import Any
@@ -16,9 +16,9 @@ from arrayops._backends.cuda.segment.reduction import strides, table_strides
 
 
 def unpool(table: Any, segment_ids: SegmentIds, result: Any, layout: str, fill: bytes) -> None:
-    """``result[n, p, c] = table[n, segment id of p, c]``, or the item ``fill`` for pixels of no segment.
+    """``result[n, p, c] = table[n, segment id of p, c]``; pixels of no segment get the item ``fill``.
 
-    All arrays are contiguous; the table is laid out as pooled features. Without one, all is ``fill``.
+    All arrays are contiguous; the table is laid out as pooled features. If it is None, all pixels get ``fill``.
     """
     if not result.size:
         return
@@ -36,7 +36,7 @@ def unpool(table: Any, segment_ids: SegmentIds, result: Any, layout: str, fill: 
 def _launch(
     device_number: int, result: ArrayView, segments: int, layout: str, fill: bytes, max_channels: int
 ) -> tuple[Kernel, ThreadMapping, np.void]:
-    """The launch, which takes up to ``max_channels`` channels that lie side by side as one item."""
+    """The launch, which copies up to ``max_channels`` contiguous channels as one item."""
     del device_number
     images, channels, row_layout = as_rows_of_pixels(result, layout)
     item_channels = 1
@@ -45,7 +45,7 @@ def _launch(
             item_channels *= 2
     mapping = map_lines(images, row_layout, channels // item_channels)
     item = result.dtype.itemsize * item_channels
-    # As whole items, of which a row of channels has fewer.
+    # Strides in items instead of elements.
     table, target = (
         tuple(stride if stride == 1 else stride // item_channels for stride in each)
         for each in (
@@ -73,7 +73,7 @@ def _launch(
 
 
 def as_rows_of_pixels(features: ArrayView, layout: str) -> tuple[tuple[int, int], int, str]:
-    """Images and pixels of one, channels, and the layout of features whose images are taken as one row of pixels."""
+    """(images, pixels of an image), channels, and layout of features whose images are taken as one row of pixels."""
     if len(features.shape) == 2:
         return (1, features.shape[0]), features.shape[1], "NHWC"
     axes = dict(zip(layout, features.shape, strict=True))
@@ -81,7 +81,7 @@ def as_rows_of_pixels(features: ArrayView, layout: str) -> tuple[tuple[int, int]
 
 
 def map_lines(images: tuple[int, int], row_layout: str, channels: int) -> ThreadMapping:
-    """How such features are shared out."""
+    """The thread mapping of images of one row of pixels."""
     batch, count = images
     shape = (batch, channels, 1, count) if row_layout == "NCHW" else (batch, 1, count, channels)
     return map_threads(ArrayView(shape, (), None), row_layout)

@@ -1,4 +1,4 @@
-"""Gradients of reductions over segments on NVIDIA GPUs: every pixel looks up what its segment gives it."""
+"""Gradients of segment reductions on NVIDIA GPUs: every pixel gathers from tables of its segment."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -26,7 +26,7 @@ THREADS = 256
 def gradient(
     op: str, grads: Mapping[str, Any], features: Any, labels: Any, p: SegmentParameters, saved: Mapping[str, Any]
 ) -> Any:
-    """Gradient of the features from those of some reductions, by name; positions of extremes that are ``saved``."""
+    """Gradient of the features from those of some reductions, by name; ``saved`` holds known positions of extremes."""
     segment_ids = SegmentIds(
         op, labels, p.num_segments, p.ignore_label, p.check, counted=bool({"mean", "var"} & set(grads))
     )
@@ -59,15 +59,17 @@ def gradient(
     function, mapping, geometry = _gradient(cupy.cuda.runtime.getDevice(), view(features), view(result), p)
     absent = [None] * (2 - len(extremes))
     attained = *(pooled[name] for name in extremes), *absent, *(positions[name] for name in extremes), *absent
-    looked_up = tables.get("level"), tables.get("slope"), wanted.get("centre"), *attained
-    launch(function, mapping.grid, mapping.block, (geometry, segment_ids.segment_ids, features, *looked_up, result))
+    table_arguments = tables.get("level"), tables.get("slope"), wanted.get("centre"), *attained
+    launch(
+        function, mapping.grid, mapping.block, (geometry, segment_ids.segment_ids, features, *table_arguments, result)
+    )
     return result
 
 
 def _grad_tables(
     grads: Mapping[str, Any], segment_ids: SegmentIds, features: Any, p: SegmentParameters, **dtypes: Any
 ) -> dict[str, Any]:
-    """Tables that `segment_shares` makes, by name: those that have a dtype."""
+    """Compute those tables of ``segment_shares`` for which a dtype is given."""
     example = next(iter(grads.values()))
     tables = {name: memory.empty(example.shape, dtype) for name, dtype in dtypes.items()}
     extents = pixels(features.shape, p.layout)

@@ -19,11 +19,11 @@ FILE = "segment_labels.cu"
 THREADS = 256
 BLOCKS_PER_MULTIPROCESSOR = 8
 MAX_PIXELS = 2**31 - 1
-"""Pixels of an image: their positions are 32-bit numbers."""
+"""Maximum number of pixels of an image: positions are 32-bit numbers."""
 
 
 def num_segments(arrays: tuple[Any, ...], parameters: LabelParameters) -> tuple[Any, ...]:
-    """The largest label but the ignored one, and one more; 0 without any."""
+    """The largest label that is not ignored, plus 1; 0 if there is none."""
     (labels,) = arrays
     labels = memory.contiguous(labels)
     blocks = _blocks(labels.size)
@@ -37,7 +37,7 @@ def num_segments(arrays: tuple[Any, ...], parameters: LabelParameters) -> tuple[
 
 
 class SegmentIds:
-    """SegmentIds of the pixels of a call.
+    """Segment ids of the pixels of a call.
 
     Parameters
     ----------
@@ -50,15 +50,15 @@ class SegmentIds:
     ignore_label : int or None
         Label of pixels that are left out.
     check : bool or None
-        With True, other labels that name no segment are an error, for which the GPU is waited for; else their pixels
-        are left out as well.
+        With True, other labels that are not a segment raise an error, which synchronizes with the GPU; else their
+        pixels are left out as well.
     counted : bool
         Whether to count the pixels of each segment.
 
     Attributes
     ----------
     segment_ids : cupy.ndarray
-        int32, an image after the other.
+        int32, one image after the other.
     counts : cupy.ndarray or None
         int64, (images, segments).
     """
@@ -105,7 +105,7 @@ class SegmentIds:
 
 
 def _reduce_blocks(parts: Any, count: int, largest: bool, result: Any) -> None:
-    """The largest or smallest of what blocks left."""
+    """Maximum or minimum of the results of all blocks."""
     kernel = module.kernel(FILE, "segment_settle", ())
     launch(kernel, (1, 1, 1), (THREADS, 1, 1), (parts, np.int32(count), np.int32(largest), result))
 

@@ -1,4 +1,4 @@
-"""Pixels in the order of their segments: a stable radix sort of segment ids."""
+"""Sorts pixels by segment id: a stable radix sort."""
 
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -16,18 +16,18 @@ TILE_PIXELS = 4096
 
 WARPS = THREADS // 32
 MAX_DIGIT_BITS = 10
-"""Of a digit, of which ``segment_order.cu`` keeps counts in shared memory."""
+"""Maximum number of bits of a digit; ``segment_order.cu`` keeps counts for all its values in shared memory."""
 
 
 class SegmentOrder(NamedTuple):
-    """The pixels of each image by segment id, those of one segment id in the order of memory.
+    """The pixels of each image, sorted by segment id; pixels of one segment keep their order in memory.
 
     Attributes
     ----------
     segment_ids, positions : cupy.ndarray
-        int32, (images * pixels,): segment ids in rising order, and the pixels that have them.
+        int32, (images * pixels,): sorted segment ids, and the corresponding pixels.
     starts : cupy.ndarray
-        int32, (images, segments + 1): where the pixels of each segment begin, and those of none.
+        int32, (images, segments + 1): start of the pixels of each segment, and of those of no segment.
     counts : cupy.ndarray or None
         int64, (images, segments).
     """
@@ -39,7 +39,7 @@ class SegmentOrder(NamedTuple):
 
 
 def ordered(segment_ids: SegmentIds, counted: bool = False) -> SegmentOrder:
-    """SegmentOrder the pixels, and count those of each segment if that is id_bits."""
+    """Sort the pixels, and with ``counted`` count those of each segment."""
     images, pixels, segments = segment_ids.images, segment_ids.pixels, segment_ids.segments
     integers = np.dtype(np.int32)
     ids, positions = segment_ids.segment_ids, None
@@ -71,7 +71,7 @@ def ordered(segment_ids: SegmentIds, counted: bool = False) -> SegmentOrder:
 
 @lru_cache(maxsize=256)
 def _passes(pixels: int, segments: int) -> tuple[tuple[int, np.void], ...]:
-    """Bits of each digit, from the lowest on, and its structure: as few digits as there have to be, of equal size."""
+    """Bits of each digit, from the least significant, and its structure: as few digits as possible, of equal size."""
     id_bits = max(segments.bit_length(), 1)
     count = -(-id_bits // MAX_DIGIT_BITS)
     widths = [id_bits // count + (number < id_bits % count) for number in range(count)]

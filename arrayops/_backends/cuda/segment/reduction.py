@@ -1,4 +1,4 @@
-"""Reductions over segments on NVIDIA GPUs: how the work is shared out, and what is left of one read of the features."""
+"""Segment reductions on NVIDIA GPUs: launch geometry, and one pass over the features."""
 
 import math
 from collections.abc import Mapping
@@ -20,27 +20,27 @@ from arrayops._ops.segment import POSITIONS, SegmentParameters, pixels, pooled_s
 FILE = "segment_reduce.cu"
 THREADS = 256
 MAX_ROWS = 64
-"""``most_threads`` and ``most_rows`` of ``segment_reduce.cu``."""
+"""``max_threads`` and ``max_rows`` of ``segment_reduce.cu``."""
 
 JOIN_CHANNELS, JOIN_LANES = 8, 32
 """``join_channels`` and ``join_lanes``; their product is ``THREADS``."""
 
 MAX_STAGED_CHANNELS = 8
 SECTOR_BYTES = 32
-"""Bytes that memory gives at least: rows of fewer are read by threads that follow each other in pixels."""
+"""Size of a memory transaction: pixels with fewer bytes are staged, with consecutive threads along pixels."""
 
 MAX_ROW_PIXELS, MIN_ROW_PIXELS = 64, 16
-"""Pixels of a row of threads that reads features where they lie."""
+"""Pixels of a row of threads, if features are not staged."""
 
 TARGET_THREADS = 1 << 19
-"""Rows are shortened until there are so many threads: several times what a GPU runs at once, which ends evenly."""
+"""Rows are shortened until there are so many threads: several times what a GPU runs at once, for an even load."""
 
 OUTPUTS = ("mean", "sum", "var", "centre", "best_0", "best_1", "position_0", "position_1")
 """Results of ``segment_reduce``, in the order of its arguments."""
 
 
 class ReductionLaunches(NamedTuple):
-    """ReductionLaunches of a reduction but for their arrays."""
+    """Launches of a reduction except for their arrays."""
 
     reduce: Kernel
     join: Kernel
@@ -49,11 +49,11 @@ class ReductionLaunches(NamedTuple):
     block: tuple[int, int, int]
     join_grid: tuple[int, int, int]
     part_bytes: int
-    """Of what all blocks leave."""
+    """Size of the partial results of all blocks."""
 
 
 def reduced(op: str, arrays: tuple[Any, ...], p: SegmentParameters) -> dict[str, Any]:
-    """The results of all reductions of a call on features and labels, by name, and what it saves."""
+    """The results of all reductions of a call on features and labels, by name, and arrays to save for gradients."""
     features, labels = arrays
     segment_ids = SegmentIds(op, labels, p.num_segments, p.ignore_label, p.check)
     shape = pooled_shape(pixels(features.shape, p.layout), p.num_segments, p.layout)
@@ -83,9 +83,9 @@ def _result(reduction: str, dtype: Any) -> Any:
 def collect(
     features: Any, order: SegmentOrder, outputs: Mapping[str, Any], p: SegmentParameters, *, smallest: bool = False
 ) -> None:
-    """Write `OUTPUTS` that are wanted: arrays laid out as the pooled features of ``p``.
+    """Write those of `OUTPUTS` that are given: arrays laid out as the pooled features of ``p``.
 
-    With one extreme alone, ``smallest`` says which.
+    If only one extreme is given, ``smallest`` tells which.
     """
     example = next(iter(outputs.values()))
     if not example.size:
@@ -110,15 +110,15 @@ def collect(
 
 
 def vector(dtype: "np.dtype[Any]", channels: int) -> int:
-    """Channels that a thread takes where they lie side by side: up to 16 bytes, up to 4, and a part of all of them.
+    """Contiguous channels of a thread: up to 16 bytes, at most 4, and a divisor of the number of channels.
 
-    Where memory does not begin or step so, it reads them one by one, and sums are the same.
+    Results do not depend on whether they are aligned: if not, they are read one by one.
     """
     return math.gcd(min(16 // dtype.itemsize, 4), channels) if channels else 1
 
 
 def value_defines(dtype: "np.dtype[Any]") -> Pairs:
-    """The macro that tells ``segment_values.cuh`` what features hold."""
+    """The macro that selects the feature type of ``segment_values.cuh``."""
     if dtype.kind not in "iu":
         return memory.dtype_defines(dtype)
     word = {1: "char", 2: "short", 4: "int", 8: "long long"}[dtype.itemsize]
@@ -126,13 +126,13 @@ def value_defines(dtype: "np.dtype[Any]") -> Pairs:
 
 
 def evenly_strided(features: Any, layout: str) -> Any:
-    """Features whose pixels lie in steps of one width: themselves, or a copy."""
+    """Features with a constant stride between pixels of an image: themselves, or a copy."""
     is_vectorizable = features.flags.c_contiguous or strides(view(features), layout) is not None
     return features if is_vectorizable else memory.contiguous(features)
 
 
 def strides(features: ArrayView, layout: str) -> tuple[int, int, int] | None:
-    """Strides of images, pixels and channels; None if rows of an image do not follow each other as their pixels do."""
+    """Strides of images, pixels and channels; None if pixels of an image do not have a constant stride."""
     if len(features.shape) == 2:
         return 0, features.strides[0], features.strides[1]
     batch, channel, row, column = structures.image_strides(features.strides, layout)
@@ -183,7 +183,7 @@ def _launches(
             row //= 2
     rows = min(MAX_ROWS, THREADS // across)
     block_pixels = rows * row
-    # One at least: segments without pixels get what is empty.
+    # At least one block, for the results of segments without pixels.
     blocks, tiles = max(-(-count // block_pixels), 1), -(-extents.channels // (across * thread_channels))
     defines = value_defines(features.dtype) + reading + (("CHANNELS_PER_THREAD", thread_channels),)
     defines += tuple((name, "") for name, is_wanted in (("SUM", "s" in wanted), ("VAR", "v" in wanted)) if is_wanted)
@@ -225,7 +225,7 @@ def _launches(
 
 
 def _next_power_of_2(count: int) -> int:
-    """The smallest power of 2 that is not below ``count``."""
+    """The smallest power of 2 that is at least ``count``."""
     return 1 << max(count - 1, 0).bit_length()
 
 

@@ -19,36 +19,36 @@ from arrayops._backends.cuda.engine.structures import ArrayView, view
 from arrayops._backends.cuda.window.plan import THREADS, WindowCall, WindowPlan, correlation_strides, filter_defines
 from arrayops._core.shapes import Axis, Pair
 
-# Most output channels that a block makes on multiply-adds, and (rows, columns) of its tile. Blocks keep at least a
-# warp, so narrow ones take larger tiles.
+# Output channels of a block of the multiply-add kernel -> (rows, columns) of its tile. Tiles are larger for few output
+# channels, so that a block has at least a warp.
 TILE_BY_OUTPUTS = {64: (8, 16), 32: (8, 16), 16: (16, 16), 8: (16, 16)}
 MAX_STAGED_CHANNELS = 8
-"""Source channels that are staged at once on multiply-adds, at most."""
+"""Maximum number of source channels that the multiply-add kernel stages at once."""
 MAX_MERGED_CHANNELS = 8
-"""Channels up to which narrow groups are taken merged on multiply-adds."""
+"""Maximum number of channels of a merged group, for the multiply-add kernel."""
 MAX_KERNEL_TAPS = 32
-"""Taps whose kernel values are kept at once."""
+"""Maximum number of taps whose kernel values are in shared memory at once."""
 MAX_KERNEL_BYTES = 32 << 10
-"""Kernel values that are kept at once on multiply-adds: float64 with wide tiles keeps fewer taps, or K and the weights
-alone would be beyond the shared memory of compute capability 7.5."""
+"""Maximum size of kernel values in shared memory, for the multiply-add kernel. float64 with wide tiles keeps fewer
+taps, or kernel values and weights would exceed the shared memory of compute capability 7.5."""
 MAX_WEIGHT_BYTES = 16 << 10
-"""Weights that are staged at once."""
+"""Maximum size of the weights that are staged at once."""
 DEFAULT_SHARED_BYTES = 48 << 10
-"""Beyond, fewer channels are staged at once."""
+"""Limit of shared memory above which fewer channels are staged at once."""
 
 MIN_MMA_CAPABILITY = 80
 MMA_TILE = (16, 16)
 MMA_OUTPUT_TILES = (16, 32, 64)
 VECTOR_BYTES = 16
 MMA_STEP_BYTES = 32
-"""Bytes of a row that one step of a product takes."""
+"""Bytes of a row that one step of the product covers."""
 MMA_PIXEL_TILES = 2
 MAX_MMA_STEPS = 2
 
 
 @dataclass(frozen=True, eq=False)
 class ContractionLaunch:
-    """How a contraction is launched: its kernel, and the packing of its weight."""
+    """A launch of a contraction, and of the packing of its weight, except for arrays."""
 
     function: Kernel
     shared_bytes: int
@@ -76,19 +76,19 @@ def contract(call: WindowCall, source: Any, bias: Any, result: Any, backward: bo
 
 
 def orientation(axis: Axis, backward: bool) -> tuple[int, int, int]:
-    """Step and stuff of the gather (see ``window_gather.cuh``), and the size of its result."""
+    """Step and stuff of the gather along one axis (see ``window_gather.cuh``), and the size of its result."""
     step, stuff = (1, axis.stride) if axis.transposed else (axis.stride, 1)
     return (stuff, step, axis.size) if backward else (step, stuff, axis.output)
 
 
 def span(groups: int, width: int, max_channels: int) -> int:
-    """Groups that are taken merged as one: the largest divisor of ``groups`` with at most ``max_channels`` channels."""
+    """Number of groups to merge into one: the largest divisor of ``groups`` with at most ``max_channels`` channels."""
     return max((n for n in range(1, max_channels // max(width, 1) + 1) if groups % n == 0), default=1)
 
 
 @dataclass(frozen=True)
 class ContractionShape:
-    """The sizes of a contraction: of ``groups`` groups, each made of ``span`` groups of the call."""
+    """The sizes of a contraction with ``groups`` groups, each merged from ``span`` groups of the call."""
 
     plan: WindowPlan
     groups: int
@@ -99,12 +99,12 @@ class ContractionShape:
 
     @property
     def taps(self) -> int:
-        """Taps whose kernel values are kept at once; all of them where there are no such values."""
+        """Number of taps of a chunk; all taps without an adaptive kernel."""
         return min(self.plan.taps, MAX_KERNEL_TAPS) if self.plan.adaptive else self.plan.taps
 
     @property
     def kernel_taps(self) -> int:
-        """Taps for which kernel values are kept."""
+        """Number of taps whose kernel values are in shared memory; 0 without an adaptive kernel."""
         return self.taps if self.plan.adaptive else 0
 
     def orientation(self, axis: int) -> tuple[int, int, int]:
@@ -112,7 +112,7 @@ class ContractionShape:
         return orientation(self.plan.axes[axis], self.backward)
 
     def merged(self, max_channels: int) -> "ContractionShape":
-        """Narrow groups taken merged up to ``max_channels`` channels."""
+        """The shape with narrow groups merged, up to ``max_channels`` channels."""
         count = span(self.groups, max(self.sources, self.results), max_channels)
         return replace(
             self,
@@ -133,7 +133,7 @@ class ContractionShape:
         return extent(0), extent(1)
 
     def tiles(self, tile: Pair) -> Pair:
-        """Tiles down and across the largest phase."""
+        """Number of tiles along rows and columns of the largest phase."""
 
         def count(i: int) -> int:
             _, stuff, size = self.orientation(i)
@@ -146,7 +146,7 @@ class ContractionShape:
 class ContractionKernel:
     """The kernel for a contraction.
 
-    ``channels`` are staged at once, in ``stage`` rows and columns; ``sources_last`` is the order of its weights.
+    ``channels`` channels of ``stage`` rows and columns are staged at once; ``sources_last`` tells the layout of weights.
     """
 
     file: str
@@ -211,7 +211,7 @@ def _launch(
             stage_pitch=stage_pitch,
             **counts,
         ),
-        # Packing depends neither on windows nor on adaptive kernels, so that calls of all operators share it.
+        # Packing does not depend on windows or adaptive kernels: all operators share the compiled kernel.
         pack=module.kernel(
             "pack_weights.cu", "pack_weights", (*filter_defines(plan.dtype, plan.kernel_size), *packing_defines)
         ),
@@ -229,7 +229,7 @@ def _packing_defines(plan: WindowPlan) -> Pairs:
 
 
 def _in_vectors(shape: ContractionShape, strides: tuple[int, int, int, int], itemsize: int) -> bool:
-    """Whether the channels of every place and group are whole vectors, each aligned as the first."""
+    """Whether the channels of each pixel and group are whole vectors, all with the alignment of the first."""
     length = VECTOR_BYTES // itemsize
     batch, channel, row, column = strides
     return channel == 1 and all(step % length == 0 for step in (batch, row, column, shape.sources))
@@ -243,7 +243,7 @@ def _multiply_adds(call_shape: ContractionShape) -> ContractionKernel:
     output_tile = next(tile for tile in sorted(TILE_BY_OUTPUTS) if tile >= min(shape.results, 32 if wide else 64))
     tile = TILE_BY_OUTPUTS[output_tile]
     stage_rows, stage_pitch = shape.stage(tile)
-    # A warp reads eight rows or more at once, which an odd pitch spreads over all banks.
+    # A warp reads eight or more rows at once: an odd pitch avoids bank conflicts.
     stage_pitch |= 1
     stage_bytes = stage_rows * stage_pitch * itemsize
     channels = next(
@@ -291,7 +291,7 @@ def _multiply_adds(call_shape: ContractionShape) -> ContractionKernel:
 
 
 def _mma(call_shape: ContractionShape) -> ContractionKernel | None:
-    """The tensor-core kernel, where there is one for the dtype, the kernel and the GPU, and it fits."""
+    """The tensor-core kernel; None if the dtype, the kernel values or the GPU do not allow it, or it does not fit."""
     plan = call_shape.plan
     itemsize = plan.dtype.itemsize
     capable = plan.gpu.compute_capability >= MIN_MMA_CAPABILITY
@@ -301,7 +301,7 @@ def _mma(call_shape: ContractionShape) -> ContractionKernel | None:
         return None
     elements = MMA_STEP_BYTES // itemsize
     shape = call_shape.merged(elements)
-    # Narrower than half a step, most of a product would be zeros.
+    # With fewer channels than half a step, most of a product would be multiplications by zero.
     if shape.sources < elements // 2 or shape.results < 8:
         return None
     steps = min(MAX_MMA_STEPS, -(-shape.sources // elements))

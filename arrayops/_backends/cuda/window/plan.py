@@ -1,6 +1,6 @@
-"""Plans of calls with a sliding window: all that depends on shapes, strides, dtypes and parameters alone.
+"""Plans of sliding-window calls: everything that depends only on shapes, strides, dtypes and parameters.
 
-A plan is made once; a repeated call finds it by one look-up and has structures, macros and sizes at hand.
+Plans are cached; a repeated call needs one look-up to get all structures, macros and sizes.
 """
 
 from dataclasses import dataclass, field
@@ -19,11 +19,11 @@ from arrayops._ops.images import WindowParameters
 
 THREADS = 256
 BLOCKS_PER_MULTIPROCESSOR = 32
-"""Blocks for each multiprocessor where threads step over the work: enough to hide the latency of memory."""
+"""Blocks on each multiprocessor for grid-stride loops: enough to hide the latency of memory."""
 
 
 class WindowCall(Protocol):
-    """What a call brings to its kernels: `PacCall`, or `ConvCall`."""
+    """Plan and arrays of a call, as kernels need them: `PacCall` or `ConvCall`."""
 
     @property
     def plan(self) -> "WindowPlan":
@@ -39,7 +39,7 @@ class WindowCall(Protocol):
 
     @property
     def arguments(self) -> tuple[Any, ...]:
-        """``CALL_PARAMETERS`` of ``pac.cuh``, which every kernel of the call takes first."""
+        """``CALL_PARAMETERS`` of ``pac.cuh``, the leading arguments of every kernel of the call."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -51,23 +51,23 @@ class WindowPlan:
     axes : pair of Axis
         Windows along rows and columns.
     samples, weight : ArrayView or None
-        The input and the weight, where the call has them.
+        The input and the weight; None if the call has none.
     accumulator : numpy.dtype
-        What sums are kept in.
+        Dtype of sums.
     defines : tuple of pairs
-        Macros that every kernel of the call gets.
+        Macros of every kernel of the call.
     window : numpy.void
         ``window`` of ``window.cuh``.
     precise : bool
-        Whether float32 keeps all of its bits.
+        Whether float32 products must not be rounded to TF32.
     filters : str
         "grouped" (a weight connects the channels of each group), "shared" (one filter for all channels) or "none".
     adaptive : bool
         Whether there is an adaptive kernel.
     at_most_one : bool
-        Whether the adaptive kernel cannot be above 1.
+        Whether all values of the adaptive kernel are at most 1.
     launches : dict
-        Sums over taps that were launched for the plan: "forward", or the view of the gradient that came in.
+        Cached launches of sums over taps, by key: "forward", or the view of the upstream gradient.
     """
 
     op: str
@@ -89,11 +89,11 @@ class WindowPlan:
     launches: dict[Any, Any] = field(default_factory=dict)
 
     def kernel(self, file: str, name: str, *defines: tuple[str, int | str], shared_bytes: int = 0) -> module.Kernel:
-        """A kernel with the macros of the call and more."""
+        """A kernel compiled with the macros of the call and additional ones."""
         return module.kernel(file, name, self.defines + defines, shared_bytes)
 
     def blocks(self, count: int) -> int:
-        """Blocks of a launch whose threads step over ``count`` entries."""
+        """Number of blocks of a grid-stride loop over ``count`` entries."""
         return self.gpu.blocks(count, THREADS, BLOCKS_PER_MULTIPROCESSOR)
 
     @cached_property
@@ -112,7 +112,7 @@ class WindowPlan:
         assert self.weight is not None
         p = self.parameters
         extents = images.weight_extents(self.weight.shape, p)
-        # One of the two is given for a group, the other for all groups.
+        # Of the two extents of a weight, one counts channels of a group, the other channels of all groups.
         if p.transposed:
             return extents.inputs // p.groups, extents.outputs
         return extents.inputs, extents.outputs // p.groups
@@ -134,12 +134,12 @@ class WindowPlan:
 
 
 def accumulator(dtype: "np.dtype[Any]") -> "np.dtype[Any]":
-    """What sums of ``dtype`` are kept in."""
+    """Dtype in which sums of ``dtype`` are accumulated."""
     return np.dtype(np.float64 if dtype == np.float64 else np.float32)
 
 
 def filter_defines(dtype: "np.dtype[Any]", kernel_size: Pair) -> Pairs:
-    """Macros that every kernel with a window gets."""
+    """Macros of every kernel with a window."""
     height, width = kernel_size
     return (*memory.dtype_defines(dtype), ("FILTER_HEIGHT", height), ("FILTER_WIDTH", width))
 
@@ -149,7 +149,7 @@ def weight_strides(
 ) -> tuple[int, ...]:
     """``weight_strides`` of ``window.cuh``, for a weight that connects the channels of each group.
 
-    ``exchanged`` exchanges the roles of its two channels, ``flipped`` turns its taps around.
+    ``exchanged`` swaps source and result channels; ``flipped`` reverses the order of taps along both axes.
     """
     letters = images.weight_layout(p).split()
     steps = dict(zip(letters, view.strides, strict=True))
@@ -161,7 +161,7 @@ def weight_strides(
 
 
 def filter_strides(view: ArrayView, p: WindowParameters, flipped: bool) -> tuple[int, int, int]:
-    """First tap of a weight, and the steps to the next row and column."""
+    """Offset of the first tap of a weight, and strides to the next row and column of taps."""
     letters = images.weight_layout(p).split()
     (height, row), (width, column) = (
         (view.shape[letters.index(name)], view.strides[letters.index(name)]) for name in ("kh", "kw")
@@ -170,7 +170,7 @@ def filter_strides(view: ArrayView, p: WindowParameters, flipped: bool) -> tuple
 
 
 def correlation_strides(plan: WindowPlan, view: ArrayView, backward: bool = False) -> tuple[int, ...]:
-    """``weight_strides`` of a call's weight, or of its gradient, in the order in which the call correlates.
+    """``weight_strides`` of a call's weight, or of its gradient, in the order of the correlation.
 
     A transposed convolution correlates with the flipped filter.
     """

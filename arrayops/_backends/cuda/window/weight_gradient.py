@@ -1,4 +1,4 @@
-"""Gradients of weights: sums over all outputs in fixed shares, which are then added up in their order."""
+"""Gradients of weights: partial sums over fixed shares of the outputs, which are then added up in order."""
 
 import math
 from functools import lru_cache
@@ -16,20 +16,20 @@ from arrayops._backends.cuda.window.plan import WindowCall, WindowPlan, correlat
 from arrayops._ops import images
 
 SHARE_PAIRS = 2048
-"""Pairs of an output and a sample that one block adds up: few enough for float32 sums."""
+"""Pairs of an output and a sample in one share, which one block sums: few enough for float32 accumulation."""
 
 MAX_SHARES = 64
-"""Parts of a gradient; beyond, shares grow."""
+"""Maximum number of shares; above, shares are larger."""
 
 STAGED_PAIRS = 32
 THREADS = 128
 TILE_CHANNELS = 16
-"""Fewest channels of a block: narrow groups are taken merged up to so many."""
+"""Minimum tile size along channels: narrow groups are merged up to this width."""
 SHARED_FILTER_THREADS = 256
 
 
 class WeightGradLaunch(NamedTuple):
-    """How the shares are summed, and where their sums go: sizes of a part, and steps of the result for each."""
+    """A launch of the partial sums except for arrays; sizes of a partial sum, and strides of the result."""
 
     function: Kernel
     grid: tuple[int, int, int]
@@ -62,7 +62,7 @@ def _launch(plan: WindowPlan, samples: ArrayView, grad: ArrayView, result: Array
     shares, share = fixed_shares(pairs, SHARE_PAIRS, MAX_SHARES)
     first, group, result_step, source_step, row, column = correlation_strides(plan, result)
     input_strides, grad_strides = (
-        structures.image_strides(each.strides, parameters.layout) for each in (samples, grad)
+        structures.image_strides(array.strides, parameters.layout) for array in (samples, grad)
     )
     sizes: tuple[int, ...] = plan.kernel_size
     steps: tuple[int, ...] = row, column
