@@ -10,7 +10,7 @@
 
 struct segment_unpooling {
     segment_strides table, result;
-    image_thread_map threads;              // an image is mapped as one row of pixels
+    image_thread_map threads;           // an image is mapped as one row of pixels
     int segments;
     unsigned long long fill[2];         // one item, repeated to fill 16 bytes
 };

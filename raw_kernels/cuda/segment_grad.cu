@@ -13,7 +13,7 @@
 
 struct segment_gradients {
     segment_strides features, result, table;
-    image_thread_map threads;              // an image is mapped as one row of pixels
+    image_thread_map threads;           // an image is mapped as one row of pixels
     int segments;
 };
 

@@ -75,13 +75,13 @@ extern "C" __global__ void __launch_bounds__(threads, 4) segment_assign(
 extern "C" __global__ void __launch_bounds__(threads, 4) segment_largest(
     segment_labels g, const void* labels, unsigned long long* __restrict__ part)
 {
-    const unsigned long long most = ~0ull >> 1;
+    const unsigned long long max_count = ~0ull >> 1;
     unsigned long long largest = 0;
     for (long long at = static_cast<long long>(blockIdx.x) * threads + threadIdx.x; at < g.count;
          at += static_cast<long long>(gridDim.x) * threads) {
         const unsigned long long label = label_at(g, labels, at);
-        if ((g.is_signed && label > most) || (g.ignores && label == g.ignored)) continue;
-        const unsigned long long needed = label < most ? label + 1 : most;
+        if ((g.is_signed && label > max_count) || (g.ignores && label == g.ignored)) continue;
+        const unsigned long long needed = label < max_count ? label + 1 : max_count;
         if (needed > largest) largest = needed;
     }
     largest = block_extreme(largest, true);

@@ -94,9 +94,9 @@ __device__ inline long long part_at(const segment_reduction& g, int image, int b
 }
 
 #if defined(UNALIGNED)
-struct neighbours {
+struct channel_vector {
 #else
-struct alignas(sizeof(scalar) * CHANNELS_PER_THREAD) neighbours {
+struct alignas(sizeof(scalar) * CHANNELS_PER_THREAD) channel_vector {
 #endif
     scalar value[CHANNELS_PER_THREAD];
 };
@@ -213,7 +213,7 @@ extern "C" __global__ void __launch_bounds__(max_threads, blocks_per_multiproces
     };
     if (first < last) prefetch(first);
     for (unsigned int at = first; at < last; at += loads_in_flight) {
-        neighbours loaded[loads_in_flight];
+        channel_vector loaded[loads_in_flight];
         int segment_of[loads_in_flight], position[loads_in_flight];
 #pragma unroll
         for (int a = 0; a < loads_in_flight; ++a) {
@@ -222,7 +222,7 @@ extern "C" __global__ void __launch_bounds__(max_threads, blocks_per_multiproces
 #if defined(STAGED)
             loaded[a].value[0] = line[min(at + a, last - 1) - first];
 #else
-            loaded[a] = *reinterpret_cast<const neighbours*>(line + position[a] * g.features.entry);
+            loaded[a] = *reinterpret_cast<const channel_vector*>(line + position[a] * g.features.entry);
 #endif
         }
         // Overlaps these loads with those of the features.

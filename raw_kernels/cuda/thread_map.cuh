@@ -21,27 +21,28 @@ struct image_thread_map {
 struct position {
     int image, row, column;
     int channel, channel_step;
-    bool valid;                          // false for threads beyond the last pixel or channel
+    bool valid;                         // false for threads beyond the last pixel or channel
 };
 
 __device__ inline position my_position(const image_thread_map& t)
 {
-    const int across = t.channels_last ? threadIdx.y : threadIdx.x;
-    const int deep = t.channels_last ? threadIdx.x : threadIdx.y;
+    const int pixel_in_block = t.channels_last ? threadIdx.y : threadIdx.x;
+    const int channel_in_block = t.channels_last ? threadIdx.x : threadIdx.y;
     const int pixels = t.channels_last ? blockDim.y : blockDim.x;
     position p;
     p.image = blockIdx.x / t.pixel_blocks;
-    const unsigned int pixel = blockIdx.x % t.pixel_blocks * pixels + across;
+    const unsigned int pixel = blockIdx.x % t.pixel_blocks * pixels + pixel_in_block;
     p.row = pixel / t.columns;
     p.column = pixel % t.columns;
-    const int width = t.channels_last ? blockDim.x : blockDim.y;
-    const long long block = (static_cast<long long>(blockIdx.z) * gridDim.y + blockIdx.y) * width * CHANNELS_PER_THREAD;
+    const int channel_width = t.channels_last ? blockDim.x : blockDim.y;
+    const long long block =
+        (static_cast<long long>(blockIdx.z) * gridDim.y + blockIdx.y) * channel_width * CHANNELS_PER_THREAD;
 #if defined(VECTORIZED)
-    const long long channel = block + deep * CHANNELS_PER_THREAD;
+    const long long channel = block + channel_in_block * CHANNELS_PER_THREAD;
     p.channel_step = 1;
 #else
-    const long long channel = block + deep;
-    p.channel_step = width;
+    const long long channel = block + channel_in_block;
+    p.channel_step = channel_width;
 #endif
     p.channel = static_cast<int>(channel);
     p.valid = pixel < static_cast<unsigned int>(t.pixels) && channel < t.channels;

@@ -38,9 +38,9 @@ def conv_transpose2d_backward(arrays: tuple[Any, ...], parameters: BackwardParam
     return _backward("conv_transpose2d", arrays, parameters)
 
 
-def _forward(op: str, arrays: tuple[Any, ...], p: ConvParameters) -> Results:
+def _forward(op: str, arrays: tuple[Any, ...], parameters: ConvParameters) -> Results:
     samples, weight, bias = arrays
-    call = ConvCall(op, p, samples, weight)
+    call = ConvCall(op, parameters, samples, weight)
     result = memory.empty(call.plan.output_shape, call.plan.dtype)
     if result.size:
         sums = direct if is_direct(call.plan) else contract

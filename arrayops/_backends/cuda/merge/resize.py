@@ -122,7 +122,7 @@ def _launch(
 ) -> ResizeLaunch:
     dtype = sources[0].dtype
     extents = image(result.shape, layout)
-    vectorized = aligned and all(is_vectorizable(each, CHANNELS_PER_THREAD) for each in (*sources, result))
+    vectorized = aligned and all(is_vectorizable(array_view, CHANNELS_PER_THREAD) for array_view in (*sources, result))
     mapping = map_threads(result, layout, vectorized)
     tables = [
         tuple(table(device_number, sampling, back, plan.accumulator(dtype)) for sampling in pair) for pair in samplings
@@ -192,9 +192,9 @@ def _copy(
 ) -> tuple[Kernel, ThreadMapping, np.void]:
     """The launch of a copy, with up to ``max_items`` contiguous elements of the innermost axis as one item."""
     del device_number
-    while not all(is_vectorizable(each, max_items) for each in views) and max_items > 1:
+    while not all(is_vectorizable(array_view, max_items) for array_view in views) and max_items > 1:
         max_items //= 2
-    target, *sources = (as_items(each, max_items) for each in views)
+    target, *sources = (as_items(array_view, max_items) for array_view in views)
     mapping = map_threads(target, layout)
     defines = (("ITEM_BYTES", target.dtype.itemsize), ("CHANNELS_PER_THREAD", mapping.channels_per_thread))
     geometry = struct(

@@ -18,10 +18,11 @@ Results = tuple[Any, ...]
 
 def pac_kernel2d(arrays: tuple[Any, ...], parameters: PacParameters) -> Results:
     """Adaptive kernel, and output mask."""
-    p = parameters
-    call = _kernel_call(arrays, p)
+    call = _kernel_call(arrays, parameters)
     plan = call.plan
-    shape = records.kernel_shape(plan.batch, plan.kernel_channels, plan.kernel_size, plan.output_size, p.layout)
+    shape = records.kernel_shape(
+        plan.batch, plan.kernel_channels, plan.kernel_size, plan.output_size, parameters.layout
+    )
     result = memory.empty(shape, arrays[0].dtype)
     call.store_kernel(result)
     return result, call.output_mask
@@ -29,8 +30,8 @@ def pac_kernel2d(arrays: tuple[Any, ...], parameters: PacParameters) -> Results:
 
 def pac_kernel2d_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
     """Gradients of `pac_kernel2d`."""
-    grad, *forward = arrays
-    call = _kernel_call(tuple(forward), parameters.forward)
+    grad, *forward_arrays = arrays
+    call = _kernel_call(tuple(forward_arrays), parameters.forward)
     gradients = AdaptiveKernelGradients(call, grad, parameters.needs)
     return gradients.guide, gradients.inv_alpha, gradients.inv_lambda, gradients.smooth_kernel
 
@@ -62,9 +63,9 @@ def pac_pool2d(arrays: tuple[Any, ...], parameters: PacParameters) -> Results:
 
 def pac_pool2d_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
     """Gradients of `pac_pool2d`."""
-    grad, *forward = arrays
+    grad, *forward_arrays = arrays
     needs = parameters.needs
-    call = _pooling_call(tuple(forward), parameters.forward)
+    call = _pooling_call(tuple(forward_arrays), parameters.forward)
     gradients = AdaptiveKernelGradients(call, grad, needs)
     grad_input = _grad_input(call, grad) if "input" in needs else None
     return (
@@ -77,16 +78,16 @@ def pac_pool2d_backward(arrays: tuple[Any, ...], parameters: BackwardParameters)
     )
 
 
-def _kernel_call(arrays: tuple[Any, ...], p: PacParameters) -> PacCall:
+def _kernel_call(arrays: tuple[Any, ...], parameters: PacParameters) -> PacCall:
     guide, mask, *options = arrays
-    return PacCall("pac_kernel2d", p, guide=guide, mask=mask, options=tuple(options))
+    return PacCall("pac_kernel2d", parameters, guide=guide, mask=mask, options=tuple(options))
 
 
-def _convolution_call(op: str, arrays: tuple[Any, ...], p: PacParameters) -> PacCall:
+def _convolution_call(op: str, arrays: tuple[Any, ...], parameters: PacParameters) -> PacCall:
     samples, guide, weight, bias, kernel, mask, *options = arrays
     return PacCall(
         op,
-        p,
+        parameters,
         guide=guide,
         mask=mask,
         options=tuple(options),
@@ -97,9 +98,11 @@ def _convolution_call(op: str, arrays: tuple[Any, ...], p: PacParameters) -> Pac
     )
 
 
-def _pooling_call(arrays: tuple[Any, ...], p: PacParameters) -> PacCall:
+def _pooling_call(arrays: tuple[Any, ...], parameters: PacParameters) -> PacCall:
     samples, guide, kernel, mask, *options = arrays
-    return PacCall("pac_pool2d", p, guide=guide, mask=mask, options=tuple(options), samples=samples, kernel=kernel)
+    return PacCall(
+        "pac_pool2d", parameters, guide=guide, mask=mask, options=tuple(options), samples=samples, kernel=kernel
+    )
 
 
 def _forward(call: PacCall) -> Results:
@@ -120,15 +123,17 @@ def _grad_input(call: PacCall, grad: Any) -> Any:
 
 
 def _convolution_backward(op: str, arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
-    grad, *forward = arrays
-    p, needs = parameters.forward, parameters.needs
-    call = _convolution_call(op, tuple(forward), p)
+    grad, *forward_arrays = arrays
+    forward, needs = parameters.forward, parameters.needs
+    call = _convolution_call(op, tuple(forward_arrays), forward)
     gradients = AdaptiveKernelGradients(call, grad, needs)
     return (
         _grad_input(call, grad) if "input" in needs else None,
         gradients.guide,
         grad_weight(call, grad) if "weight" in needs else None,
-        channel_sums(grad, p.layout, call.plan.accumulator) if call.bias is not None and "bias" in needs else None,
+        channel_sums(grad, forward.layout, call.plan.accumulator)
+        if call.bias is not None and "bias" in needs
+        else None,
         gradients.kernel,
         gradients.inv_alpha,
         gradients.inv_lambda,

@@ -28,7 +28,7 @@ class PacCall:
     def __init__(
         self,
         op: str,
-        p: PacParameters,
+        parameters: PacParameters,
         *,
         guide: Any,
         mask: Any,
@@ -46,7 +46,7 @@ class PacCall:
         arrays = samples, guide, weight, kernel, mask, *options
         fields = tuple([None if array is None else (array.shape, array.strides, array.dtype) for array in arrays])
         precise = precision.get_float32_precision() == "highest"
-        self.plan: PacPlan = pac_plan(cupy.cuda.runtime.getDevice(), precise, op, p, fields)
+        self.plan: PacPlan = pac_plan(cupy.cuda.runtime.getDevice(), precise, op, parameters, fields)
         self._prepared: PreparedArrays | None = None
 
     @property

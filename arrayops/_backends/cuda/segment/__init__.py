@@ -101,10 +101,11 @@ def segment_var_backward(arrays: tuple[Any, ...], parameters: BackwardParameters
 def segment_count(arrays: tuple[Any, ...], parameters: SegmentParameters) -> Results:
     """Number of pixels of each segment."""
     (labels,) = arrays
-    p = parameters
-    segment_ids = SegmentIds("segment_count", labels, p.num_segments, p.ignore_label, p.check, counted=True)
+    segment_ids = SegmentIds(
+        "segment_count", labels, parameters.num_segments, parameters.ignore_label, parameters.check, counted=True
+    )
     counts: Any = segment_ids.counts
-    return (counts.reshape(*labels.shape[: labels.ndim // 3], p.num_segments),)
+    return (counts.reshape(*labels.shape[: labels.ndim // 3], parameters.num_segments),)
 
 
 def segment_reduce(arrays: tuple[Any, ...], parameters: SegmentParameters) -> Results:
@@ -126,27 +127,26 @@ def segment_reduce_backward(arrays: tuple[Any, ...], parameters: BackwardParamet
 def segment_unpool(arrays: tuple[Any, ...], parameters: UnpoolParameters) -> Results:
     """Copy the value of each segment to its pixels."""
     pooled, labels = arrays
-    p = parameters
-    segments = pooled_segments(pooled.shape, p.layout)
-    segment_ids = SegmentIds("segment_unpool", labels, segments, p.ignore_label, p.check)
-    result = memory.empty(unpooled_shape(pooled.shape, labels.shape, p.layout), pooled.dtype)
-    unpool(memory.contiguous(pooled), segment_ids, result, p.layout, _item(p.fill, pooled.dtype))
+    segments = pooled_segments(pooled.shape, parameters.layout)
+    segment_ids = SegmentIds("segment_unpool", labels, segments, parameters.ignore_label, parameters.check)
+    result = memory.empty(unpooled_shape(pooled.shape, labels.shape, parameters.layout), pooled.dtype)
+    unpool(memory.contiguous(pooled), segment_ids, result, parameters.layout, _item(parameters.fill, pooled.dtype))
     return (result,)
 
 
 def segment_unpool_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
     """Gradient of `segment_unpool`: the sum of each segment."""
     grad, pooled, labels = arrays
-    p: UnpoolParameters = parameters.forward
+    forward: UnpoolParameters = parameters.forward
     if "pooled" not in parameters.needs:
         return (None,)
-    segments = pooled_segments(pooled.shape, p.layout)
-    sums = SegmentParameters(("sum",), segments, p.ignore_label, 0, p.check, p.layout)
+    segments = pooled_segments(pooled.shape, forward.layout)
+    sums = SegmentParameters(("sum",), segments, forward.ignore_label, 0, forward.check, forward.layout)
     return (reduced("segment_unpool_backward", (grad, labels), sums)["sum"],)
 
 
-def _one(op: str, arrays: tuple[Any, ...], p: SegmentParameters) -> Results:
-    return tuple(reduced(op, arrays, p).values())
+def _one(op: str, arrays: tuple[Any, ...], parameters: SegmentParameters) -> Results:
+    return tuple(reduced(op, arrays, parameters).values())
 
 
 def _one_backward(op: str, arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:

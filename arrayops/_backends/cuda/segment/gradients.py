@@ -24,11 +24,21 @@ THREADS = 256
 
 
 def gradient(
-    op: str, grads: Mapping[str, Any], features: Any, labels: Any, p: SegmentParameters, saved: Mapping[str, Any]
+    op: str,
+    grads: Mapping[str, Any],
+    features: Any,
+    labels: Any,
+    parameters: SegmentParameters,
+    saved: Mapping[str, Any],
 ) -> Any:
     """Gradient of the features from those of some reductions, by name; ``saved`` holds known positions of extremes."""
     segment_ids = SegmentIds(
-        op, labels, p.num_segments, p.ignore_label, p.check, counted=bool({"mean", "var"} & set(grads))
+        op,
+        labels,
+        parameters.num_segments,
+        parameters.ignore_label,
+        parameters.check,
+        counted=bool({"mean", "var"} & set(grads)),
     )
     result = memory.empty(features.shape, features.dtype)
     if not result.size:
@@ -37,29 +47,31 @@ def gradient(
     extremes = [name for name in POSITIONS if name in pooled]
     accumulator = plan.accumulator(features.dtype)
     if "var" not in pooled and not extremes:
-        level = _grad_tables(pooled, segment_ids, features, p, plain=features.dtype)["plain"] if pooled else None
-        unpool(level, segment_ids, result, p.layout, bytes(features.itemsize))
+        level = (
+            _grad_tables(pooled, segment_ids, features, parameters, plain=features.dtype)["plain"] if pooled else None
+        )
+        unpool(level, segment_ids, result, parameters.layout, bytes(features.itemsize))
         return result
 
-    features = evenly_strided(features, p.layout)
+    features = evenly_strided(features, parameters.layout)
     shape = next(iter(pooled.values())).shape
     positions = {name: memory.contiguous(saved[name]) for name in extremes if name in saved}
     missing = [name for name in extremes if name not in saved]
     positions |= {name: memory.empty(shape, np.dtype(np.int32)) for name in missing}
-    wanted = {f"position_{number}": positions[name] for number, name in enumerate(missing)}
+    outputs = {f"position_{number}": positions[name] for number, name in enumerate(missing)}
     table_dtypes: dict[str, Any] = {}
     if "var" in pooled:
-        wanted["centre"] = memory.empty(shape, np.dtype(np.float64))
+        outputs["centre"] = memory.empty(shape, np.dtype(np.float64))
         table_dtypes["slope"] = np.dtype(np.float64)
     if {"mean", "sum"} & set(pooled):
         table_dtypes["level"] = accumulator
-    if wanted:
-        collect(features, ordered(segment_ids), wanted, p, smallest=missing == ["min"])
-    tables = _grad_tables(pooled, segment_ids, features, p, **table_dtypes) if table_dtypes else {}
-    function, mapping, geometry = _gradient(cupy.cuda.runtime.getDevice(), view(features), view(result), p)
+    if outputs:
+        collect(features, ordered(segment_ids), outputs, parameters, smallest=missing == ["min"])
+    tables = _grad_tables(pooled, segment_ids, features, parameters, **table_dtypes) if table_dtypes else {}
+    function, mapping, geometry = _gradient(cupy.cuda.runtime.getDevice(), view(features), view(result), parameters)
     absent = [None] * (2 - len(extremes))
     attained = *(pooled[name] for name in extremes), *absent, *(positions[name] for name in extremes), *absent
-    table_arguments = tables.get("level"), tables.get("slope"), wanted.get("centre"), *attained
+    table_arguments = tables.get("level"), tables.get("slope"), outputs.get("centre"), *attained
     launch(
         function, mapping.grid, mapping.block, (geometry, segment_ids.segment_ids, features, *table_arguments, result)
     )
@@ -67,16 +79,16 @@ def gradient(
 
 
 def _grad_tables(
-    grads: Mapping[str, Any], segment_ids: SegmentIds, features: Any, p: SegmentParameters, **dtypes: Any
+    grads: Mapping[str, Any], segment_ids: SegmentIds, features: Any, parameters: SegmentParameters, **dtypes: Any
 ) -> dict[str, Any]:
     """Compute those tables of ``segment_shares`` for which a dtype is given."""
     example = next(iter(grads.values()))
     tables = {name: memory.empty(example.shape, dtype) for name, dtype in dtypes.items()}
-    extents = pixels(features.shape, p.layout)
-    channels_last = extents.flat or p.layout == "NHWC"
+    extents = pixels(features.shape, parameters.layout)
+    channels_last = extents.flat or parameters.layout == "NHWC"
     inner, outer_channels = (extents.channels, 1) if channels_last else (1, extents.channels)
     blocks = device.current().blocks(example.size, THREADS, plan.BLOCKS_PER_MULTIPROCESSOR)
-    sizes = np.int64(example.size), np.int32(inner), np.int32(p.num_segments), np.int32(outer_channels)
+    sizes = np.int64(example.size), np.int32(inner), np.int32(parameters.num_segments), np.int32(outer_channels)
     upstream = (grads.get(name) for name in ("mean", "sum", "var"))
     targets = (tables.get(name) for name in ("plain", "level", "slope"))
     launch(
@@ -90,18 +102,18 @@ def _grad_tables(
 
 @lru_cache(maxsize=256)
 def _gradient(
-    device_number: int, features: ArrayView, result: ArrayView, p: SegmentParameters
+    device_number: int, features: ArrayView, result: ArrayView, parameters: SegmentParameters
 ) -> tuple[Kernel, ThreadMapping, np.void]:
     del device_number
-    images, channels, row_layout = as_rows_of_pixels(result, p.layout)
+    images, channels, row_layout = as_rows_of_pixels(result, parameters.layout)
     mapping = map_lines(images, row_layout, channels)
     geometry = struct(
         structures.SEGMENT_GRADIENTS,
-        features=strides(features, p.layout),
-        result=strides(result, p.layout),
-        table=table_strides(channels, p.num_segments, len(result.shape) == 2, p.layout),
+        features=strides(features, parameters.layout),
+        result=strides(result, parameters.layout),
+        table=table_strides(channels, parameters.num_segments, len(result.shape) == 2, parameters.layout),
         threads=mapping.threads,
-        segments=p.num_segments,
+        segments=parameters.num_segments,
     )
     defines = (*memory.dtype_defines(features.dtype), ("CHANNELS_PER_THREAD", mapping.channels_per_thread))
     return module.kernel(FILE, "segment_grad", defines), mapping, geometry

@@ -52,27 +52,27 @@ class ReductionLaunches(NamedTuple):
     """Size of the partial results of all blocks."""
 
 
-def reduced(op: str, arrays: tuple[Any, ...], p: SegmentParameters) -> dict[str, Any]:
+def reduced(op: str, arrays: tuple[Any, ...], parameters: SegmentParameters) -> dict[str, Any]:
     """The results of all reductions of a call on features and labels, by name, and arrays to save for gradients."""
     features, labels = arrays
-    segment_ids = SegmentIds(op, labels, p.num_segments, p.ignore_label, p.check)
-    shape = pooled_shape(pixels(features.shape, p.layout), p.num_segments, p.layout)
-    order = ordered(segment_ids, "count" in p.reductions)
+    segment_ids = SegmentIds(op, labels, parameters.num_segments, parameters.ignore_label, parameters.check)
+    shape = pooled_shape(pixels(features.shape, parameters.layout), parameters.num_segments, parameters.layout)
+    order = ordered(segment_ids, "count" in parameters.reductions)
     results = {}
-    for name in p.reductions:
+    for name in parameters.reductions:
         if name == "count":
-            results[name] = order.counts.reshape(*labels.shape[: labels.ndim // 3], p.num_segments)
+            results[name] = order.counts.reshape(*labels.shape[: labels.ndim // 3], parameters.num_segments)
         else:
             results[name] = memory.empty(shape, _result(name, features.dtype))
     outputs: dict[str, Any] = {name: results[name] for name in ("mean", "sum", "var") if name in results}
     best = [name for name in POSITIONS if name in results]
     outputs |= {f"best_{number}": results[name] for number, name in enumerate(best)}
-    if p.save:
+    if parameters.save:
         saved = {POSITIONS[name]: memory.empty(shape, np.dtype(np.int32)) for name in best}
         outputs |= {f"position_{number}": positions for number, positions in enumerate(saved.values())}
         results |= saved
     if outputs:
-        collect(features, order, outputs, p, smallest=best == ["min"])
+        collect(features, order, outputs, parameters, smallest=best == ["min"])
     return results
 
 
@@ -81,32 +81,39 @@ def _result(reduction: str, dtype: Any) -> Any:
 
 
 def collect(
-    features: Any, order: SegmentOrder, outputs: Mapping[str, Any], p: SegmentParameters, *, smallest: bool = False
+    features: Any,
+    order: SegmentOrder,
+    outputs: Mapping[str, Any],
+    parameters: SegmentParameters,
+    *,
+    smallest: bool = False,
 ) -> None:
-    """Write those of `OUTPUTS` that are given: arrays laid out as the pooled features of ``p``.
+    """Write those of `OUTPUTS` that are given: arrays laid out as the pooled features of ``parameters``.
 
     If only one extreme is given, ``smallest`` tells which.
     """
     example = next(iter(outputs.values()))
     if not example.size:
         return
-    features = evenly_strided(features, p.layout)
+    features = evenly_strided(features, parameters.layout)
     values = view(features)
-    wanted = "".join(("s" * bool({"mean", "sum"} & set(outputs)), "v" * bool({"var", "centre"} & set(outputs))))
+    statistics = "".join(("s" * bool({"mean", "sum"} & set(outputs)), "v" * bool({"var", "centre"} & set(outputs))))
     extremes = sum(
         name in outputs or f"position_{number}" in outputs for number, name in enumerate(("best_0", "best_1"))
     )
     positions = "position_0" in outputs
-    together = vector(features.dtype, pixels(features.shape, p.layout).channels)
+    together = vector(features.dtype, pixels(features.shape, parameters.layout).channels)
     aligned = features.data.ptr % (together * features.itemsize) == 0
     gpu = cupy.cuda.runtime.getDevice()
-    launches = _launches(gpu, values, order.starts.shape, p, wanted, extremes, positions, smallest, aligned)
+    launches = _launches(
+        gpu, values, order.starts.shape, parameters, statistics, extremes, positions, smallest, aligned
+    )
     parts = memory.empty((launches.part_bytes,), np.dtype(np.uint8))
     targets = tuple(outputs.get(name) for name in OUTPUTS)
-    in_order = launches.geometry, features, order.segment_ids, order.positions, order.starts, parts
-    launch(launches.reduce, launches.grid, launches.block, (*in_order, *targets))
-    joined = launches.geometry, order.segment_ids, order.starts, parts
-    launch(launches.join, launches.join_grid, (THREADS, 1, 1), (*joined, *targets))
+    reduce_arguments = launches.geometry, features, order.segment_ids, order.positions, order.starts, parts
+    launch(launches.reduce, launches.grid, launches.block, (*reduce_arguments, *targets))
+    join_arguments = launches.geometry, order.segment_ids, order.starts, parts
+    launch(launches.join, launches.join_grid, (THREADS, 1, 1), (*join_arguments, *targets))
 
 
 def vector(dtype: "np.dtype[Any]", channels: int) -> int:
@@ -154,17 +161,17 @@ def _launches(
     gpu: int,
     features: ArrayView,
     starts: tuple[int, int],
-    p: SegmentParameters,
-    wanted: str,
+    parameters: SegmentParameters,
+    statistics: str,
     extremes: int,
     positions: bool,
     smallest: bool,
     aligned: bool,
 ) -> ReductionLaunches:
     del gpu
-    feature_strides = strides(features, p.layout)
+    feature_strides = strides(features, parameters.layout)
     assert feature_strides is not None
-    extents = pixels(features.shape, p.layout)
+    extents = pixels(features.shape, parameters.layout)
     count, itemsize = math.prod(extents.size), features.dtype.itemsize
     if feature_strides[2] != 1 or extents.channels * itemsize < SECTOR_BYTES:
         thread_channels, across, row = (
@@ -186,19 +193,19 @@ def _launches(
     # At least one block, for the results of segments without pixels.
     blocks, tiles = max(-(-count // block_pixels), 1), -(-extents.channels // (across * thread_channels))
     defines = value_defines(features.dtype) + reading + (("CHANNELS_PER_THREAD", thread_channels),)
-    defines += tuple((name, "") for name, is_wanted in (("SUM", "s" in wanted), ("VAR", "v" in wanted)) if is_wanted)
+    defines += tuple((name, "") for name, is_set in (("SUM", "s" in statistics), ("VAR", "v" in statistics)) if is_set)
     defines += (("EXTREMES", extremes),) * bool(extremes) + (("POSITIONS", ""),) * positions
     integers = features.dtype.kind in "iu"
     geometry = struct(
         structures.SEGMENT_REDUCTION,
         features=feature_strides,
-        result=table_strides(extents.channels, p.num_segments, extents.flat, p.layout),
-        empty=0.0 if integers else float(p.empty),
-        empty_bits=int(p.empty) % 2**64 if integers else 0,
+        result=table_strides(extents.channels, parameters.num_segments, extents.flat, parameters.layout),
+        empty=0.0 if integers else float(parameters.empty),
+        empty_bits=int(parameters.empty) % 2**64 if integers else 0,
         images=extents.batch,
         pixels=count,
         channels=extents.channels,
-        segments=p.num_segments,
+        segments=parameters.num_segments,
         blocks=blocks,
         tiles=tiles,
         row_pixels=row,
@@ -207,7 +214,7 @@ def _launches(
     )
     joining = -(-blocks // JOIN_LANES) * -(-extents.channels // JOIN_CHANNELS) * extents.batch
     filling = device.current().blocks(
-        extents.batch * extents.channels * p.num_segments, THREADS, plan.BLOCKS_PER_MULTIPROCESSOR
+        extents.batch * extents.channels * parameters.num_segments, THREADS, plan.BLOCKS_PER_MULTIPROCESSOR
     )
     return ReductionLaunches(
         reduce=module.kernel(FILE, "segment_reduce", defines),
@@ -220,7 +227,7 @@ def _launches(
         * blocks
         * 2
         * extents.channels
-        * _part(features.dtype, wanted, extremes, positions).itemsize,
+        * _part(features.dtype, statistics, extremes, positions).itemsize,
     )
 
 
@@ -229,12 +236,12 @@ def _next_power_of_2(count: int) -> int:
     return 1 << max(count - 1, 0).bit_length()
 
 
-def _part(dtype: "np.dtype[Any]", wanted: str, extremes: int, positions: bool) -> "np.dtype[Any]":
+def _part(dtype: "np.dtype[Any]", statistics: str, extremes: int, positions: bool) -> "np.dtype[Any]":
     """``part`` of ``segment_values.cuh``."""
     fields: list[tuple[Any, ...]] = []
-    if "s" in wanted:
+    if "s" in statistics:
         fields.append(("sum", np.float64))
-    if "v" in wanted:
+    if "v" in statistics:
         fields += [("mean", np.float64), ("squares", np.float64)]
     if extremes:
         compared = dtype if dtype.kind in "iu" else plan.accumulator(dtype)

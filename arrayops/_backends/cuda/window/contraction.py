@@ -146,7 +146,7 @@ class ContractionShape:
 class ContractionKernel:
     """The kernel for a contraction.
 
-    ``channels`` channels of ``stage`` rows and columns are staged at once; ``sources_last`` tells the layout of weights.
+    ``channels`` channels of ``stage`` rows and columns are staged at once; ``sources_last`` is the layout of weights.
     """
 
     file: str

@@ -99,23 +99,23 @@ class WindowPlan:
     @cached_property
     def output_shape(self) -> tuple[int, ...]:
         """Shape of the output of a convolution or pooling."""
-        p = self.parameters
+        parameters = self.parameters
         assert self.samples is not None
-        channels = images.image(self.samples.shape, p.layout).channels
+        channels = images.image(self.samples.shape, parameters.layout).channels
         if self.filters == "grouped":
-            channels = self.group_channels[1] * p.groups
-        return images.image_shape(self.batch, channels, self.output_size, p.layout)
+            channels = self.group_channels[1] * parameters.groups
+        return images.image_shape(self.batch, channels, self.output_size, parameters.layout)
 
     @cached_property
     def group_channels(self) -> Pair:
         """Input and output channels of one group of a weight that connects channels."""
         assert self.weight is not None
-        p = self.parameters
-        extents = images.weight_extents(self.weight.shape, p)
+        parameters = self.parameters
+        extents = images.weight_extents(self.weight.shape, parameters)
         # Of the two extents of a weight, one counts channels of a group, the other channels of all groups.
-        if p.transposed:
-            return extents.inputs // p.groups, extents.outputs
-        return extents.inputs, extents.outputs // p.groups
+        if parameters.transposed:
+            return extents.inputs // parameters.groups, extents.outputs
+        return extents.inputs, extents.outputs // parameters.groups
 
     @property
     def output_size(self) -> Pair:
@@ -145,24 +145,24 @@ def filter_defines(dtype: "np.dtype[Any]", kernel_size: Pair) -> Pairs:
 
 
 def weight_strides(
-    view: ArrayView, p: WindowParameters, exchanged: bool = False, flipped: bool = False
+    view: ArrayView, parameters: WindowParameters, exchanged: bool = False, flipped: bool = False
 ) -> tuple[int, ...]:
     """``weight_strides`` of ``window.cuh``, for a weight that connects the channels of each group.
 
     ``exchanged`` swaps source and result channels; ``flipped`` reverses the order of taps along both axes.
     """
-    letters = images.weight_layout(p).split()
+    letters = images.weight_layout(parameters).split()
     steps = dict(zip(letters, view.strides, strict=True))
     outer = letters[0] if letters[0] in "IO" else letters[3]
-    group = view.shape[letters.index(outer)] // p.groups * steps[outer]
+    group = view.shape[letters.index(outer)] // parameters.groups * steps[outer]
     result, source = (steps["I"], steps["O"]) if exchanged else (steps["O"], steps["I"])
-    first, row, column = filter_strides(view, p, flipped)
+    first, row, column = filter_strides(view, parameters, flipped)
     return first, group, result, source, row, column
 
 
-def filter_strides(view: ArrayView, p: WindowParameters, flipped: bool) -> tuple[int, int, int]:
+def filter_strides(view: ArrayView, parameters: WindowParameters, flipped: bool) -> tuple[int, int, int]:
     """Offset of the first tap of a weight, and strides to the next row and column of taps."""
-    letters = images.weight_layout(p).split()
+    letters = images.weight_layout(parameters).split()
     (height, row), (width, column) = (
         (view.shape[letters.index(name)], view.strides[letters.index(name)]) for name in ("kh", "kw")
     )
@@ -174,8 +174,8 @@ def correlation_strides(plan: WindowPlan, view: ArrayView, backward: bool = Fals
 
     A transposed convolution correlates with the flipped filter.
     """
-    p = plan.parameters
+    parameters = plan.parameters
     if plan.filters == "grouped":
-        return weight_strides(view, p, exchanged=backward, flipped=p.transposed)
-    first, row, column = filter_strides(view, p, flipped=p.transposed)
+        return weight_strides(view, parameters, exchanged=backward, flipped=parameters.transposed)
+    first, row, column = filter_strides(view, parameters, flipped=parameters.transposed)
     return first, 0, 0, 0, row, column
