@@ -1,9 +1,10 @@
-// The grouped contraction on plain multiply-adds, for every dtype (see contraction.cuh).
+// The grouped contraction with scalar multiply-adds, for every dtype (see contraction.cuh).
 //
-// A thread makes THREAD_PIXELS results in a row for THREAD_OUTPUTS channels, all in registers: for each tap and channel
-// it scales its source samples by K and multiplies them with the weights.
+// A thread computes THREAD_PIXELS results of one row for THREAD_OUTPUTS channels, all in registers: for each tap and
+// channel it scales its source samples by K and multiplies them with the weights.
 //
-// With DIRECT, for filters whose reach is beyond shared memory, sources are read through the caches instead.
+// With UNSTAGED, for filters whose source tile with halo exceeds shared memory, sources are read from global memory
+// through the caches.
 
 #include "contraction.cuh"
 #include "vectors.cuh"
@@ -19,10 +20,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) contraction_fma(
 {
     const adaptive_source a = ADAPTIVE_SOURCE;
     extern __shared__ __align__(16) unsigned char shared[];
-    accumulator* const kappa = reinterpret_cast<accumulator*>(shared);            // [KERNEL_TAPS][TILE]
-    accumulator* const weights = kappa + KERNEL_TAPS * TILE;                      // [WEIGHT_TAPS][CHANNELS][OUTPUT_TILE]
-#if !defined(DIRECT)
-    accumulator* const staged = weights + WEIGHT_TAPS * CHANNELS * OUTPUT_TILE;   // [CHANNELS][stage_rows][stage_pitch]
+    // Shared memory: kappa [KERNEL_TAPS][TILE], weights [WEIGHT_TAPS][CHANNELS][OUTPUT_TILE],
+    // staged [CHANNELS][stage_rows][stage_pitch].
+    accumulator* const kappa = reinterpret_cast<accumulator*>(shared);
+    accumulator* const weights = kappa + KERNEL_TAPS * TILE;
+#if !defined(UNSTAGED)
+    accumulator* const staged = weights + WEIGHT_TAPS * CHANNELS * OUTPUT_TILE;
     const int stage_size = g.stage_rows * g.stage_pitch;
 #endif
 
@@ -40,7 +43,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) contraction_fma(
 
     for (int first_tap = 0; first_tap < b.taps; first_tap += TAP_CHUNK) {
         const int chunk_taps = min(TAP_CHUNK, b.taps - first_tap);
-        // Everyone is done with the former K and the former stage.
+        // Wait until all threads have used K and the stage of the previous chunk before overwriting them.
         __syncthreads();
 #if !defined(PLAIN)
         for (int at = thread; at < chunk_taps * TILE; at += THREADS)
@@ -48,19 +51,19 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) contraction_fma(
 #endif
         for (int first_channel = 0; first_channel < g.sources; first_channel += CHANNELS) {
             if (first_channel > 0) __syncthreads();
-#if !defined(DIRECT)
-            for (int place = thread; place < stage_size; place += THREADS) {
-                const staged_place from = find_place(
-                    source, a, b, g, first_channel, b.top + place / g.stage_pitch, b.left + place % g.stage_pitch);
+#if !defined(UNSTAGED)
+            for (int pixel = thread; pixel < stage_size; pixel += THREADS) {
+                const staged_pixel from = locate_source(
+                    source, a, b, g, first_channel, b.top + pixel / g.stage_pitch, b.left + pixel % g.stage_pitch);
 #pragma unroll
                 for (int c = 0; c < CHANNELS; ++c)
-                    staged[c * stage_size + place] = staged_sample(from, g, c, g.sources - first_channel);
+                    staged[c * stage_size + pixel] = staged_sample(from, g, c, g.sources - first_channel);
             }
 #endif
             for (int first = 0; first < chunk_taps; first += WEIGHT_TAPS) {
                 const int weight_taps = min(WEIGHT_TAPS, chunk_taps - first);
                 if (first > 0) __syncthreads();
-                // Four neighbours at a time; rows of packed weights are a multiple of eight long.
+                // Vector loads of four elements: the row length of packed weights is a multiple of eight.
                 for (int at = thread * 4; at < weight_taps * CHANNELS * OUTPUT_TILE; at += THREADS * 4) {
                     const int output = at % OUTPUT_TILE, channel = at / OUTPUT_TILE % CHANNELS;
                     const int tap = packed_tap(b, first_tap + first + at / (OUTPUT_TILE * CHANNELS));
@@ -85,11 +88,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) contraction_fma(
                     const int from_row = my_row * b.rows.step + tap / b.columns.taps * b.rows.shift_step;
                     const int from_column = my_column * b.columns.step + tap % b.columns.taps * b.columns.shift_step;
                     const accumulator* factors = weights + v * CHANNELS * OUTPUT_TILE + output_group * THREAD_OUTPUTS;
-#if defined(DIRECT)
+#if defined(UNSTAGED)
 #pragma unroll
                     for (int i = 0; i < THREAD_PIXELS; ++i) {
-                        const staged_place from = find_place(
-                            source, a, b, g, first_channel, b.top + from_row, b.left + from_column + i * b.columns.step);
+                        const staged_pixel from = locate_source(
+                            source, a, b, g, first_channel, b.top + from_row,
+                            b.left + from_column + i * b.columns.step);
                         for (int c = 0; c < CHANNELS; ++c) {
                             accumulator factor[THREAD_OUTPUTS];
                             read_vector(factor, factors + c * OUTPUT_TILE);

@@ -1,20 +1,22 @@
-// What the kernels of the grouped contraction share: which results a block makes, K for them, and packed weights.
+// Shared by the kernels of the grouped contraction: the tile of results of a block, K for it, and packed weights.
 //
-//   result[n, o, r] = bias[o] + sum over taps t of K[n, t, r] * sum over channels c of weight[o, c, t] * source[n, c, r + t]
+//   result[n, o, r] = bias[o] + sum over taps t of K[n, t, r]
+//                                   * sum over channels c of weight[o, c, t] * source[n, c, r + t]
 //
-// Forward it makes the output; BACKWARD the gradient of the input (see window_gather.cuh), with K of the output it comes from.
+// The forward pass computes the output; BACKWARD computes the gradient of the input (see window_gather.cuh), with K of
+// the output that the gradient comes from.
 //
-// A block makes TILE_ROWS x TILE_COLUMNS results of one phase for OUTPUT_TILE channels of one group. It stages in
-// shared memory, for CHANNELS channels at a time, the source tile with its halo, once for all taps; K for TAP_CHUNK
+// A block computes TILE_ROWS x TILE_COLUMNS results of one phase for OUTPUT_TILE channels of one group. It stages in
+// shared memory: for CHANNELS channels at a time, the source tile with its halo, once for all taps; K for TAP_CHUNK
 // taps, unless it is PLAIN; and the weights of WEIGHT_TAPS taps:
 //
 //        . . . . . . . . . . . .      the staged source: rows and columns that any tap of any result reads
-//        . # # # # # # # # . . .      #  the tile's own places under one tap; the next tap is the same window
-//        . # # # # # # # # . . .         shifted, so nothing is loaded again
+//        . # # # # # # # # . . .      #  the samples that the tile reads under one tap; the next tap reads
+//        . # # # # # # # # . . .         the same window shifted, so nothing is loaded twice
 //        . # # # # # # # # . . .
 //        . . . . . . . . . . . .
 //
-// No sum is shared between threads that run apart, and the order of every sum is fixed.
+// Each sum is accumulated by one thread in a fixed order, so results are deterministic.
 
 #pragma once
 
@@ -22,7 +24,7 @@
 
 #define TILE (TILE_ROWS * TILE_COLUMNS)
 
-// Taps whose K is kept in shared memory.
+// Number of taps whose K is kept in shared memory.
 #if defined(PLAIN)
 #define KERNEL_TAPS 0
 #else
@@ -32,21 +34,21 @@
 struct contraction {
     image_strides source, result;
     int groups, sources, results;                   // channels of one group
-    int padded_sources, padded_results;             // and of the packed weights
+    int padded_sources, padded_results;             // the same, padded as in the packed weights
     int tiles_down, tiles_across;                   // tiles of one phase
-    int stage_rows, stage_pitch;                    // the staged source of one channel
+    int stage_rows, stage_pitch;                    // size of the stage of one channel
 };
 
-// A block's share of the results. Same for all its threads.
+// The results of a block. The same for all threads of a block.
 struct contraction_block {
     gather_axis rows, columns;
     int image, group, first_output;
     int first_row, first_column;                    // of the tile, within the phase
-    int top, left;                                  // place of the source that is staged first
-    int taps;                                       // of the phase
+    int top, left;                                  // source position of the first staged sample
+    int taps;                                       // number of taps of the phase
 };
 
-// Image, phase and tile lie along x of the grid; group and tile of channels along y.
+// blockIdx.x enumerates image, phase and tile; blockIdx.y enumerates group and tile of output channels.
 __device__ inline contraction_block make_block(const window& w, const contraction& g)
 {
     contraction_block b;
@@ -68,7 +70,7 @@ __device__ inline contraction_block make_block(const window& w, const contractio
     return b;
 }
 
-// K of a result of the tile, numbered `pixel`, for tap `tap` of the phase; 0 beyond the results.
+// K of result `pixel` of the tile for tap `tap` of the phase; 0 for pixels beyond the edge of the results.
 __device__ inline accumulator tile_kernel(
     const adaptive_source& a, const window& w, const contraction_block& b, int tap, int pixel)
 {
@@ -84,39 +86,39 @@ __device__ inline accumulator tile_kernel(
         true_tap(b.rows, FILTER_HEIGHT, tap_row), true_tap(b.columns, FILTER_WIDTH, tap_column));
 }
 
-// Number of a true tap, in the order of packed weights, from its number in the phase.
+// Index of a tap in the order of packed weights, from its index in the phase.
 __device__ inline int packed_tap(const contraction_block& b, int tap)
 {
     return true_tap(b.rows, FILTER_HEIGHT, tap / b.columns.taps) * FILTER_WIDTH
         + true_tap(b.columns, FILTER_WIDTH, tap % b.columns.taps);
 }
 
-// A place of the stage: where its first channel lies in the source, and whether there is one. Samples that the mask
-// hides count as none, so that NaN may stand there.
-struct staged_place {
+// A staged pixel: the address of its first channel in the source, and whether it exists. Masked samples count as
+// missing, so NaN behind the mask is never read.
+struct staged_pixel {
     const scalar* first;
-    bool real;
+    bool valid;
 };
 
-__device__ inline staged_place find_place(
+__device__ inline staged_pixel locate_source(
     const scalar* source, const adaptive_source& a, const contraction_block& b, const contraction& g,
     int channel, int row, int column)
 {
-    staged_place p;
-    p.real = inside(row, b.rows.source) && inside(column, b.columns.source);
-    // Pointers are made for real places alone.
+    staged_pixel p;
+    p.valid = inside(row, b.rows.source) && inside(column, b.columns.source);
+    // Address arithmetic only for valid pixels: out-of-bounds pointers would be undefined behaviour.
     p.first = source;
-    if (!p.real) return p;
+    if (!p.valid) return p;
 #if defined(MASKED) && !defined(BACKWARD)
-    p.real = a.mask[b.image * a.layout.mask.batch + at_pixel(a.layout.mask, row, column)];
+    p.valid = a.mask[b.image * a.layout.mask.batch + at_pixel(a.layout.mask, row, column)];
 #endif
     p.first += b.image * g.source.batch + (static_cast<long long>(b.group) * g.sources + channel) * g.source.channel
         + at_pixel(g.source, row, column);
     return p;
 }
 
-// Channel `channel` of those left, from the first on; 0 beyond.
-__device__ inline accumulator staged_sample(const staged_place& p, const contraction& g, int channel, int left)
+// Value of channel `channel` relative to the first; 0 if it is not below `left`, the number of channels left.
+__device__ inline accumulator staged_sample(const staged_pixel& p, const contraction& g, int channel, int left)
 {
-    return p.real && channel < left ? widen(p.first[channel * g.source.channel]) : accumulator(0);
+    return p.valid && channel < left ? widen(p.first[channel * g.source.channel]) : accumulator(0);
 }

@@ -1,46 +1,47 @@
 // The grouped contraction on tensor cores (see contraction.cuh): float16, bfloat16, and float32 rounded to TF32.
 //
-// The product of a tap is (pixels x channels) times (channels x results), in tiles of 16 x 8 (see ptx.cuh). K has one
-// value for each pixel, a row of the first operand, so it scales that operand in registers, once for all results:
+// The product of one tap is (pixels x channels) times (channels x results), in tiles of 16 x 8 (see ptx.cuh). K has one
+// value for each pixel, that is for each row of the first operand, so it scales that operand in registers, once for all
+// results:
 //
 //                    channels           results
-//      16 pixels  |  K * x  |    x   |  weights  |    a warp has PIXEL_TILES x 16 pixels, OUTPUT_TILE results
+//      16 pixels  |  K * x  |    x   |  weights  |    a warp computes PIXEL_TILES x 16 pixels, OUTPUT_TILE results
 //
-// Rows of the stage and of the weights hold the channels of one place or result side by side, 32 bytes a step of the
-// product. 16 bytes more between rows spread the eight rows that one load reads over all banks.
+// Rows of the stage and of the weights hold the channels of one pixel or result contiguously, 32 bytes for each step of
+// the product. 16 bytes of padding between rows avoid bank conflicts between the eight rows that one ldmatrix reads:
 //
 //      row   [ step 0: 32 bytes | step 1: 32 bytes | 16 bytes unused ]
 //
-// Two blocks share a multiprocessor, so that one multiplies while the other stages: 128 registers a thread. Plain narrow
-// ones are bound by memory; three of them keep more loads under way.
+// Two blocks on a multiprocessor, 128 registers a thread, overlap the products of one with the staging of the other.
+// PLAIN kernels with few outputs are memory-bound; three blocks keep more loads in flight.
 //
-// TILE_COLUMNS is 16: the pixels of one tile of the product are one row of the block's tile. Weights come packed with
-// sources last, float32 ones rounded to TF32. With ALIGNED, sources are read in vectors of 16 bytes; with PAIRED, two
-// neighbouring results are written as one word of half precision.
+// TILE_COLUMNS is 16: the pixels of one product tile are one row of the block's tile. Weights are packed with sources
+// last, float32 ones rounded to TF32. With ALIGNED, sources are read in vectors of 16 bytes; with PAIRED, two adjacent
+// half-precision results are written as one word.
 
 #include "contraction.cuh"
 #include "ptx.cuh"
 
-#define ELEMENTS (32 / static_cast<int>(sizeof(scalar)))
-#define CHANNELS (STEPS * ELEMENTS)
-#define ROW (CHANNELS + ELEMENTS / 2)
+#define STEP_ELEMENTS (32 / static_cast<int>(sizeof(scalar)))
+#define CHANNELS (STEPS * STEP_ELEMENTS)
+#define ROW_PITCH (CHANNELS + STEP_ELEMENTS / 2)
 #define WARPS (TILE_ROWS / PIXEL_TILES)
 #define THREADS (32 * WARPS)
 #define RESULT_TILES (OUTPUT_TILE / 8)
-#define VECTOR (ELEMENTS / 2)
+#define VECTOR_ELEMENTS (STEP_ELEMENTS / 2)
 #if defined(PLAIN) && OUTPUT_TILE <= 16
-#define BLOCKS 3
+#define BLOCKS_PER_MULTIPROCESSOR 3
 #else
-#define BLOCKS 2
+#define BLOCKS_PER_MULTIPROCESSOR 2
 #endif
 
 union vector_of_scalars {
     uint4 words;
-    scalar each[VECTOR];
+    scalar each[VECTOR_ELEMENTS];
     __device__ vector_of_scalars() {}
 };
 
-// K twice, to scale two halves of a word at once; or as it is.
+// K in both halves of a word, to scale two half-precision values at once; or K itself for float32.
 __device__ inline unsigned pack_kernel(accumulator value)
 {
 #if defined(SCALAR_FLOAT32)
@@ -69,13 +70,13 @@ __device__ inline unsigned scale_word(unsigned word, unsigned kernel)
 #endif
 }
 
-// Writes two neighbouring channels of one pixel, as far as there are `left`.
+// Writes two adjacent channels of one pixel, or one if only one is `left`.
 __device__ inline void store_two(
     const float* sums, int left, int channel, const scalar* bias, scalar* pixel, long long channel_step)
 {
     if (left <= 0) return;
 #if defined(PAIRED)
-    // Results are even in number, lie side by side, and begin at even places.
+    // The number of results is even, they are contiguous, and their word is aligned.
     union {
         scalar halves[2];
         unsigned word;
@@ -92,23 +93,25 @@ __device__ inline void store_two(
 #endif
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) contraction_mma(
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_MULTIPROCESSOR) contraction_mma(
     CALL_PARAMETERS, contraction g,
     const scalar* __restrict__ source, const scalar* __restrict__ packed, const scalar* __restrict__ bias,
     scalar* __restrict__ result)
 {
     const adaptive_source a = ADAPTIVE_SOURCE;
     extern __shared__ __align__(16) unsigned char shared[];
-    unsigned* const kappa = reinterpret_cast<unsigned*>(shared);                      // [KERNEL_TAPS][TILE]
-    scalar* const weights = reinterpret_cast<scalar*>(kappa + KERNEL_TAPS * TILE);    // [WEIGHT_TAPS][OUTPUT_TILE][ROW]
-    scalar* const staged = weights + WEIGHT_TAPS * OUTPUT_TILE * ROW;                 // [stage places][ROW]
+    // Shared memory: kappa [KERNEL_TAPS][TILE], weights [WEIGHT_TAPS][OUTPUT_TILE][ROW_PITCH],
+    // staged [stage pixels][ROW_PITCH].
+    unsigned* const kappa = reinterpret_cast<unsigned*>(shared);
+    scalar* const weights = reinterpret_cast<scalar*>(kappa + KERNEL_TAPS * TILE);
+    scalar* const staged = weights + WEIGHT_TAPS * OUTPUT_TILE * ROW_PITCH;
     const int stage_size = g.stage_rows * g.stage_pitch;
 
     const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
     const contraction_block b = make_block(w, g);
 
-    // Which row of four matrices this lane points at: pixels 0-7 and 8-15, then the second halves of the same rows; for
-    // weights, both halves of results 0-7, then of 8-15.
+    // The row of the four matrices whose address this lane passes to ldmatrix: pixels 0-7 and 8-15, then the second
+    // halves of the same rows; for weights, both halves of results 0-7, then of 8-15.
     const int pixel_row = lane % 16, pixel_half = lane / 16;
     const int weight_row = lane % 8 + lane / 16 * 8, weight_half = lane / 8 % 2;
 
@@ -122,7 +125,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) contraction_mma(
 
     for (int first_tap = 0; first_tap < b.taps; first_tap += TAP_CHUNK) {
         const int chunk_taps = min(TAP_CHUNK, b.taps - first_tap);
-        // Everyone is done with the former K and the former stage.
+        // Wait until all threads have used K and the stage of the previous chunk before overwriting them.
         __syncthreads();
 #if !defined(PLAIN)
         for (int at = thread; at < chunk_taps * TILE; at += THREADS)
@@ -130,24 +133,24 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) contraction_mma(
 #endif
         for (int first_channel = 0; first_channel < g.padded_sources; first_channel += CHANNELS) {
             if (first_channel > 0) __syncthreads();
-            for (int place = thread; place < stage_size; place += THREADS) {
-                const staged_place from = find_place(
-                    source, a, b, g, first_channel, b.top + place / g.stage_pitch, b.left + place % g.stage_pitch);
-                uint4* const to = reinterpret_cast<uint4*>(staged + place * ROW);
+            for (int pixel = thread; pixel < stage_size; pixel += THREADS) {
+                const staged_pixel from = locate_source(
+                    source, a, b, g, first_channel, b.top + pixel / g.stage_pitch, b.left + pixel % g.stage_pitch);
+                uint4* const to = reinterpret_cast<uint4*>(staged + pixel * ROW_PITCH);
 #pragma unroll
-                for (int part = 0; part < CHANNELS / VECTOR; ++part) {
+                for (int part = 0; part < CHANNELS / VECTOR_ELEMENTS; ++part) {
                     vector_of_scalars values;
 #if defined(ALIGNED)
-                    // The channels of a place lie side by side, whole vectors of them.
+                    // Channels of a pixel are contiguous, and a whole number of vectors.
                     values.words = make_uint4(0, 0, 0, 0);
-                    if (from.real && first_channel + part * VECTOR < g.sources)
-                        values.words = *reinterpret_cast<const uint4*>(from.first + part * VECTOR);
+                    if (from.valid && first_channel + part * VECTOR_ELEMENTS < g.sources)
+                        values.words = *reinterpret_cast<const uint4*>(from.first + part * VECTOR_ELEMENTS);
 #else
 #pragma unroll
-                    for (int i = 0; i < VECTOR; ++i)
-                        // The accumulator holds every value of a scalar, so that this rounds nothing.
+                    for (int i = 0; i < VECTOR_ELEMENTS; ++i)
+                        // Widening to the accumulator is exact, so narrowing again rounds nothing.
                         values.each[i] =
-                            narrow(staged_sample(from, g, part * VECTOR + i, g.sources - first_channel));
+                            narrow(staged_sample(from, g, part * VECTOR_ELEMENTS + i, g.sources - first_channel));
 #endif
                     to[part] = values.words;
                 }
@@ -155,13 +158,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) contraction_mma(
             for (int first = 0; first < chunk_taps; first += WEIGHT_TAPS) {
                 const int weight_taps = min(WEIGHT_TAPS, chunk_taps - first);
                 if (first > 0) __syncthreads();
-                for (int at = thread; at < weight_taps * OUTPUT_TILE * (CHANNELS / VECTOR); at += THREADS) {
-                    const int part = at % (CHANNELS / VECTOR), row = at / (CHANNELS / VECTOR);
+                for (int at = thread; at < weight_taps * OUTPUT_TILE * (CHANNELS / VECTOR_ELEMENTS); at += THREADS) {
+                    const int part = at % (CHANNELS / VECTOR_ELEMENTS), row = at / (CHANNELS / VECTOR_ELEMENTS);
                     const int tap = packed_tap(b, first_tap + first + row / OUTPUT_TILE);
                     const scalar* const from = packed
                         + ((static_cast<long long>(b.group) * FILTER_TAPS + tap) * g.padded_results + b.first_output
                            + row % OUTPUT_TILE) * g.padded_sources + first_channel;
-                    reinterpret_cast<uint4*>(weights + row * ROW)[part] = reinterpret_cast<const uint4*>(from)[part];
+                    reinterpret_cast<uint4*>(weights + row * ROW_PITCH)[part] =
+                        reinterpret_cast<const uint4*>(from)[part];
                 }
                 __syncthreads();
                 for (int v = 0; v < weight_taps; ++v) {
@@ -174,10 +178,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) contraction_mma(
 #pragma unroll
                         for (int i = 0; i < PIXEL_TILES; ++i) {
                             const int tile_row = warp * PIXEL_TILES + i;
-                            const int place = (tile_row * b.rows.step + tap_row) * g.stage_pitch
+                            const int pixel = (tile_row * b.rows.step + tap_row) * g.stage_pitch
                                 + pixel_row * b.columns.step + tap_column;
                             load_matrices(
-                                scaled[i], staged + place * ROW + step * ELEMENTS + pixel_half * (ELEMENTS / 2));
+                                scaled[i],
+                                staged + pixel * ROW_PITCH + step * STEP_ELEMENTS + pixel_half * (STEP_ELEMENTS / 2));
 #if defined(PLAIN)
 #if defined(SCALAR_FLOAT32)
 #pragma unroll
@@ -197,8 +202,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) contraction_mma(
                         for (int j = 0; j < RESULT_TILES; j += 2) {
                             unsigned factor[4];
                             load_matrices(
-                                factor, weights + (v * OUTPUT_TILE + j * 8 + weight_row) * ROW + step * ELEMENTS
-                                    + weight_half * (ELEMENTS / 2));
+                                factor,
+                                weights + (v * OUTPUT_TILE + j * 8 + weight_row) * ROW_PITCH + step * STEP_ELEMENTS
+                                    + weight_half * (STEP_ELEMENTS / 2));
 #pragma unroll
                             for (int i = 0; i < PIXEL_TILES; ++i) {
                                 multiply_add(sums[i][j], scaled[i], factor[0], factor[1]);

@@ -1,4 +1,4 @@
-// One element, or several neighbours, that are moved bit by bit.
+// One element, or several contiguous elements, copied bit by bit as one item.
 //
 //   #define ITEM_BYTES 1 | 2 | 4 | 8 | 16
 

@@ -1,8 +1,8 @@
-// Copies a batch of images bit by bit between two places in memory, or fills one with zeros. An item is one element, or
-// several of the innermost axis.
+// Copies a batch of images bit by bit between two arrays of different strides, or fills one with zeros. An item is one
+// element, or several contiguous elements of the innermost axis.
 //
 //   #define ITEM_BYTES 2 | 4 | 8 | 16
-//   #define EACH                         channels of a thread
+//   #define CHANNELS_PER_THREAD          channels (in items) handled by a thread
 
 #include "thread_map.cuh"
 #include "items.cuh"
@@ -13,26 +13,26 @@
 
 struct merge_copied {
     image_strides source, target;
-    image_threads threads;
+    image_thread_map threads;
 };
 
-// Without a source, zeros.
+// Fills with zeros if `source` is null.
 extern "C" __global__ void __launch_bounds__(256, 4) merge_copy(merge_copied g, const void* source, void* target)
 {
     const position p = my_position(g.threads);
-    if (!p.real) return;
+    if (!p.valid) return;
     const item* const from = static_cast<const item*>(source) + p.image * g.source.batch
         + at_pixel(g.source, p.row, p.column);
     item* const to = static_cast<item*>(target) + p.image * g.target.batch + at_pixel(g.target, p.row, p.column);
-    item found[EACH];
+    item values[CHANNELS_PER_THREAD];
 #pragma unroll
-    for (int e = 0; e < EACH; ++e) {
+    for (int e = 0; e < CHANNELS_PER_THREAD; ++e) {
         const int channel = p.channel + e * p.channel_step;
-        found[e] = source != nullptr && channel < g.threads.channels ? from[channel * g.source.channel] : item{};
+        values[e] = source != nullptr && channel < g.threads.channels ? from[channel * g.source.channel] : item{};
     }
 #pragma unroll
-    for (int e = 0; e < EACH; ++e) {
+    for (int e = 0; e < CHANNELS_PER_THREAD; ++e) {
         const int channel = p.channel + e * p.channel_step;
-        if (channel < g.threads.channels) to[channel * g.target.channel] = found[e];
+        if (channel < g.threads.channels) to[channel * g.target.channel] = values[e];
     }
 }

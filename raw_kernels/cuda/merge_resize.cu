@@ -1,75 +1,76 @@
-// Resizes up to MAPS maps to one size and adds them up, takes the largest, or says which one that is.
+// Resizes up to MAPS maps to one size and writes their sum, their maximum, or its argmax.
 //
 //   result[n, c, h, w] = factor * sum over maps m, rows i and columns j of A_m[h, i] B_m[w, j] source_m[n, c, i, j]
 //
 //   #define MAPS 1 | 2 | 4
-//   #define EACH                         channels of a thread
-//   #define NEIGHBOURS                   with EACH 4: they lie side by side, aligned to all four, in all sources and the
-//                                        result, and their number is a multiple of 4
-//   #define LARGEST                      the largest of the resized maps in place of their sum; NaN is larger than all
-//   #define WINNERS                      with LARGEST: the number of the first map that attains it
-//   #define WON                          sources count only where `winners`, of their shape, is the number of the map:
-//                                        the gradient of LARGEST
-//   #define MANY                         numbers of maps have 32 bits, not 8
+//   #define CHANNELS_PER_THREAD          channels handled by a thread
+//   #define VECTORIZED                   with CHANNELS_PER_THREAD 4: the four channels are contiguous and aligned to
+//                                        their total size in all sources and the result; channels are a multiple of 4
+//   #define TAKE_MAX                     maximum of the resized maps instead of their sum; NaN exceeds all numbers
+//   #define WRITE_ARGMAX                 with TAKE_MAX: the index of the first map that attains the maximum
+//   #define MASK_BY_ARGMAX               a source element counts only where `argmax`, of the shape of the source, is
+//                                        the index of the map: the gradient of TAKE_MAX
+//   #define ARGMAX_32BIT                 indices of maps have 32 bits, not 8
 //
-// The gradient of a resizing is the resizing by the transposed matrices: the same kernel. Each thread makes its results
-// alone, tap by tap in their order. More maps than MAPS take several launches, which hand sums on in `carry`.
+// The gradient of a resizing is the resizing by the transposed matrices: the same kernel. Each thread computes its
+// results alone, in the order of taps. More maps than MAPS take several launches, which pass intermediate sums or
+// maxima on in `carry`.
 
 #include "scalars.cuh"
 #include "thread_map.cuh"
 #include "vectors.cuh"
 
-#if defined(MANY)
-typedef int map_number;
+#if defined(ARGMAX_32BIT)
+typedef int map_index;
 #else
-typedef unsigned char map_number;
+typedef unsigned char map_index;
 #endif
 
-#if defined(WINNERS)
-typedef map_number result_type;
+#if defined(WRITE_ARGMAX)
+typedef map_index result_type;
 #else
 typedef scalar result_type;
 #endif
 
-// Doubles take two registers; the gradient of LARGEST keeps places of winners too.
+// Doubles take two registers; WRITE_ARGMAX and MASK_BY_ARGMAX need registers for indices of maps.
 #if defined(SCALAR_FLOAT64)
-const int blocks_each = 2;
-#elif defined(WINNERS) || defined(WON)
-const int blocks_each = 3;
+const int blocks_per_multiprocessor = 2;
+#elif defined(WRITE_ARGMAX) || defined(MASK_BY_ARGMAX)
+const int blocks_per_multiprocessor = 3;
 #else
-const int blocks_each = 4;
+const int blocks_per_multiprocessor = 4;
 #endif
 
-// One map, and how many weights the longest row of each of its matrices has.
+// One map, and the number of weights in the longest row of each of its two matrices.
 struct merge_source {
     image_strides strides;
     int row_taps, column_taps;
 };
 
 struct merge {
-    image_strides result, winners;
-    image_threads threads;
-    int rows;                           // of the result
-    int maps, first, last;              // maps of this launch, the number of the first, and whether none follow
+    image_strides result, argmax;
+    image_thread_map threads;
+    int rows;                           // rows of the result
+    int maps, first, last;              // maps of this launch, index of the first, whether this is the last launch
     double factor;
     merge_source source[MAPS];
 };
 
-// One row of a matrix: `count` weights from column `first` on.
+// One row of a matrix: `count` weights, starting at column `first`.
 struct taps {
     int first, count;
     const accumulator* weight;
 };
 
-// `table` holds first and count of every row of a matrix, then `most` weights for each.
-__device__ inline taps taps_of(const int* table, int rows, int most, int row)
+// `table` holds `first` and `count` of every row of a matrix, then `row_size` weights for every row.
+__device__ inline taps taps_of(const int* table, int rows, int row_size, int row)
 {
     const accumulator* const weights = reinterpret_cast<const accumulator*>(table + 2 * static_cast<long long>(rows));
-    return {table[2 * row], table[2 * row + 1], weights + static_cast<long long>(row) * most};
+    return {table[2 * row], table[2 * row + 1], weights + static_cast<long long>(row) * row_size};
 }
 
-#if defined(NEIGHBOURS)
-// The counterpart of read_four.
+#if defined(VECTORIZED)
+// Vector store of four contiguous elements, see read_four.
 __device__ inline void write_four(scalar* to, const scalar (&from)[4])
 {
 #if defined(SCALAR_FLOAT64)
@@ -89,133 +90,134 @@ __device__ inline void write_four(scalar* to, const scalar (&from)[4])
 }
 #endif
 
-// Adds one resized map to `sums`; channels beyond the last repeat it.
+// Adds one resized map to `sums`. Channels beyond the last read the last one again.
 __device__ inline void add_resized(
-    accumulator (&sums)[EACH], const merge& g, const merge_source& of, const scalar* source, const int* row_table,
-    const int* column_table, const map_number* winners, const position& p)
+    accumulator (&sums)[CHANNELS_PER_THREAD], const merge& g, const merge_source& map, const scalar* source,
+    const int* row_table, const int* column_table, const map_index* argmax, const position& p)
 {
-    const taps rows = taps_of(row_table, g.rows, of.row_taps, p.row);
-    const taps columns = taps_of(column_table, g.threads.columns, of.column_taps, p.column);
-    const scalar* planes[EACH];
-#if defined(WON)
-    const map_number* won[EACH];
+    const taps rows = taps_of(row_table, g.rows, map.row_taps, p.row);
+    const taps columns = taps_of(column_table, g.threads.columns, map.column_taps, p.column);
+    const scalar* planes[CHANNELS_PER_THREAD];
+#if defined(MASK_BY_ARGMAX)
+    const map_index* map_of[CHANNELS_PER_THREAD];
 #endif
 #pragma unroll
-    for (int e = 0; e < EACH; ++e) {
+    for (int e = 0; e < CHANNELS_PER_THREAD; ++e) {
         const int channel = min(p.channel + e * p.channel_step, g.threads.channels - 1);
-        planes[e] = source + p.image * of.strides.batch + channel * of.strides.channel;
-#if defined(WON)
-        won[e] = winners + p.image * g.winners.batch + channel * g.winners.channel;
+        planes[e] = source + p.image * map.strides.batch + channel * map.strides.channel;
+#if defined(MASK_BY_ARGMAX)
+        map_of[e] = argmax + p.image * g.argmax.batch + channel * g.argmax.channel;
 #endif
     }
-    // Weights of 0 within a row are no weights: what they would meet may be NaN. The loads of EACH channels are under way
-    // at once; more of them would only cost registers.
+    // Taps of weight 0 within a row are skipped: the source may hold NaN there. The loads of CHANNELS_PER_THREAD
+    // channels are in flight at once; unrolling these loops would only cost registers.
 #pragma unroll 1
     for (int i = 0; i < rows.count; ++i) {
         const accumulator down = rows.weight[i];
         if (down == 0) continue;
-        accumulator line[EACH];
+        accumulator row_sums[CHANNELS_PER_THREAD];
 #pragma unroll
-        for (int e = 0; e < EACH; ++e) line[e] = 0;
+        for (int e = 0; e < CHANNELS_PER_THREAD; ++e) row_sums[e] = 0;
 #pragma unroll 1
         for (int j = 0; j < columns.count; ++j) {
             const accumulator across = columns.weight[j];
             if (across == 0) continue;
-            const long long at = at_pixel(of.strides, rows.first + i, columns.first + j);
-#if defined(WON)
-            const long long at_winner = at_pixel(g.winners, rows.first + i, columns.first + j);
+            const long long at = at_pixel(map.strides, rows.first + i, columns.first + j);
+#if defined(MASK_BY_ARGMAX)
+            const long long argmax_at = at_pixel(g.argmax, rows.first + i, columns.first + j);
 #endif
-#if defined(NEIGHBOURS)
-            scalar four[EACH];
+#if defined(VECTORIZED)
+            scalar four[CHANNELS_PER_THREAD];
             read_four(four, planes[0] + at);
 #endif
 #pragma unroll
-            for (int e = 0; e < EACH; ++e) {
-#if defined(WON)
-                if (won[e][at_winner] != g.first) continue;
+            for (int e = 0; e < CHANNELS_PER_THREAD; ++e) {
+#if defined(MASK_BY_ARGMAX)
+                if (map_of[e][argmax_at] != g.first) continue;
 #endif
-#if defined(NEIGHBOURS)
-                line[e] += across * widen(four[e]);
+#if defined(VECTORIZED)
+                row_sums[e] += across * widen(four[e]);
 #else
-                line[e] += across * widen(planes[e][at]);
+                row_sums[e] += across * widen(planes[e][at]);
 #endif
             }
         }
 #pragma unroll
-        for (int e = 0; e < EACH; ++e) sums[e] += down * line[e];
+        for (int e = 0; e < CHANNELS_PER_THREAD; ++e) sums[e] += down * row_sums[e];
     }
 }
 
-// Sources, and the tables of their rows and columns, which may be absent beyond MAPS.
-extern "C" __global__ void __launch_bounds__(256, blocks_each) merge_resize(
+// Sources and the tables of their rows and columns; pointers beyond MAPS are null.
+extern "C" __global__ void __launch_bounds__(256, blocks_per_multiprocessor) merge_resize(
     merge g, const scalar* __restrict__ source_0, const scalar* __restrict__ source_1,
     const scalar* __restrict__ source_2, const scalar* __restrict__ source_3, const int* __restrict__ rows_0,
     const int* __restrict__ rows_1, const int* __restrict__ rows_2, const int* __restrict__ rows_3,
     const int* __restrict__ columns_0, const int* __restrict__ columns_1, const int* __restrict__ columns_2,
-    const int* __restrict__ columns_3, const map_number* __restrict__ winners, accumulator* __restrict__ carry,
+    const int* __restrict__ columns_3, const map_index* __restrict__ argmax, accumulator* __restrict__ carry,
     result_type* __restrict__ result)
 {
     const scalar* const sources[4] = {source_0, source_1, source_2, source_3};
     const int* const row_tables[4] = {rows_0, rows_1, rows_2, rows_3};
     const int* const column_tables[4] = {columns_0, columns_1, columns_2, columns_3};
     const position p = my_position(g.threads);
-    if (!p.real) return;
+    if (!p.valid) return;
     const bool carried = carry != nullptr && g.first > 0;
     const long long pixel = p.image * g.result.batch + at_pixel(g.result, p.row, p.column);
-    accumulator found[EACH];
-#if defined(WINNERS)
-    int winner[EACH];
+    accumulator values[CHANNELS_PER_THREAD];
+#if defined(WRITE_ARGMAX)
+    int best_map[CHANNELS_PER_THREAD];
 #endif
 #pragma unroll
-    for (int e = 0; e < EACH; ++e) {
-        // What lies at the last channel is its own thread's to read and write.
+    for (int e = 0; e < CHANNELS_PER_THREAD; ++e) {
+        // A channel beyond the last must not read `carry` here: its element belongs to another thread.
         const int channel = p.channel + e * p.channel_step;
-        const bool mine = carried && channel < g.threads.channels;
-        found[e] = mine ? carry[pixel + channel * g.result.channel] : accumulator(0);
-#if defined(WINNERS)
-        winner[e] = mine ? result[pixel + channel * g.result.channel] : map_number(0);
+        const bool carried_in = carried && channel < g.threads.channels;
+        values[e] = carried_in ? carry[pixel + channel * g.result.channel] : accumulator(0);
+#if defined(WRITE_ARGMAX)
+        best_map[e] = carried_in ? result[pixel + channel * g.result.channel] : map_index(0);
 #endif
     }
 #pragma unroll
     for (int m = 0; m < MAPS; ++m) {
         if (m >= g.maps) continue;
-#if defined(LARGEST)
-        accumulator resized[EACH];
+#if defined(TAKE_MAX)
+        accumulator resized[CHANNELS_PER_THREAD];
 #pragma unroll
-        for (int e = 0; e < EACH; ++e) resized[e] = 0;
-        add_resized(resized, g, g.source[m], sources[m], row_tables[m], column_tables[m], winners, p);
+        for (int e = 0; e < CHANNELS_PER_THREAD; ++e) resized[e] = 0;
+        add_resized(resized, g, g.source[m], sources[m], row_tables[m], column_tables[m], argmax, p);
 #pragma unroll
-        for (int e = 0; e < EACH; ++e) {
-            const bool larger = resized[e] > found[e] || (resized[e] != resized[e] && found[e] == found[e]);
+        for (int e = 0; e < CHANNELS_PER_THREAD; ++e) {
+            const bool larger = resized[e] > values[e] || (resized[e] != resized[e] && values[e] == values[e]);
             if (g.first + m > 0 && !larger) continue;
-            found[e] = resized[e];
-#if defined(WINNERS)
-            winner[e] = g.first + m;
+            values[e] = resized[e];
+#if defined(WRITE_ARGMAX)
+            best_map[e] = g.first + m;
 #endif
         }
 #else
-        add_resized(found, g, g.source[m], sources[m], row_tables[m], column_tables[m], winners, p);
+        add_resized(values, g, g.source[m], sources[m], row_tables[m], column_tables[m], argmax, p);
 #endif
     }
-#if defined(NEIGHBOURS)
+#if defined(VECTORIZED)
     if (g.last) {
-        scalar four[EACH];
+        scalar four[CHANNELS_PER_THREAD];
 #pragma unroll
-        for (int e = 0; e < EACH; ++e) four[e] = narrow(found[e] * static_cast<accumulator>(g.factor));
+        for (int e = 0; e < CHANNELS_PER_THREAD; ++e)
+            four[e] = narrow(values[e] * static_cast<accumulator>(g.factor));
         write_four(result + pixel + p.channel, four);
         return;
     }
 #endif
 #pragma unroll
-    for (int e = 0; e < EACH; ++e) {
+    for (int e = 0; e < CHANNELS_PER_THREAD; ++e) {
         const int channel = p.channel + e * p.channel_step;
         if (channel >= g.threads.channels) continue;
         const long long at = pixel + channel * g.result.channel;
-        if (!g.last) carry[at] = found[e];
-#if defined(WINNERS)
-        result[at] = static_cast<map_number>(winner[e]);
+        if (!g.last) carry[at] = values[e];
+#if defined(WRITE_ARGMAX)
+        result[at] = static_cast<map_index>(best_map[e]);
 #else
-        if (g.last) result[at] = narrow(found[e] * static_cast<accumulator>(g.factor));
+        if (g.last) result[at] = narrow(values[e] * static_cast<accumulator>(g.factor));
 #endif
     }
 }

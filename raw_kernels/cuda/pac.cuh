@@ -1,18 +1,20 @@
-// The adaptive kernel K of the pixel-adaptive operators, or none.
+// The adaptive kernel K of the pixel-adaptive operators; K is 1 for plain convolution.
 //
-// Macros from the host, beside the scalar type and the filter's size:
+// Macros from the host, in addition to the scalar type and the filter size:
 //
-//   PLAIN                         there is no adaptive kernel: K is 1 at every tap on a real sample
-//   GUIDE_FLOAT32                 the guide (or the computed kernel) is float32 beside half-precision images
-//   KERNEL_GIVEN                  K is an array; otherwise it is computed from the guide, shaped by
-//     KERNEL_INV                    alpha + (squared distance + 1e-4)^(lambda / 2), otherwise exp(-squared distance / 2)
-//     ASYMMETRIC                    max(0, difference)
+//   PLAIN                         no adaptive kernel: K is 1 at every tap with an input sample
+//   GUIDE_FLOAT32                 the guide (or the given kernel) is float32, images are half precision
+//   KERNEL_GIVEN                  K is an input array; otherwise it is computed from the guide:
+//     KERNEL_INV                    alpha + (squared distance + 1e-4)^(lambda / 2), else exp(-squared distance / 2)
+//     ASYMMETRIC                    differences of the guide are clipped: max(0, difference)
 //     CHANNEL_WISE                  one K for each guide channel
 //     SMOOTHED                      `centre` holds the smoothed guide at every output
 //     RESTRICTED                    K is 0 where a tap is not valid, and divided by `divisor`
+//     NORMALIZED                    `divisor` is the sum of K over the valid taps
 //     MASKED                        a tap on a sample whose mask is 0 is not valid either
 //
-// CALL_PARAMETERS are what every kernel takes first, and ADAPTIVE_SOURCE puts the adaptive part of them together.
+// CALL_PARAMETERS are the leading parameters of every kernel; ADAPTIVE_SOURCE is the initializer of an adaptive_source
+// from them.
 
 #pragma once
 
@@ -25,9 +27,10 @@ struct adaptive_source {};
 #define CALL_PARAMETERS window w
 #define ADAPTIVE_SOURCE {}
 
-__device__ inline bool tap_counts(const adaptive_source&, int, const place& p) { return p.real; }
+__device__ inline bool tap_counts(const adaptive_source&, int, const pixel_position& p) { return p.valid; }
 
-__device__ inline accumulator kernel_at(const adaptive_source&, const window&, int, int, int, int, int, int, const place&)
+__device__ inline accumulator kernel_at(
+    const adaptive_source&, const window&, int, int, int, int, int, int, const pixel_position&)
 {
     return 1;
 }
@@ -51,14 +54,14 @@ struct kernel_strides {
 struct adaptive_layout {
     image_strides guide, mask;
     kernel_strides given;
-    int inv_channels;                   // 1, or as many as the guide
-    int kernel_channels;                // channels of K: 1, or as many as the guide or the input
+    int inv_channels;                   // 1, or the number of guide channels
+    int kernel_channels;                // channels of K: 1, or the number of channels of the guide or the input
 };
 
-// What the adaptive kernel is made of; pointers that the macros do not ask for are null.
+// Arrays that define the adaptive kernel; pointers that the macros do not use are null.
 struct adaptive_source {
     adaptive_layout layout;
-    const guide_scalar* guide;          // or K itself, if it is given
+    const guide_scalar* guide;          // K itself with KERNEL_GIVEN
     const guide_scalar* inv_alpha;
     const guide_scalar* inv_lambda;
     const bool* mask;                   // of the input
@@ -66,20 +69,21 @@ struct adaptive_source {
     const accumulator* divisor;         // (batch, channels of K, output rows, output columns)
 };
 
-// Pointers come one by one, so that launches can check their types.
+// Pointers are separate parameters, so that their types are checked at launch.
 #define CALL_PARAMETERS \
-    window w, adaptive_layout layout, const guide_scalar* __restrict__ guide, const guide_scalar* __restrict__ inv_alpha, \
-        const guide_scalar* __restrict__ inv_lambda, const bool* __restrict__ mask, \
+    window w, adaptive_layout layout, const guide_scalar* __restrict__ guide, \
+        const guide_scalar* __restrict__ inv_alpha, const guide_scalar* __restrict__ inv_lambda, \
+        const bool* __restrict__ mask, \
         const accumulator* __restrict__ centre, const accumulator* __restrict__ divisor
 #define ADAPTIVE_SOURCE {layout, guide, inv_alpha, inv_lambda, mask, centre, divisor}
 
-// Tap of a filter that all channels share; 1 without one.
+// Weight of one tap of a filter shared by all channels; 1 if there is no filter.
 __device__ inline accumulator shared_tap(const scalar* filter, const weight_strides& s, int tap_row, int tap_column)
 {
     return filter == nullptr ? accumulator(1) : weight_at(filter, s, 0, 0, 0, tap_row, tap_column);
 }
 
-__device__ inline int guide_place(const window_axis& axis, int output, int tap)
+__device__ inline int guide_index(const window_axis& axis, int output, int tap)
 {
     return output * axis.guide_step + tap * axis.dilation - axis.guide_before;
 }
@@ -89,7 +93,7 @@ __device__ inline bool guide_inside(const window& w, int row, int column)
     return row >= 0 && column >= 0 && row < w.rows.guide && column < w.columns.guide;
 }
 
-// The guide of one image and channel; 0 outside.
+// Value of one channel of the guide; 0 outside the image.
 __device__ inline accumulator guide_at(
     const adaptive_source& a, const window& w, long long channel_base, int row, int column)
 {
@@ -110,33 +114,33 @@ __device__ inline accumulator centre_at(
 #else
     return guide_at(
         a, w, guide_base(a, image, channel),
-        guide_place(w.rows, row, FILTER_HEIGHT / 2), guide_place(w.columns, column, FILTER_WIDTH / 2));
+        guide_index(w.rows, row, FILTER_HEIGHT / 2), guide_index(w.columns, column, FILTER_WIDTH / 2));
 #endif
 }
 
-// Difference of the guide between a tap and the centre.
+// Difference between the guide at a tap and at the centre.
 __device__ inline accumulator difference_at(
     const adaptive_source& a, const window& w, int image, int channel,
     int row, int column, int tap_row, int tap_column)
 {
     const accumulator tap = guide_at(
         a, w, guide_base(a, image, channel),
-        guide_place(w.rows, row, tap_row), guide_place(w.columns, column, tap_column));
+        guide_index(w.rows, row, tap_row), guide_index(w.columns, column, tap_column));
     const accumulator difference = tap - centre_at(a, w, image, channel, row, column);
 #if defined(ASYMMETRIC)
-    // Written so that NaN stays NaN.
+    // Comparison in this direction propagates NaN.
     return difference < 0 ? accumulator(0) : difference;
 #else
     return difference;
 #endif
 }
 
-__device__ inline bool tap_counts(const adaptive_source& a, int image, const place& p)
+__device__ inline bool tap_counts(const adaptive_source& a, int image, const pixel_position& p)
 {
 #if defined(MASKED)
-    return p.real && a.mask[image * a.layout.mask.batch + at_pixel(a.layout.mask, p.row, p.column)];
+    return p.valid && a.mask[image * a.layout.mask.batch + at_pixel(a.layout.mask, p.row, p.column)];
 #else
-    return p.real;
+    return p.valid;
 #endif
 }
 
@@ -149,7 +153,7 @@ __device__ inline double logarithm(double value) { return log(value); }
 
 #define DISTANCE_SHIFT accumulator(1e-4)
 
-// K before restriction, from the squared distance.
+// K from the squared distance, before restriction.
 __device__ inline accumulator raw_kernel(const adaptive_source& a, int channel, accumulator squared)
 {
 #if defined(KERNEL_INV)
@@ -161,7 +165,7 @@ __device__ inline accumulator raw_kernel(const adaptive_source& a, int channel, 
 #endif
 }
 
-// Squared distance of the guide between a tap and the centre: of one channel, or summed over all.
+// Squared distance between the guide at a tap and at the centre: of one channel, or summed over all channels.
 __device__ inline accumulator squared_distance(
     const adaptive_source& a, const window& w, int image, int channel,
     int row, int column, int tap_row, int tap_column)
@@ -170,17 +174,18 @@ __device__ inline accumulator squared_distance(
     const accumulator difference = difference_at(a, w, image, channel, row, column, tap_row, tap_column);
     return difference * difference;
 #else
-    // Where the tap and the centre lie is the same for all channels.
+    // The positions of the tap and the centre are the same for all channels.
     const guide_scalar* const base = a.guide + guide_base(a, image, 0);
-    const int tap_at_row = guide_place(w.rows, row, tap_row), tap_at_column = guide_place(w.columns, column, tap_column);
+    const int tap_at_row = guide_index(w.rows, row, tap_row);
+    const int tap_at_column = guide_index(w.columns, column, tap_column);
     const bool tap_inside = guide_inside(w, tap_at_row, tap_at_column);
     const guide_scalar* tap = base + at_pixel(a.layout.guide, tap_at_row, tap_at_column);
 #if defined(SMOOTHED)
     const long long step = static_cast<long long>(w.rows.output) * w.columns.output;
     const accumulator* centre = a.centre + output_number(w, image, w.guides, 0, row, column);
 #else
-    const int centre_row = guide_place(w.rows, row, FILTER_HEIGHT / 2);
-    const int centre_column = guide_place(w.columns, column, FILTER_WIDTH / 2);
+    const int centre_row = guide_index(w.rows, row, FILTER_HEIGHT / 2);
+    const int centre_column = guide_index(w.columns, column, FILTER_WIDTH / 2);
     const bool centre_inside = guide_inside(w, centre_row, centre_column);
     const long long step = a.layout.guide.channel;
     const guide_scalar* centre = base + at_pixel(a.layout.guide, centre_row, centre_column);
@@ -202,10 +207,10 @@ __device__ inline accumulator squared_distance(
 #endif
 }
 
-// K of one output and tap, whole: computed, restricted and divided, or read. `p` is the sample under the tap.
+// K of one output and tap: computed, restricted and divided, or read from memory. `p` is the sample under the tap.
 __device__ inline accumulator kernel_at(
     const adaptive_source& a, const window& w, int image, int channel,
-    int row, int column, int tap_row, int tap_column, const place& p)
+    int row, int column, int tap_row, int tap_column, const pixel_position& p)
 {
 #if defined(KERNEL_GIVEN)
     const kernel_strides& s = a.layout.given;
@@ -219,8 +224,8 @@ __device__ inline accumulator kernel_at(
     const accumulator raw =
         raw_kernel(a, channel, squared_distance(a, w, image, channel, row, column, tap_row, tap_column));
 #if defined(RESTRICTED)
-    const accumulator divisor =
-        a.divisor[output_number(w, image, a.layout.kernel_channels, a.layout.kernel_channels == 1 ? 0 : channel, row, column)];
+    const accumulator divisor = a.divisor[output_number(
+        w, image, a.layout.kernel_channels, a.layout.kernel_channels == 1 ? 0 : channel, row, column)];
     return divisor == 0 ? accumulator(0) : raw / divisor;
 #else
     return raw;

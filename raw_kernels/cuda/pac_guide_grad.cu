@@ -1,18 +1,19 @@
-// From the gradient of the adaptive kernel to those of the guide and of the arrays that shape the kernel.
+// From the gradient of the adaptive kernel to the gradients of the guide and of the parameters of the kernel.
 //
-// With D the squared distance and `kernel_grad` the gradient of K, band by band:
+// D is the squared distance, `kernel_grad` the gradient of K; all kernels process one band of the output at a time:
 //
-//   pac_distance   kernel_grad <- 2 dD[t, p], and parts of the gradients of alpha and lambda
-//   pac_centre     d centre[g, p] = - sum over taps t of 2 dD[t, p] * difference[g, t, p]
-//   pac_guide_grad      d guide[g, u] += sum over (t, p) with tap t of p at u of 2 dD[t, p] * difference[g, t, p]
-//                                 + sum over p with u in the smoothing window of p's centre of smooth * d centre[g, p]
-//   pac_smooth     parts of the gradient of the smoothing kernel
+//   pac_distance     kernel_grad <- 2 dD[t, p], and partial sums of the gradients of alpha and lambda
+//   pac_centre_grad  d centre[g, p] = - sum over taps t of 2 dD[t, p] * difference[g, t, p]
+//   pac_guide_grad   d guide[g, u] += sum over (t, p) such that tap t of p reads u of 2 dD[t, p] * difference[g, t, p]
+//                        + sum over p with u in the smoothing window around p's centre of smooth * d centre[g, p]
+//   pac_smooth_grad  partial sums of the gradient of the smoothing kernel
 //
-// pac_guide_grad gathers: a thread owns an entry of the gradient, so no sum is shared. Bands follow each other on the stream.
+// pac_guide_grad gathers: each entry of the gradient is written by one thread, without atomics. Bands are processed one
+// after the other on the same stream.
 
 #include "pac_kernel_grad.cuh"
 
-// Sums `values` over a block by halves and writes them to part[block].
+// Sums `value` over the threads of a block by a tree reduction, and writes the sum to *part.
 __device__ inline void block_sum(accumulator value, accumulator* sums, accumulator* part)
 {
     sums[threadIdx.x] = value;
@@ -24,8 +25,9 @@ __device__ inline void block_sum(accumulator value, accumulator* sums, accumulat
     __syncthreads();
 }
 
-// One thread an output of the band and channel of K; threads of a block share the channel, blockIdx.y.
-// `option_parts` is (blocks of all bands, 2, channels of K), this band's from `first_part` on; null where not wanted.
+// One thread for each output of the band and channel of K; all threads of a block have the same channel, blockIdx.y.
+// `option_parts` is (blocks of all bands, 2, channels of K), starting at `first_part` for this band; null if not
+// needed.
 extern "C" __global__ void __launch_bounds__(THREADS, 2) pac_distance(
     CALL_PARAMETERS, band b, accumulator* __restrict__ kernel_grad, accumulator* __restrict__ option_parts,
     int first_part)
@@ -38,12 +40,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) pac_distance(
     if (at < pixels * b.images) {
         const int image = b.first_image + at / pixels;
         const int row = b.first_row + at % pixels / w.columns.output, column = at % w.columns.output;
-        accumulator* const mine = kernel_grad + kernel_grad_index(w, b, a.layout.kernel_channels, image, channel, 0, row, column);
+        accumulator* const mine =
+            kernel_grad + kernel_grad_index(w, b, a.layout.kernel_channels, image, channel, 0, row, column);
         accumulator projection = 0;
 #if defined(NORMALIZED)
-        // d(E_t / S) = dE_t / S - E_t dS / S^2, and the second term is the same sum for every tap.
+        // d(E_t / S) = dE_t / S - E_t dS / S^2; the second term is the same sum for every tap.
         for (int t = 0; t < FILTER_TAPS; ++t) {
-            const place p = sample_place(w, row, column, t / FILTER_WIDTH, t % FILTER_WIDTH);
+            const pixel_position p = sample_position(w, row, column, t / FILTER_WIDTH, t % FILTER_WIDTH);
             if (tap_counts(a, image, p))
                 projection += mine[t * pixels]
                     * kernel_at(a, w, image, channel, row, column, t / FILTER_WIDTH, t % FILTER_WIDTH, p);
@@ -51,7 +54,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) pac_distance(
 #endif
         for (int t = 0; t < FILTER_TAPS; ++t) {
             const int i = t / FILTER_WIDTH, j = t % FILTER_WIDTH;
-            const place p = sample_place(w, row, column, i, j);
+            const pixel_position p = sample_position(w, row, column, i, j);
             accumulator value = 0;
 #if defined(RESTRICTED)
             const bool counts = tap_counts(a, image, p);
@@ -76,7 +79,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) pac_distance(
                 lambda += value * raised * logarithm(squared) / 2;
                 value *= 2 * half * (raised / squared);
 #else
-                // The raw gaussian falls with its squared distance at the rate of half itself.
+                // The derivative of exp(-D / 2) by D is -1/2 times itself.
                 value *= -kernel_at(a, w, image, channel, row, column, i, j, p);
 #endif
             }
@@ -104,7 +107,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) pac_centre_grad(
         const int channel = at / pixels % w.guides, image = b.first_image + at / pixels / w.guides;
         const int row = b.first_row + at % pixels / w.columns.output, column = at % w.columns.output;
         const accumulator* const mine = kernel_grad
-            + kernel_grad_index(w, b, a.layout.kernel_channels, image, a.layout.kernel_channels == 1 ? 0 : channel, 0, row, column);
+            + kernel_grad_index(
+                w, b, a.layout.kernel_channels, image, a.layout.kernel_channels == 1 ? 0 : channel, 0, row, column);
         accumulator sum = 0;
         for (int t = 0; t < FILTER_TAPS; ++t)
             sum -= mine[t * pixels]
@@ -113,7 +117,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) pac_centre_grad(
     }
 }
 
-// Output whose guide place by a tap is `at`, along one axis; -1 for none in the band.
+// Index of the output whose tap reads the guide at `at`, along one axis; -1 if there is none in the band.
 __device__ inline int output_at_guide(const window_axis& axis, int at, int offset, int first, int count)
 {
     const int stepped = at + axis.guide_before - offset;
@@ -122,8 +126,8 @@ __device__ inline int output_at_guide(const window_axis& axis, int at, int offse
     return output >= first && output < first + count ? output : -1;
 }
 
-// Gradient of the guide from one band, added to what earlier bands gave; `clear` for the first. Written to (batch,
-// guides, guide rows, guide columns) accumulators.
+// Gradient of the guide from one band, added to that of previous bands, or stored if `clear` is set (first band). The
+// result is (batch, guides, guide rows, guide columns) accumulators.
 extern "C" __global__ void __launch_bounds__(THREADS, 4) pac_guide_grad(
     CALL_PARAMETERS, band b, const accumulator* __restrict__ kernel_grad,
     const accumulator* __restrict__ grad_centre, const guide_scalar* __restrict__ smooth, int smooth_height,
@@ -146,12 +150,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) pac_guide_grad(
                     output_at_guide(w.columns, column, j * w.columns.dilation, 0, w.columns.output);
                 if (over_column < 0) continue;
                 const accumulator slope = kernel_grad[kernel_grad_index(
-                    w, b, a.layout.kernel_channels, image, a.layout.kernel_channels == 1 ? 0 : channel, i * FILTER_WIDTH + j,
-                    over_row, over_column)];
+                    w, b, a.layout.kernel_channels, image, a.layout.kernel_channels == 1 ? 0 : channel,
+                    i * FILTER_WIDTH + j, over_row, over_column)];
                 sum += slope * difference_at(a, w, image, channel, over_row, over_column, i, j);
             }
         }
-        // The window of the smoothing kernel, or the centre alone.
+        // The window of the smoothing kernel; without smoothing, the centre alone.
         for (int i = 0; i < smooth_height; ++i) {
             const int offset = FILTER_HEIGHT / 2 * w.rows.dilation + i - smooth_height / 2;
             const int over_row = output_at_guide(w.rows, row, offset, b.first_row, b.rows);
@@ -172,7 +176,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) pac_guide_grad(
     }
 }
 
-// Parts of the gradient of the smoothing kernel: part[first_part + block, a, b], one tap of it for each blockIdx.y.
+// Partial sums of the gradient of the smoothing kernel: part[first_part + block, a, b]; blockIdx.y is the tap (a, b).
 extern "C" __global__ void __launch_bounds__(THREADS, 4) pac_smooth_grad(
     CALL_PARAMETERS, band b, const accumulator* __restrict__ grad_centre, int smooth_height,
     int smooth_width, accumulator* __restrict__ parts, int first_part)
@@ -190,15 +194,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) pac_smooth_grad(
         sum += grad_centre[at]
             * guide_at(
                 a, w, guide_base(a, image, channel),
-                guide_place(w.rows, row, FILTER_HEIGHT / 2) + i - smooth_height / 2,
-                guide_place(w.columns, column, FILTER_WIDTH / 2) + j - smooth_width / 2);
+                guide_index(w.rows, row, FILTER_HEIGHT / 2) + i - smooth_height / 2,
+                guide_index(w.columns, column, FILTER_WIDTH / 2) + j - smooth_width / 2);
     }
     block_sum(
         sum, sums,
         parts + (static_cast<long long>(first_part) + blockIdx.x) * smooth_height * smooth_width + blockIdx.y);
 }
 
-// The gradient of a kernel that is itself the result, from any layout into the order of bands.
+// Copies the gradient of a kernel that is an output of the operator from any layout to that of a band.
 extern "C" __global__ void __launch_bounds__(THREADS, 4) pac_load_kernel_grad(
     CALL_PARAMETERS, band b, kernel_strides from, const guide_scalar* __restrict__ grad,
     accumulator* __restrict__ kernel_grad)

@@ -1,4 +1,4 @@
-// The adaptive kernel itself, and what is needed before it: smoothed centres, and divisors.
+// Writes the adaptive kernel. One thread for each entry of the result, in memory order.
 
 #include "pac.cuh"
 
@@ -6,7 +6,7 @@
 //
 //   result[n, g, o] = sum over (a, b) of smooth[a, b] * guide[n, g, centre of o + (a, b) - size / 2]
 //
-// One thread an entry; each writes its own.
+// One thread for each entry of the result.
 extern "C" __global__ void pac_centre(
     CALL_PARAMETERS, const guide_scalar* smooth, int height, int width, accumulator* result)
 {
@@ -17,8 +17,8 @@ extern "C" __global__ void pac_centre(
          at += static_cast<long long>(gridDim.x) * blockDim.x) {
         const int pixel = at % plane, image = at / plane / w.guides, channel = at / plane % w.guides;
         const int row = pixel / w.columns.output, column = pixel % w.columns.output;
-        const int top = guide_place(w.rows, row, FILTER_HEIGHT / 2) - height / 2;
-        const int left = guide_place(w.columns, column, FILTER_WIDTH / 2) - width / 2;
+        const int top = guide_index(w.rows, row, FILTER_HEIGHT / 2) - height / 2;
+        const int left = guide_index(w.columns, column, FILTER_WIDTH / 2) - width / 2;
         const long long base = guide_base(a, image, channel);
         accumulator sum = 0;
         for (int i = 0; i < height; ++i)
@@ -28,13 +28,14 @@ extern "C" __global__ void pac_centre(
     }
 }
 
-// Divisors of a restricted kernel, and the output mask.
+// Divisors of a restricted kernel, and the output mask. A tap is counted if it has an input sample that is not masked
+// out.
 //
-//   NORMALIZED:  result[n, g, o] = sum of K over the taps that count
-//   otherwise:   result[n, 0, o] = taps that count / taps on real samples
+//   NORMALIZED:  result[n, g, o] = sum of K over the counted taps
+//   otherwise:   result[n, 0, o] = number of counted taps / number of taps with an input sample
 //
-// One thread an output and channel of K. `filled` is null without a mask.
-extern "C" __global__ void pac_divisor(CALL_PARAMETERS, accumulator* result, bool* filled)
+// One thread for each output and channel of K. `output_mask` is null if there is no mask.
+extern "C" __global__ void pac_divisor(CALL_PARAMETERS, accumulator* result, bool* output_mask)
 {
     const adaptive_source a = ADAPTIVE_SOURCE;
     const long long plane = static_cast<long long>(w.rows.output) * w.columns.output;
@@ -44,23 +45,23 @@ extern "C" __global__ void pac_divisor(CALL_PARAMETERS, accumulator* result, boo
         const int pixel = at % plane, image = at / plane / a.layout.kernel_channels;
         const int channel = at / plane % a.layout.kernel_channels;
         const int row = pixel / w.columns.output, column = pixel % w.columns.output;
-        int real = 0, left = 0;
+        int valid = 0, counted = 0;
         accumulator sum = 0;
         for (int i = 0; i < FILTER_HEIGHT; ++i)
             for (int j = 0; j < FILTER_WIDTH; ++j) {
-                const place p = sample_place(w, row, column, i, j);
-                real += p.real;
+                const pixel_position p = sample_position(w, row, column, i, j);
+                valid += p.valid;
                 if (!tap_counts(a, image, p)) continue;
-                ++left;
+                ++counted;
 #if defined(NORMALIZED)
                 sum += raw_kernel(a, channel, squared_distance(a, w, image, channel, row, column, i, j));
 #endif
             }
 #if !defined(NORMALIZED)
-        sum = static_cast<accumulator>(left) / (real > 0 ? real : 1);
+        sum = static_cast<accumulator>(counted) / (valid > 0 ? valid : 1);
 #endif
         result[at] = sum;
-        if (filled != nullptr && channel == 0) filled[image * plane + pixel] = left > 0;
+        if (output_mask != nullptr && channel == 0) output_mask[image * plane + pixel] = counted > 0;
     }
 }
 
@@ -85,7 +86,7 @@ extern "C" __global__ void pac_kernel(CALL_PARAMETERS, guide_scalar* result)
 #endif
         const int row = pixel / w.columns.output, column = pixel % w.columns.output;
         const int i = tap / FILTER_WIDTH, j = tap % FILTER_WIDTH;
-        const place p = sample_place(w, row, column, i, j);
+        const pixel_position p = sample_position(w, row, column, i, j);
         result[at] = narrow_guide(kernel_at(a, w, image, channel, row, column, i, j, p));
     }
 }

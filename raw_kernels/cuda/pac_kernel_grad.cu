@@ -1,10 +1,13 @@
-// Gradient of the adaptive kernel: how much each tap of each output counts.
+// Gradient of the adaptive kernel.
 //
-//   pac_kernel_grad              kernel_grad[t, p] = sum over channels o, c of grad[o, p] * weight[o, c, t] * input[c, p + t]
-//   pac_kernel_grad_channelwise  kernel_grad[t, p] = filter[t] * sum over c of grad[c, p] * input[c, p + t], or each c by itself
+//   pac_kernel_grad              kernel_grad[t, p] = sum over channels o, c of
+//                                    grad[o, p] * weight[o, c, t] * input[c, p + t]
+//   pac_kernel_grad_channelwise  kernel_grad[t, p] = filter[t] * sum over c of grad[c, p] * input[c, p + t],
+//                                    or without the sum, for each c separately
 //
-// `kernel_grad` is (images, channels of K, taps, rows, output columns) of a band of the output: as many rows, and of as many
-// images, as fit a fixed workspace. It is then turned into a gradient of the guide (pac_guide_grad.cu), or is the result.
+// `kernel_grad` is (images, channels of K, taps, rows, output columns) for a band of the output: as many rows and
+// images as fit a fixed workspace. pac_guide_grad.cu then turns it into the gradient of the guide, or it is the result
+// itself.
 
 #include "pac_kernel_grad.cuh"
 
@@ -16,7 +19,8 @@ struct kernel_gradient {
 };
 
 __device__ inline accumulator input_at(
-    const scalar* input, const adaptive_source& a, const image_strides& strides, int image, int channel, const place& p)
+    const scalar* input, const adaptive_source& a, const image_strides& strides, int image, int channel,
+    const pixel_position& p)
 {
     if (!tap_counts(a, image, p)) return 0;
     return widen(input[image * strides.batch + channel * strides.channel + at_pixel(strides, p.row, p.column)]);
@@ -24,15 +28,15 @@ __device__ inline accumulator input_at(
 
 #if defined(GROUPED)
 
-// A block takes PIXELS outputs in raster order of a band, and one tap, which it finds kernel_gradient for in all channels.
-// For CHANNELS input channels at a time it makes weight^T x grad in registers, four by four, from tiles of DEPTH
-// output channels in shared memory, multiplies with the input, and adds up:
+// A block handles one tap of PIXELS outputs, in raster order of a band, and sums over all channels. For CHANNELS input
+// channels at a time it computes weight^T x grad in registers, a 4 x 4 tile for each thread, from tiles of DEPTH output
+// channels in shared memory. It multiplies the products with the input and adds them up:
 //
-//                 outputs of the weight (DEPTH at a time)
+//                 output channels of the weight (DEPTH at a time)
 //      CHANNELS  |            |     x   DEPTH | PIXELS |     ->  4 x 4 a thread, times input, summed over channels
 //
-// The sums of a pixel lie in CHANNELS / 4 threads, which add theirs in a fixed order at the end. Threads that follow each
-// other stage neighbours in memory: output channels with CHANNELS_LAST, pixels otherwise.
+// The sum of a pixel is spread over CHANNELS / 4 threads, whose partial sums are added in a fixed order at the end.
+// Consecutive threads stage contiguous elements: output channels with CHANNELS_LAST, else pixels.
 #define THREADS_ACROSS (PIXELS / 4)
 #define THREADS_DOWN (CHANNELS / 4)
 
@@ -42,7 +46,7 @@ extern "C" __global__ void __launch_bounds__(THREADS_ACROSS * THREADS_DOWN, 4) p
     accumulator* __restrict__ kernel_grad)
 {
     const adaptive_source a = ADAPTIVE_SOURCE;
-    // Four more places keep rows aligned, and threads that write down a column out of each other's banks.
+    // Four elements of padding keep rows aligned, and avoid bank conflicts between threads that write along a column.
     __shared__ __align__(16) accumulator grads[DEPTH][PIXELS + 4];
     __shared__ __align__(16) accumulator weights[DEPTH][CHANNELS];
     __shared__ accumulator parts[THREADS_DOWN][PIXELS];
@@ -53,13 +57,13 @@ extern "C" __global__ void __launch_bounds__(THREADS_ACROSS * THREADS_DOWN, 4) p
     const int first_pixel = blockIdx.x % blocks * PIXELS;
     const int tap = blockIdx.y, tap_row = tap / FILTER_WIDTH, tap_column = tap % FILTER_WIDTH;
 
-    place under[4];
+    pixel_position under[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
         const int pixel = first_pixel + across * 4 + i;
-        under[i].real = false;
+        under[i].valid = false;
         if (pixel < pixels)
-            under[i] = sample_place(
+            under[i] = sample_position(
                 w, g.where.first_row + pixel / w.columns.output, pixel % w.columns.output, tap_row, tap_column);
     }
     accumulator sums[4] = {0, 0, 0, 0};
@@ -84,7 +88,8 @@ extern "C" __global__ void __launch_bounds__(THREADS_ACROSS * THREADS_DOWN, 4) p
                         value = widen(grad[
                             image * g.grad.batch
                             + (static_cast<long long>(group) * g.outputs + output) * g.grad.channel
-                            + at_pixel(g.grad, g.where.first_row + pixel / w.columns.output, pixel % w.columns.output)]);
+                            + at_pixel(
+                                g.grad, g.where.first_row + pixel / w.columns.output, pixel % w.columns.output)]);
                     grads[d][i] = value;
                 }
                 for (int at = thread; at < DEPTH * CHANNELS; at += THREADS_ACROSS * THREADS_DOWN) {
@@ -110,7 +115,7 @@ extern "C" __global__ void __launch_bounds__(THREADS_ACROSS * THREADS_DOWN, 4) p
                 if (channel >= g.inputs) continue;
 #pragma unroll
                 for (int i = 0; i < 4; ++i)
-                    if (under[i].real)
+                    if (under[i].valid)
                         sums[i] += products[i][j]
                             * input_at(input, a, g.input, image, group * g.inputs + channel, under[i]);
             }
@@ -124,13 +129,14 @@ extern "C" __global__ void __launch_bounds__(THREADS_ACROSS * THREADS_DOWN, 4) p
         accumulator sum = 0;
         for (int part = 0; part < THREADS_DOWN; ++part) sum += parts[part][i];
         kernel_grad[kernel_grad_index(
-            w, g.where, 1, image, 0, tap, g.where.first_row + pixel / w.columns.output, pixel % w.columns.output)] = sum;
+            w, g.where, 1, image, 0, tap, g.where.first_row + pixel / w.columns.output,
+            pixel % w.columns.output)] = sum;
     }
 }
 
 #else
 
-// One thread an entry of `kernel_grad`; with one channel of K it sums over the input's.
+// One thread for each entry of `kernel_grad`. If K has one channel, it sums over the channels of the input.
 extern "C" __global__ void pac_kernel_grad_channelwise(
     CALL_PARAMETERS, kernel_gradient g,
     const scalar* __restrict__ input, const scalar* __restrict__ filter, const scalar* __restrict__ grad,
@@ -145,10 +151,11 @@ extern "C" __global__ void pac_kernel_grad_channelwise(
         const int own = at / pixels / FILTER_TAPS % a.layout.kernel_channels;
         const int image = g.where.first_image + at / pixels / FILTER_TAPS / a.layout.kernel_channels;
         const int row = g.where.first_row + pixel / w.columns.output, column = pixel % w.columns.output;
-        const place p = sample_place(w, row, column, tap / FILTER_WIDTH, tap % FILTER_WIDTH);
+        const pixel_position p = sample_position(w, row, column, tap / FILTER_WIDTH, tap % FILTER_WIDTH);
         accumulator sum = 0;
-        if (p.real) {
-            const int first = a.layout.kernel_channels == 1 ? 0 : own, last = a.layout.kernel_channels == 1 ? g.inputs : own + 1;
+        if (p.valid) {
+            const int first = a.layout.kernel_channels == 1 ? 0 : own;
+            const int last = a.layout.kernel_channels == 1 ? g.inputs : own + 1;
             for (int channel = first; channel < last; ++channel)
                 sum += input_at(input, a, g.input, image, channel, p)
                     * widen(grad[image * g.grad.batch + channel * g.grad.channel + at_pixel(g.grad, row, column)]);

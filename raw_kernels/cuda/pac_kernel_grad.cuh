@@ -1,4 +1,4 @@
-// The gradient of the adaptive kernel, of a band of the output: where an entry of it lies.
+// Layout of the gradient of the adaptive kernel, for a band of output rows.
 //
 //   kernel_grad   (images, channels of K, taps, rows, output columns), accumulators
 

@@ -1,11 +1,11 @@
-// Packs a weight for the contraction: taps in the order of the correlation, channels padded to whole tiles with zeros.
+// Packs a weight for the contraction: taps in the order of the correlation, channels padded with zeros to whole tiles.
 //
 //   otherwise      packed (groups, taps, padded sources, padded results)
 //   SOURCES_LAST   packed (groups, taps, padded results, padded sources)
 //
-// With TO_TF32, float32 weights are rounded as tensor cores read them.
+// With TO_TF32, float32 weights are rounded to TF32.
 //
-// Narrow groups are taken together, `span` of them as one: its weights are zero between channels of different groups.
+// Narrow groups are merged, `span` of them into one: its weights are zero between channels of different groups.
 //
 //               sources             span = 4 groups of 2 x 2 as one of 8 x 8
 //             # # . . . . . .
@@ -13,14 +13,15 @@
 //             . . # # . . . .
 //             . . # # . . . .
 //
-// Blocks of the contraction then read weights in rows, whatever the layout of the weight. One thread an entry.
+// Blocks of the contraction then read contiguous rows of weights, whatever the layout of the weight. One thread for
+// each entry of the result.
 
 #include "window.cuh"
 #include "ptx.cuh"
 
 struct packing {
     weight_strides weight;
-    int groups, sources, results;                   // channels of one group, which is `span` narrow ones
+    int groups, sources, results;                   // channels of one merged group of `span` groups
     int padded_sources, padded_results;
     int span;
 };

@@ -1,10 +1,11 @@
-// Instructions that CUDA C++ has no name for: tensor-core products, and loads of their operands from shared memory.
+// Inline PTX for instructions without a CUDA C++ intrinsic: tensor-core products (mma) and loads of their operands from
+// shared memory (ldmatrix).
 //
-// Headers for these come with the CUDA toolkit but not with pip's packages, so PTX it is, and here alone. The emulator
-// of the tests has functions of the same meaning.
+// The C++ headers for these come with the CUDA toolkit but not with NVIDIA's pip packages. This is the only file with
+// PTX. The emulator used by the tests has equivalent functions.
 //
-// A matrix product m16n8k(K) multiplies 16 rows of A by 8 columns of B, K elements deep: 32 bytes of each row, so 16
-// halves or 8 floats of TF32. A lane holds, with g = lane / 4 and t = lane % 4, words of four bytes:
+// An m16n8k(K) product multiplies 16 rows of A by 8 columns of B over an inner dimension K of 32 bytes: 16 half-
+// precision values or 8 TF32 values. With g = lane / 4 and t = lane % 4, a lane holds these 32-bit words:
 //
 //   A  a[0] row g, word t       a[1] row g + 8, word t      a[2] row g, word t + 4     a[3] row g + 8, word t + 4
 //   B  b[0] column g, word t    b[1] column g, word t + 4
@@ -14,8 +15,8 @@
 
 #include "scalars.cuh"
 
-// Eight rows of 16 bytes for each of four matrices: lane l gives the address of row l % 8 of matrix l / 8, and gets
-// word lane % 4 of row lane / 4 of each. In shared memory, aligned to 16 bytes.
+// Loads four matrices of eight rows of 16 bytes each. Lane l passes the address of row l % 8 of matrix l / 8, and
+// receives word l % 4 of row l / 4 of each matrix. Addresses are in shared memory, aligned to 16 bytes.
 __device__ inline void load_matrices(unsigned (&to)[4], const void* row)
 {
 #ifdef CUDA_CPU_EMU
@@ -29,7 +30,7 @@ __device__ inline void load_matrices(unsigned (&to)[4], const void* row)
 #endif
 }
 
-// The product of the scalar type: its name in PTX, and the emulator's function.
+// The product for the scalar type: its PTX name, and the emulator's function.
 #if defined(SCALAR_FLOAT16)
 #define PRODUCT "m16n8k16.row.col.f32.f16.f16.f32"
 #define EMULATED_PRODUCT mma_m16n8k16_f16
@@ -37,7 +38,7 @@ __device__ inline void load_matrices(unsigned (&to)[4], const void* row)
 #define PRODUCT "m16n8k16.row.col.f32.bf16.bf16.f32"
 #define EMULATED_PRODUCT mma_m16n8k16_bf16
 #elif defined(SCALAR_FLOAT32)
-// Operands are floats rounded to TF32.
+// Operands are float32 values rounded to TF32.
 #define PRODUCT "m16n8k8.row.col.f32.tf32.tf32.f32"
 #define EMULATED_PRODUCT mma_m16n8k8_tf32
 #endif

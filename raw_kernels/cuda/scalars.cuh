@@ -1,11 +1,11 @@
-// Scalar types of a kernel, chosen by the preamble that the host puts in front of the source:
+// Scalar types of a kernel, selected by a macro that the host prepends to the source:
 //
 //   #define SCALAR_FLOAT16 | SCALAR_BFLOAT16 | SCALAR_FLOAT32 | SCALAR_FLOAT64
 //
-// scalar       what arrays hold; scalar_pair is two of them in one word, where they are halves
-// accumulator  what sums are kept in: float for the half types, else the scalar itself
+// scalar       element type of arrays; scalar_pair is two of them in one 32-bit word, for the half-precision types
+// accumulator  type of sums: float for the half-precision types, else the scalar type itself
 // widen        scalar to accumulator, exact
-// narrow       accumulator to scalar, to nearest even
+// narrow       accumulator to scalar, rounded to nearest even
 
 #pragma once
 

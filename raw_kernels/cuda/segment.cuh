@@ -1,8 +1,8 @@
-// Places of features: pixels, or the segments of their tables.
+// Strides of features (one entry for each pixel) and of pooled features (one entry for each segment).
 
 #pragma once
 
-// Elements from one index to the next, of either sign.
+// Distance between neighbouring indices in elements; may be negative.
 struct segment_strides {
-    long long image, place, channel;
+    long long image, entry, channel;
 };

@@ -3,9 +3,9 @@
 //   level + slope * (x - centre) + the gradient of each extreme that it is the first to attain
 //
 // with level = (gradient of the sum) + (gradient of the mean) / n and slope = 2 (gradient of the variance) / n. Every
-// pixel looks up its segment, so that nothing is added to what another thread wrote.
+// pixel gathers from the tables of its segment, so no two threads write to the same element.
 //
-//   #define EACH                         channels of a thread, of segment_grad
+//   #define CHANNELS_PER_THREAD          channels handled by a thread of segment_grad
 
 #include "scalars.cuh"
 #include "thread_map.cuh"
@@ -13,23 +13,23 @@
 
 struct segment_gradients {
     segment_strides features, result, table;
-    image_threads threads;              // an image is one row
+    image_thread_map threads;           // an image is mapped as one row of pixels
     int segments;
 };
 
-// Tables of the segments, laid out as the pooled features; each may be absent. `plain` is the level as a scalar.
-// `places` are channels of an image where segments are innermost, else 1.
+// Computes the tables of segments, laid out as the pooled features; any of them may be null. `plain` is `level` rounded
+// to the scalar type. `outer_channels` is the number of channels if segments are the innermost axis, else 1.
 extern "C" __global__ void __launch_bounds__(256, 4) segment_shares(
-    long long count, int inner, int segments, int places, const long long* __restrict__ counts,
+    long long count, int inner, int segments, int outer_channels, const long long* __restrict__ counts,
     const scalar* __restrict__ grad_mean, const scalar* __restrict__ grad_sum, const scalar* __restrict__ grad_var,
     scalar* __restrict__ plain, accumulator* __restrict__ level, double* __restrict__ slope)
 {
     for (long long at = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; at < count;
          at += static_cast<long long>(gridDim.x) * blockDim.x) {
-        const long long line = at / inner, segment = line % segments, image = line / segments / places;
-        // Segments without pixels are looked up by none.
-        const long long found = counts == nullptr ? 1 : counts[image * segments + segment];
-        const double pixels = found > 0 ? static_cast<double>(found) : 1.0;
+        const long long line = at / inner, segment = line % segments, image = line / segments / outer_channels;
+        // No pixel reads the entries of empty segments; 1 avoids a division by zero.
+        const long long pixel_count = counts == nullptr ? 1 : counts[image * segments + segment];
+        const double pixels = pixel_count > 0 ? static_cast<double>(pixel_count) : 1.0;
         accumulator sum = grad_sum == nullptr ? accumulator(0) : widen(grad_sum[at]);
         if (grad_mean != nullptr) sum += static_cast<accumulator>(widen(grad_mean[at]) / pixels);
         if (plain != nullptr) plain[at] = narrow(sum);
@@ -41,29 +41,29 @@ extern "C" __global__ void __launch_bounds__(256, 4) segment_shares(
 extern "C" __global__ void __launch_bounds__(256, 4) segment_grad(
     segment_gradients g, const int* __restrict__ segment_ids, const scalar* __restrict__ features,
     const accumulator* __restrict__ level, const double* __restrict__ slope, const double* __restrict__ centre,
-    const scalar* __restrict__ grad_0, const scalar* __restrict__ grad_1, const int* __restrict__ place_0,
-    const int* __restrict__ place_1, scalar* __restrict__ result)
+    const scalar* __restrict__ grad_0, const scalar* __restrict__ grad_1, const int* __restrict__ position_0,
+    const int* __restrict__ position_1, scalar* __restrict__ result)
 {
     const position p = my_position(g.threads);
-    if (!p.real) return;
+    if (!p.valid) return;
     const int pixel = p.column, segment_id = segment_ids[static_cast<long long>(p.image) * g.threads.pixels + pixel];
-    const long long row = p.image * g.table.image + segment_id * g.table.place;
-    const long long from = p.image * g.features.image + pixel * g.features.place;
-    const long long to = p.image * g.result.image + pixel * g.result.place;
+    const long long row = p.image * g.table.image + segment_id * g.table.entry;
+    const long long from = p.image * g.features.image + pixel * g.features.entry;
+    const long long to = p.image * g.result.image + pixel * g.result.entry;
 #pragma unroll
-    for (int e = 0; e < EACH; ++e) {
+    for (int e = 0; e < CHANNELS_PER_THREAD; ++e) {
         const int channel = p.channel + e * p.channel_step;
         if (channel >= g.threads.channels) continue;
         const long long at = row + channel * g.table.channel;
-        accumulator found = 0;
+        accumulator grad = 0;
         if (segment_id < g.segments) {
-            if (level != nullptr) found = level[at];
+            if (level != nullptr) grad = level[at];
             if (slope != nullptr)
-                found += static_cast<accumulator>(
+                grad += static_cast<accumulator>(
                     slope[at] * (widen(features[from + channel * g.features.channel]) - centre[at]));
-            if (place_0 != nullptr && place_0[at] == pixel) found += widen(grad_0[at]);
-            if (place_1 != nullptr && place_1[at] == pixel) found += widen(grad_1[at]);
+            if (position_0 != nullptr && position_0[at] == pixel) grad += widen(grad_0[at]);
+            if (position_1 != nullptr && position_1[at] == pixel) grad += widen(grad_1[at]);
         }
-        result[to + channel * g.result.channel] = narrow(found);
+        result[to + channel * g.result.channel] = narrow(grad);
     }
 }

@@ -1,29 +1,30 @@
-// What labels say: the segment id of each pixel, pixels of each segment, the largest label, and the first that names none.
+// Label lookup: the segment id of each pixel, the number of pixels of each segment, the largest label, and the first
+// invalid label.
 //
-// A segment id is a pixel's label, or for pixels that are left out the number of segments: the place behind them all. No kernel
-// but those of this file meets a label, and none can leave its tables by one.
+// A segment id is the label of a pixel, or the number of segments for pixels that are left out. Only the kernels of
+// this file read labels, and segment ids never index a table out of bounds.
 
 const int threads = 256;
 
-// Labels of any integer dtype, as 64 bits that are sign-extended where they are signed. Then one comparison of unsigned
-// numbers tells whether a label names a segment: negative ones are far too large.
+// Labels of any integer dtype are read as 64 bits, sign-extended if signed. One unsigned comparison then tells whether
+// a label is a segment: negative labels are larger than any number of segments.
 struct segment_labels {
     long long count;
     unsigned long long ignored;
     int segments;
-    int bytes, is_signed;               // of a label
-    int ignores;                        // whether a label of the dtype is ignored at all
+    int bytes, is_signed;               // of the dtype of labels
+    int ignores;                        // whether there is an ignored label
 };
 
 __device__ inline unsigned long long label_at(const segment_labels& g, const void* labels, long long at)
 {
     if (g.is_signed) {
-        long long found;
-        if (g.bytes == 1) found = static_cast<const signed char*>(labels)[at];
-        else if (g.bytes == 2) found = static_cast<const short*>(labels)[at];
-        else if (g.bytes == 4) found = static_cast<const int*>(labels)[at];
-        else found = static_cast<const long long*>(labels)[at];
-        return static_cast<unsigned long long>(found);
+        long long label;
+        if (g.bytes == 1) label = static_cast<const signed char*>(labels)[at];
+        else if (g.bytes == 2) label = static_cast<const short*>(labels)[at];
+        else if (g.bytes == 4) label = static_cast<const int*>(labels)[at];
+        else label = static_cast<const long long*>(labels)[at];
+        return static_cast<unsigned long long>(label);
     }
     if (g.bytes == 1) return static_cast<const unsigned char*>(labels)[at];
     if (g.bytes == 2) return static_cast<const unsigned short*>(labels)[at];
@@ -31,8 +32,8 @@ __device__ inline unsigned long long label_at(const segment_labels& g, const voi
     return static_cast<const unsigned long long*>(labels)[at];
 }
 
-// The best of the values of all threads of a block, in thread 0.
-__device__ inline unsigned long long best_of_block(unsigned long long value, bool largest)
+// Maximum or minimum over the threads of a block, by a tree reduction; the result is valid in thread 0.
+__device__ inline unsigned long long block_extreme(unsigned long long value, bool largest)
 {
     __shared__ unsigned long long values[threads];
     values[threadIdx.x] = value;
@@ -46,8 +47,8 @@ __device__ inline unsigned long long best_of_block(unsigned long long value, boo
     return values[0];
 }
 
-// SegmentIds of all pixels. With `part`, also the first position in each block's share whose label is neither a segment nor
-// ignored. With `counts`, zeros for segment_histogram.
+// Writes the segment ids of all pixels. If `part` is not null, also writes the first position in each block's share
+// whose label is neither a segment nor ignored. If `counts` is not null, clears it for segment_histogram.
 extern "C" __global__ void __launch_bounds__(threads, 4) segment_assign(
     segment_labels g, const void* labels, int* __restrict__ segment_ids, unsigned long long* __restrict__ part,
     long long* __restrict__ counts, long long counted)
@@ -57,49 +58,49 @@ extern "C" __global__ void __launch_bounds__(threads, 4) segment_assign(
     const long long first = static_cast<long long>(blockIdx.x) * threads + threadIdx.x;
     for (long long at = first; at < g.count; at += step) {
         const unsigned long long label = label_at(g, labels, at);
-        const bool within = label < static_cast<unsigned long long>(g.segments);
+        const bool is_segment = label < static_cast<unsigned long long>(g.segments);
         const bool ignored = g.ignores && label == g.ignored;
-        segment_ids[at] = within && !ignored ? static_cast<int>(label) : g.segments;
-        // Positions rise: the first that is found is the smallest.
-        if (!within && !ignored && bad == ~0ull) bad = static_cast<unsigned long long>(at);
+        segment_ids[at] = is_segment && !ignored ? static_cast<int>(label) : g.segments;
+        // A thread visits positions in rising order: the first one is the smallest.
+        if (!is_segment && !ignored && bad == ~0ull) bad = static_cast<unsigned long long>(at);
     }
     if (counts != nullptr)
         for (long long at = first; at < counted; at += step) counts[at] = 0;
     if (part == nullptr) return;
-    bad = best_of_block(bad, false);
+    bad = block_extreme(bad, false);
     if (threadIdx.x == 0) part[blockIdx.x] = bad;
 }
 
-// Of each block's share the largest label that is not ignored, plus 1; 0 without any, and 2^63 - 1 at most.
+// Largest label in each block's share that is not ignored, plus 1; 0 if there is none, and at most 2^63 - 1.
 extern "C" __global__ void __launch_bounds__(threads, 4) segment_largest(
     segment_labels g, const void* labels, unsigned long long* __restrict__ part)
 {
-    const unsigned long long most = ~0ull >> 1;
+    const unsigned long long max_count = ~0ull >> 1;
     unsigned long long largest = 0;
     for (long long at = static_cast<long long>(blockIdx.x) * threads + threadIdx.x; at < g.count;
          at += static_cast<long long>(gridDim.x) * threads) {
         const unsigned long long label = label_at(g, labels, at);
-        if ((g.is_signed && label > most) || (g.ignores && label == g.ignored)) continue;
-        const unsigned long long needed = label < most ? label + 1 : most;
+        if ((g.is_signed && label > max_count) || (g.ignores && label == g.ignored)) continue;
+        const unsigned long long needed = label < max_count ? label + 1 : max_count;
         if (needed > largest) largest = needed;
     }
-    largest = best_of_block(largest, true);
+    largest = block_extreme(largest, true);
     if (threadIdx.x == 0) part[blockIdx.x] = largest;
 }
 
-// One block: the best of what the blocks left.
+// One block: maximum or minimum of the results of all blocks.
 extern "C" __global__ void __launch_bounds__(threads, 1) segment_settle(
     const unsigned long long* __restrict__ part, int parts, int largest, void* __restrict__ result)
 {
     unsigned long long best = largest ? 0 : ~0ull;
     for (int at = threadIdx.x; at < parts; at += threads)
         if ((part[at] > best) == (largest != 0)) best = part[at];
-    best = best_of_block(best, largest != 0);
+    best = block_extreme(best, largest != 0);
     if (threadIdx.x == 0) *static_cast<unsigned long long*>(result) = best;
 }
 
-// counts[image, segment id] += 1 for every pixel of a segment. Integers: their sums do not depend on the order. Lanes that meet in
-// one segment add once, so that one segment for all pixels costs no more than many.
+// counts[image, segment id] += 1 for every pixel of a segment. Integer atomics: sums do not depend on the order. Lanes
+// of a warp with the same segment add once, so that a single large segment causes no contention.
 extern "C" __global__ void __launch_bounds__(threads, 4) segment_histogram(
     const int* __restrict__ segment_ids, long long count, int pixels, int segments, long long* __restrict__ counts)
 {
@@ -109,10 +110,11 @@ extern "C" __global__ void __launch_bounds__(threads, 4) segment_histogram(
          first += static_cast<long long>(gridDim.x) * threads) {
         const long long at = first + lane;
         const int segment_id = at < count ? segment_ids[at] : segments;
-        const unsigned long long place = static_cast<unsigned long long>(at / pixels) * segments + segment_id;
-        const unsigned long long key = segment_id < segments ? place : none;
+        const unsigned long long index = static_cast<unsigned long long>(at / pixels) * segments + segment_id;
+        const unsigned long long key = segment_id < segments ? index : none;
         const unsigned peers = __match_any_sync(~0u, key);
         if (key != none && lane == __ffs(peers) - 1)
-            atomicAdd(reinterpret_cast<unsigned long long*>(counts) + key, static_cast<unsigned long long>(__popc(peers)));
+            atomicAdd(
+                reinterpret_cast<unsigned long long*>(counts) + key, static_cast<unsigned long long>(__popc(peers)));
     }
 }

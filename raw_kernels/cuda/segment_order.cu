@@ -1,23 +1,24 @@
-// Positions of the pixels of each image in the order of their segment ids, pixels of one segment id in the order of memory.
+// Sorts the pixels of each image by segment id: a stable least-significant-digit radix sort. Pixels of one segment keep
+// their order in memory.
 //
-// Radix passes from the lowest digit of the segment ids to the highest: each keeps the order of equal digits. A pass counts the
-// digits of each tile (segment_digits), adds up the counts of the tiles before (segment_scan), and moves every pixel to
-// the place that follows from them (segment_scatter). All is integers, and no place depends on the order of blocks.
+// A pass for one digit counts the digits of each tile (segment_digits), computes exclusive prefix sums of the counts
+// (segment_scan), and moves every pixel to its new position (segment_scatter). All arithmetic is on integers, and no
+// position depends on the order in which blocks run.
 
 const int threads = 256;
 const int warps = threads / 32;
-const int each = 16;                    // pixels of a thread
-const int tile = threads * each;
-const int most_digits = 1024;
-const int digits_each = most_digits / threads;
+const int pixels_per_thread = 16;
+const int tile = threads * pixels_per_thread;
+const int max_digits = 1024;
+const int digits_per_thread = max_digits / threads;
 
 struct segment_pass {
     unsigned int pixels;                // of an image
     int tiles;                          // of an image
-    int shift, bits;                    // where the digit lies in a segment id
+    int shift, bits;                    // position and width of the digit in a segment id
 };
 
-// The sum of the values of this lane and those before it.
+// Inclusive prefix sum over the lanes of a warp.
 __device__ inline unsigned int sum_in_warp(unsigned int value)
 {
     const int lane = threadIdx.x % 32;
@@ -29,7 +30,7 @@ __device__ inline unsigned int sum_in_warp(unsigned int value)
     return value;
 }
 
-// The same of the threads of a block.
+// Inclusive prefix sum over the threads of a block.
 __device__ inline unsigned int sum_until(unsigned int value, unsigned int (&sums)[warps])
 {
     value = sum_in_warp(value);
@@ -39,11 +40,11 @@ __device__ inline unsigned int sum_until(unsigned int value, unsigned int (&sums
     return value;
 }
 
-// Goes through the segment ids of a tile, each warp through its own, and leaves in `counts` how many of each digit a warp has,
-// in `ranks` how many of the same digit stand before in the warp.
+// Loads the segment ids of a tile into `ids`; each warp processes its own part in order. Computes in `counts` how often
+// each digit occurs in a warp, and in `ranks` how many equal digits precede each id in the warp.
 __device__ inline void rank_tile(
-    const segment_pass& g, const int* segment_ids, unsigned int first, unsigned int (&counts)[warps][most_digits],
-    unsigned int (&found)[each], unsigned int (&ranks)[each])
+    const segment_pass& g, const int* segment_ids, unsigned int first, unsigned int (&counts)[warps][max_digits],
+    unsigned int (&ids)[pixels_per_thread], unsigned int (&ranks)[pixels_per_thread])
 {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const unsigned int mask = (1u << g.bits) - 1;
@@ -51,35 +52,35 @@ __device__ inline void rank_tile(
         for (int other = 0; other < warps; ++other) counts[other][digit] = 0;
     __syncthreads();
 #pragma unroll
-    for (int e = 0; e < each; ++e) {
+    for (int e = 0; e < pixels_per_thread; ++e) {
         const unsigned int line = first + e * 32;
         if (line >= g.pixels) continue;
-        const bool real = line + lane < g.pixels;
-        found[e] = real ? static_cast<unsigned int>(segment_ids[line + lane]) : 0;
-        const unsigned int digit = real ? found[e] >> g.shift & mask : most_digits;
+        const bool valid = line + lane < g.pixels;
+        ids[e] = valid ? static_cast<unsigned int>(segment_ids[line + lane]) : 0;
+        const unsigned int digit = valid ? ids[e] >> g.shift & mask : max_digits;
         const unsigned int peers = __match_any_sync(~0u, digit);
         const int leader = __ffs(peers) - 1;
         unsigned int before = 0;
-        if (real && lane == leader) {
+        if (valid && lane == leader) {
             before = counts[warp][digit];
             counts[warp][digit] = before + __popc(peers);
         }
         ranks[e] = __shfl_sync(~0u, before, leader) + __popc(peers & ((1u << lane) - 1));
-        // The next leader of a digit is another lane.
+        // The next update of this count may be by another lane.
         __syncwarp();
     }
 }
 
-// counts[image, digit, tile]
+// Counts of digits: counts[image, digit, tile].
 extern "C" __global__ void __launch_bounds__(threads, 4) segment_digits(
     segment_pass g, const int* __restrict__ segment_ids, unsigned int* __restrict__ counts)
 {
-    __shared__ unsigned int in_warp[warps][most_digits];
+    __shared__ unsigned int in_warp[warps][max_digits];
     const int image = blockIdx.x / g.tiles, my_tile = blockIdx.x % g.tiles;
-    unsigned int found[each], ranks[each];
+    unsigned int ids[pixels_per_thread], ranks[pixels_per_thread];
     rank_tile(
         g, segment_ids + static_cast<long long>(image) * g.pixels,
-        static_cast<unsigned int>(my_tile) * tile + threadIdx.x / 32 * (32 * each), in_warp, found, ranks);
+        static_cast<unsigned int>(my_tile) * tile + threadIdx.x / 32 * (32 * pixels_per_thread), in_warp, ids, ranks);
     __syncthreads();
     for (int digit = threadIdx.x; digit < 1 << g.bits; digit += threads) {
         unsigned int sum = 0;
@@ -88,23 +89,23 @@ extern "C" __global__ void __launch_bounds__(threads, 4) segment_digits(
     }
 }
 
-// For each image and digit, a warp: in place of each count the sum of those before, and the sum of all as
+// One warp for each image and digit: replaces each count by the sum of those before it, and writes the total to
 // totals[image, digit].
 extern "C" __global__ void __launch_bounds__(threads, 4) segment_scan(
     long long lines, int tiles, unsigned int* __restrict__ counts, unsigned int* __restrict__ totals)
 {
-    const int ahead = 4;                // reads that are under way at once
+    const int loads_in_flight = 4;
     const long long number = static_cast<long long>(blockIdx.x) * warps + threadIdx.x / 32;
     if (number >= lines) return;
     unsigned int* const line = counts + number * tiles + threadIdx.x % 32;
     const int left = tiles - threadIdx.x % 32;
     unsigned int passed = 0;
-    for (int first = 0; first < tiles; first += 32 * ahead) {
-        unsigned int value[ahead];
+    for (int first = 0; first < tiles; first += 32 * loads_in_flight) {
+        unsigned int value[loads_in_flight];
 #pragma unroll
-        for (int a = 0; a < ahead; ++a) value[a] = first + a * 32 < left ? line[first + a * 32] : 0;
+        for (int a = 0; a < loads_in_flight; ++a) value[a] = first + a * 32 < left ? line[first + a * 32] : 0;
 #pragma unroll
-        for (int a = 0; a < ahead; ++a) {
+        for (int a = 0; a < loads_in_flight; ++a) {
             const unsigned int sum = sum_in_warp(value[a]);
             if (first + a * 32 < left) line[first + a * 32] = passed + sum - value[a];
             passed += __shfl_sync(~0u, sum, 31);
@@ -113,77 +114,79 @@ extern "C" __global__ void __launch_bounds__(threads, 4) segment_scan(
     if (threadIdx.x % 32 == 0) totals[number] = passed;
 }
 
-// Moves segment ids and positions of a tile to their places. Without `positions` they are 0, 1, 2, ... of each image.
+// Moves the segment ids and positions of a tile to their sorted positions. If `positions` is null (first pass), they
+// are 0, 1, 2, ... in each image.
 extern "C" __global__ void __launch_bounds__(threads, 3) segment_scatter(
     segment_pass g, const int* __restrict__ segment_ids, const int* __restrict__ positions,
-    const unsigned int* __restrict__ counts, const unsigned int* __restrict__ totals, int* __restrict__ moved_slots,
-    int* __restrict__ moved_positions)
+    const unsigned int* __restrict__ counts, const unsigned int* __restrict__ totals, int* __restrict__ sorted_ids,
+    int* __restrict__ sorted_positions)
 {
-    __shared__ unsigned int places[warps][most_digits];
+    __shared__ unsigned int offsets[warps][max_digits];
     __shared__ unsigned int sums[warps];
     const int image = blockIdx.x / g.tiles, my_tile = blockIdx.x % g.tiles, warp = threadIdx.x / 32;
     const long long base = static_cast<long long>(image) * g.pixels;
-    const unsigned int first = static_cast<unsigned int>(my_tile) * tile + warp * (32 * each);
-    unsigned int found[each], ranks[each];
-    rank_tile(g, segment_ids + base, first, places, found, ranks);
+    const unsigned int first = static_cast<unsigned int>(my_tile) * tile + warp * (32 * pixels_per_thread);
+    unsigned int ids[pixels_per_thread], ranks[pixels_per_thread];
+    rank_tile(g, segment_ids + base, first, offsets, ids, ranks);
 
-    // Behind all smaller digits, all earlier tiles, and then all earlier warps. Digits of a thread are neighbours.
+    // The offset of a digit follows all smaller digits, then equal digits of earlier tiles, then of earlier warps. Each
+    // thread handles consecutive digits.
     const long long row = static_cast<long long>(image) << g.bits;
-    const int digits = 1 << g.bits, mine = threadIdx.x * digits_each;
-    unsigned int total[digits_each], sum = 0;
+    const int digits = 1 << g.bits, mine = threadIdx.x * digits_per_thread;
+    unsigned int total[digits_per_thread], sum = 0;
 #pragma unroll
-    for (int d = 0; d < digits_each; ++d) {
+    for (int d = 0; d < digits_per_thread; ++d) {
         total[d] = mine + d < digits ? totals[row + mine + d] : 0;
         sum += total[d];
     }
-    unsigned int behind = sum_until(sum, sums) - sum;
+    unsigned int preceding = sum_until(sum, sums) - sum;
 #pragma unroll
-    for (int d = 0; d < digits_each; ++d) {
+    for (int d = 0; d < digits_per_thread; ++d) {
         const int digit = mine + d;
         if (digit >= digits) continue;
-        unsigned int place = behind + counts[(row + digit) * g.tiles + my_tile];
+        unsigned int offset = preceding + counts[(row + digit) * g.tiles + my_tile];
         for (int other = 0; other < warps; ++other) {
-            const unsigned int count = places[other][digit];
-            places[other][digit] = place;
-            place += count;
+            const unsigned int count = offsets[other][digit];
+            offsets[other][digit] = offset;
+            offset += count;
         }
-        behind += total[d];
+        preceding += total[d];
     }
     __syncthreads();
 #pragma unroll
-    for (int e = 0; e < each; ++e) {
+    for (int e = 0; e < pixels_per_thread; ++e) {
         const unsigned int at = first + e * 32 + threadIdx.x % 32;
         if (at >= g.pixels) continue;
-        const long long to = base + places[warp][found[e] >> g.shift & ((1u << g.bits) - 1)] + ranks[e];
-        moved_slots[to] = static_cast<int>(found[e]);
-        moved_positions[to] = positions != nullptr ? positions[base + at] : static_cast<int>(at);
+        const long long to = base + offsets[warp][ids[e] >> g.shift & ((1u << g.bits) - 1)] + ranks[e];
+        sorted_ids[to] = static_cast<int>(ids[e]);
+        sorted_positions[to] = positions != nullptr ? positions[base + at] : static_cast<int>(at);
     }
 }
 
-// starts[image, s], for s from 0 to `segments`: how many pixels have a smaller segment id. With `counts`, how many have segment id s,
-// for all but the last.
+// starts[image, s], for s from 0 to `segments`: the number of pixels with a smaller segment id, by binary search. If
+// `counts` is not null, also counts[image, s], the number of pixels of each segment.
 extern "C" __global__ void __launch_bounds__(threads, 4) segment_starts(
     const int* __restrict__ sorted, int pixels, int segments, int images, int* __restrict__ starts,
     long long* __restrict__ counts)
 {
-    const long long places = static_cast<long long>(segments) + 1, count = images * places;
+    const long long entries = static_cast<long long>(segments) + 1, count = images * entries;
     for (long long at = static_cast<long long>(blockIdx.x) * threads + threadIdx.x; at < count;
          at += static_cast<long long>(gridDim.x) * threads) {
-        const long long image = at / places;
-        const int segment_id = static_cast<int>(at % places);
+        const long long image = at / entries;
+        const int segment_id = static_cast<int>(at % entries);
         const int* const line = sorted + image * pixels;
-        int found[2];
+        int bounds[2];
 #pragma unroll
         for (int next = 0; next < 2; ++next) {
-            int low = next ? found[0] : 0, high = pixels;
+            int low = next ? bounds[0] : 0, high = pixels;
             while (low < high && (next == 0 || counts != nullptr)) {
                 const int middle = low + (high - low) / 2;
                 if (line[middle] < segment_id + next) low = middle + 1;
                 else high = middle;
             }
-            found[next] = low;
+            bounds[next] = low;
         }
-        starts[at] = found[0];
-        if (counts != nullptr && segment_id < segments) counts[image * segments + segment_id] = found[1] - found[0];
+        starts[at] = bounds[0];
+        if (counts != nullptr && segment_id < segments) counts[image * segments + segment_id] = bounds[1] - bounds[0];
     }
 }

@@ -1,68 +1,71 @@
-// Reductions over segments, from one read of the features.
+// Reductions over segments in one pass over the features.
 //
-// Pixels come in the order of their segments (segment_order.cu). A block takes a fixed piece of that order and some
-// channels, a row of its threads a fixed part of the piece, and a thread a few channels, one pixel after the other:
+// Pixels are read in the order of their segments (segment_order.cu). A block handles a fixed range of that order and a
+// tile of channels, a row of its threads a fixed part of the range, and a thread CHANNELS_PER_THREAD channels of that
+// part, one pixel after the other:
 //
 //   order      a a a a b b b c | c c c c c c c c | c c d d e e e e | e e e ...
 //   rows       0               | 1               | 2               | next block
 //
-// Segments that lie within a row (b, d) are done. What a row has of a segment that began before it (its head) is left in
-// shared memory, and taken by the row in which the segment began, which goes on to the next row's as long as the segment
-// does. Segments that leave the block leave parts in memory, a head and a tail at most: segment_join takes them in the
-// same way. So who adds what to what follows from labels and shapes alone.
+// Segments that begin and end within a row (b, d) are complete. The partial result of a segment that began before the
+// row (its head) is written to shared memory and merged by the row in which the segment began, which continues with the
+// heads of the following rows up to the end of the segment. For segments that extend beyond the block, partial results
+// are written to global memory, at most a head and a tail for each block; segment_join merges them in the same way. So
+// the order of all additions depends only on labels and shapes.
 //
-//   #define CHANNELS_EACH 1 | 2 | 4      of a thread, neighbours that are read at once
-//   #define UNALIGNED                    they are read one by one
-//   #define STAGED                       features go through shared memory, where neighbours in memory are pixels, not
-//                                        channels: threads that follow each other read pixels that do
+//   #define CHANNELS_PER_THREAD 1 | 2 | 4    contiguous channels of a thread, read by one vector load
+//   #define UNALIGNED                        they are not aligned to a vector, and read one by one
+//   #define STAGED                           features are staged in shared memory: for layouts in which pixels are
+//                                            contiguous, not channels; consecutive threads load consecutive pixels
 //   and those of segment_values.cuh
 
 #include "segment.cuh"
 #include "segment_values.cuh"
 
-// The largest blocks; blockDim.x runs over channels and blockDim.y over rows.
-const int most_threads = 256;
-const int most_rows = 64;
+// Maximum block size; blockDim.x is along channels and blockDim.y along rows.
+const int max_threads = 256;
+const int max_rows = 64;
 
 #if defined(STAGED)
-// Pixels of a row that fit the stage.
+// Pixels of a row of threads that fit in shared memory.
 const int staged_pixels = sizeof(scalar) == 8 ? 8 : 32;
 #endif
 
-// For compute capability 10.0 compilers spill where 9.0 has enough with 80 registers.
+// For compute capability 10.0 the compiler spills at 80 registers a thread, which suffice for 9.0.
 #if defined(VAR) || defined(EXTREMES) || (!defined(STAGED) && __CUDA_ARCH__ >= 1000)
-const int blocks_each = 2;
+const int blocks_per_multiprocessor = 2;
 #elif defined(STAGED)
-const int blocks_each = 4;
+const int blocks_per_multiprocessor = 4;
 #else
-const int blocks_each = 3;
+const int blocks_per_multiprocessor = 3;
 #endif
 
 struct segment_reduction {
-    segment_strides features, result;   // those of tables beside the results, too
-    double empty;                       // what segments without pixels get
-    unsigned long long empty_bits;      // the same, of integers
+    segment_strides features, result;   // strides of `result` hold for all results
+    double empty;                       // result of segments without pixels
+    unsigned long long empty_bits;      // the same for integer features
     int images, pixels, channels, segments;
-    int blocks, tiles;                  // of the pixels of an image, and of its channels
-    int row;                            // pixels of a row of threads; staged_pixels, where those are staged
-    int piece;                          // pixels of a block
+    int blocks, tiles;                  // blocks along pixels of an image, tiles along channels
+    int row_pixels;                     // pixels of a row of threads; staged_pixels with STAGED
+    int block_pixels;                   // pixels of a block
     int smallest;
 };
 
-// Results that are wanted; each may be absent.
+// Pointers to results; those not requested are null.
 struct segment_results {
     scalar* mean;
     sum_type* sum;
     scalar* var;
     double* centre;                     // the mean, for the gradient of the variance
     scalar* best[2];
-    int* place[2];
+    int* position[2];
 };
 
 __device__ inline void write(
-    const segment_reduction& g, const segment_results& to, int image, int segment, int channel, const part& p, int count)
+    const segment_reduction& g, const segment_results& to, int image, int segment, int channel, const part& p,
+    int count)
 {
-    const long long at = image * g.result.image + segment * g.result.place + channel * g.result.channel;
+    const long long at = image * g.result.image + segment * g.result.entry + channel * g.result.channel;
 #if defined(SUM)
     if (to.sum != nullptr) to.sum[at] = as_sum(p.sum);
 #if !defined(INTEGER)
@@ -77,85 +80,89 @@ __device__ inline void write(
 #pragma unroll
     for (int e = 0; e < EXTREMES; ++e) {
         if (to.best[e] != nullptr) to.best[e][at] = as_scalar(p.best[e]);
-#if defined(PLACES)
-        if (to.place[e] != nullptr) to.place[e][at] = p.place[e];
+#if defined(POSITIONS)
+        if (to.position[e] != nullptr) to.position[e][at] = p.position[e];
 #endif
     }
 #endif
 }
 
-// Where a block leaves its head (0) or tail (1).
+// Index of the partial result of a block: its head (which = 0) or tail (1).
 __device__ inline long long part_at(const segment_reduction& g, int image, int block, int which, int channel)
 {
     return ((static_cast<long long>(image) * g.blocks + block) * 2 + which) * g.channels + channel;
 }
 
 #if defined(UNALIGNED)
-struct neighbours {
+struct channel_vector {
 #else
-struct alignas(sizeof(scalar) * CHANNELS_EACH) neighbours {
+struct alignas(sizeof(scalar) * CHANNELS_PER_THREAD) channel_vector {
 #endif
-    scalar value[CHANNELS_EACH];
+    scalar value[CHANNELS_PER_THREAD];
 };
 
-// What the rows of a block know of each other.
+// Partial results that the rows of a block exchange in shared memory.
 struct segment_rows {
-    part heads[most_threads * CHANNELS_EACH];
-    int counts[most_rows];              // pixels of each head
-    int passes[most_rows];              // whether the head's segment goes on in the next row
+    part heads[max_threads * CHANNELS_PER_THREAD];
+    int counts[max_rows];               // pixels of each head
+    int continues[max_rows];            // whether the head's segment continues in the next row
 };
 
-// Adds to a segment that goes on in row `next` what that row and those after it have of it. Returns the number of rows if
-// it goes on beyond them, else something smaller.
-__device__ inline int take_heads(
-    const segment_reduction& g, const segment_rows& rows, int next, part (&mine)[CHANNELS_EACH], int& count)
+// Merges into `mine` the heads of row `next` and those after it, as far as its segment continues. Returns blockDim.y if
+// the segment continues beyond the block, else a smaller number.
+__device__ inline int add_heads(
+    const segment_reduction& g, const segment_rows& rows, int next, part (&mine)[CHANNELS_PER_THREAD], int& count)
 {
     for (; next < blockDim.y; ++next) {
-        const int more = rows.counts[next];
+        const int next_count = rows.counts[next];
 #pragma unroll
-        for (int v = 0; v < CHANNELS_EACH; ++v)
-            merge(mine[v], count, rows.heads[(next * blockDim.x + threadIdx.x) * CHANNELS_EACH + v], more, g.smallest);
-        count += more;
-        if (!rows.passes[next]) return next;
+        for (int v = 0; v < CHANNELS_PER_THREAD; ++v)
+            merge(
+                mine[v], count, rows.heads[(next * blockDim.x + threadIdx.x) * CHANNELS_PER_THREAD + v], next_count,
+                g.smallest);
+        count += next_count;
+        if (!rows.continues[next]) return next;
     }
     return next;
 }
 
-extern "C" __global__ void __launch_bounds__(most_threads, blocks_each) segment_reduce(
+extern "C" __global__ void __launch_bounds__(max_threads, blocks_per_multiprocessor) segment_reduce(
     segment_reduction g, const scalar* __restrict__ features, const int* __restrict__ segment_ids,
     const int* __restrict__ positions, const int* __restrict__ starts, part* __restrict__ parts,
     scalar* __restrict__ mean, sum_type* __restrict__ sum, scalar* __restrict__ var, double* __restrict__ centre,
-    scalar* __restrict__ best_0, scalar* __restrict__ best_1, int* __restrict__ place_0, int* __restrict__ place_1)
+    scalar* __restrict__ best_0, scalar* __restrict__ best_1, int* __restrict__ position_0,
+    int* __restrict__ position_1)
 {
     __shared__ segment_rows rows;
-    const segment_results to = {mean, sum, var, centre, {best_0, best_1}, {place_0, place_1}};
+    const segment_results to = {mean, sum, var, centre, {best_0, best_1}, {position_0, position_1}};
     const int block = blockIdx.x % g.blocks, tile = blockIdx.x / g.blocks % g.tiles;
     const int image = blockIdx.x / g.blocks / g.tiles;
-    // Those of no segment come last. Numbers of pixels may pass 31 bits by a block, behind the last pixel.
+    // Pixels of no segment are last. Indices are unsigned: those of the last block may exceed 31 bits beyond the last
+    // pixel.
     const unsigned int count = starts[image * (g.segments + 1LL) + g.segments];
-    const unsigned int piece = static_cast<unsigned int>(block) * g.piece;
-    if (piece >= count) return;
+    const unsigned int block_begin = static_cast<unsigned int>(block) * g.block_pixels;
+    if (block_begin >= count) return;
     segment_ids += static_cast<long long>(image) * g.pixels;
     positions += static_cast<long long>(image) * g.pixels;
     features += image * g.features.image;
 
-    const int channel = (tile * blockDim.x + threadIdx.x) * CHANNELS_EACH;
-    const bool real = channel < g.channels;
+    const int channel = (tile * blockDim.x + threadIdx.x) * CHANNELS_PER_THREAD;
+    const bool valid = channel < g.channels;
     const int row = threadIdx.y;
 #if defined(STAGED)
     const int row_pixels = staged_pixels;
 #else
-    const int row_pixels = g.row;
+    const int row_pixels = g.row_pixels;
 #endif
-    const unsigned int first = piece + row * row_pixels, last = min(first + row_pixels, count);
+    const unsigned int first = block_begin + row * row_pixels, last = min(first + row_pixels, count);
 
 #if defined(STAGED)
-    // A pixel of every row lies in another bank, and so do channels.
-    __shared__ scalar stage[most_threads * (staged_pixels + 1) + 32];
+    // Padding avoids bank conflicts: the same pixel of different rows, and different channels, are in different banks.
+    __shared__ scalar stage[max_threads * (staged_pixels + 1) + 32];
     const int pitch = blockDim.y * (row_pixels + 1) + 32 / blockDim.x;
     const int own = row * blockDim.x + threadIdx.x, all = blockDim.x * blockDim.y;
-    for (unsigned int at = own; at < static_cast<unsigned int>(g.piece) && piece + at < count; at += all) {
-        const scalar* const from = features + positions[piece + at] * g.features.place;
+    for (unsigned int at = own; at < static_cast<unsigned int>(g.block_pixels) && block_begin + at < count; at += all) {
+        const scalar* const from = features + positions[block_begin + at] * g.features.entry;
         scalar* const staged = stage + at + at / row_pixels;
 #pragma unroll
         for (int x = 0; x < 8; ++x) {
@@ -164,106 +171,107 @@ extern "C" __global__ void __launch_bounds__(most_threads, blocks_each) segment_
         }
     }
     __syncthreads();
-    const scalar* const line = stage + (real ? threadIdx.x : 0) * pitch + row * (row_pixels + 1);
+    const scalar* const line = stage + (valid ? threadIdx.x : 0) * pitch + row * (row_pixels + 1);
 #else
-    const scalar* const line = features + (real ? channel : 0) * g.features.channel;
+    const scalar* const line = features + (valid ? channel : 0) * g.features.channel;
 #endif
 
-    part mine[CHANNELS_EACH];
-    wide shift[CHANNELS_EACH];
+    part mine[CHANNELS_PER_THREAD];
+    wide shift[CHANNELS_PER_THREAD];
     int segment = 0;
-    unsigned int begun = first;
-    const bool before = first < last && first > 0 && segment_ids[first - 1] == segment_ids[first];
-    const bool after = first < last && last < count && segment_ids[last] == segment_ids[last - 1];
-    bool head = before;
+    unsigned int segment_begin = first;
+    const bool continues_previous = first < last && first > 0 && segment_ids[first - 1] == segment_ids[first];
+    const bool continues_next = first < last && last < count && segment_ids[last] == segment_ids[last - 1];
+    bool head = continues_previous;
 
-    // The segment under way ends before pixel `next` of the order, or the row does.
-    auto leave = [&](unsigned int next, bool goes_on) {
-        const int pixels = next - begun;
+    // Finishes the current segment, which ends before pixel `next` of the order, or is cut off there by the end of the
+    // row.
+    auto close_segment = [&](unsigned int next, bool continues) {
+        const int pixels = next - segment_begin;
 #pragma unroll
-        for (int v = 0; v < CHANNELS_EACH; ++v) {
+        for (int v = 0; v < CHANNELS_PER_THREAD; ++v) {
             end(mine[v], shift[v], pixels);
-            if (head) rows.heads[(row * blockDim.x + threadIdx.x) * CHANNELS_EACH + v] = mine[v];
-            else if (!goes_on && real) write(g, to, image, segment, channel + v, mine[v], pixels);
+            if (head) rows.heads[(row * blockDim.x + threadIdx.x) * CHANNELS_PER_THREAD + v] = mine[v];
+            else if (!continues && valid) write(g, to, image, segment, channel + v, mine[v], pixels);
         }
         if (head && threadIdx.x == 0) {
             rows.counts[row] = pixels;
-            rows.passes[row] = goes_on;
+            rows.continues[row] = continues;
         }
     };
 
-    const int ahead = 4;                // reads that are under way at once
-    int next_owner[ahead], next_place[ahead];
-    // Behind the end the last pixel is read again, and not used.
-    auto look_up = [&](unsigned int at) {
+    const int loads_in_flight = 4;
+    int next_segment[loads_in_flight], next_position[loads_in_flight];
+    // Beyond the end of the row, the last pixel is loaded again and ignored.
+    auto prefetch = [&](unsigned int at) {
 #pragma unroll
-        for (int a = 0; a < ahead; ++a) {
+        for (int a = 0; a < loads_in_flight; ++a) {
             const unsigned int here = min(at + a, last - 1);
-            next_owner[a] = segment_ids[here];
-            next_place[a] = positions[here];
+            next_segment[a] = segment_ids[here];
+            next_position[a] = positions[here];
         }
     };
-    if (first < last) look_up(first);
-    for (unsigned int at = first; at < last; at += ahead) {
-        neighbours found[ahead];
-        int owner[ahead], place[ahead];
+    if (first < last) prefetch(first);
+    for (unsigned int at = first; at < last; at += loads_in_flight) {
+        channel_vector loaded[loads_in_flight];
+        int segment_of[loads_in_flight], position[loads_in_flight];
 #pragma unroll
-        for (int a = 0; a < ahead; ++a) {
-            owner[a] = next_owner[a];
-            place[a] = next_place[a];
+        for (int a = 0; a < loads_in_flight; ++a) {
+            segment_of[a] = next_segment[a];
+            position[a] = next_position[a];
 #if defined(STAGED)
-            found[a].value[0] = line[min(at + a, last - 1) - first];
+            loaded[a].value[0] = line[min(at + a, last - 1) - first];
 #else
-            found[a] = *reinterpret_cast<const neighbours*>(line + place[a] * g.features.place);
+            loaded[a] = *reinterpret_cast<const channel_vector*>(line + position[a] * g.features.entry);
 #endif
         }
-        // While features are on their way.
-        look_up(at + ahead);
+        // Overlaps these loads with those of the features.
+        prefetch(at + loads_in_flight);
 #pragma unroll
-        for (int a = 0; a < ahead; ++a) {
+        for (int a = 0; a < loads_in_flight; ++a) {
             if (at + a >= last) continue;
-            const bool another = at + a == first || owner[a] != segment;
+            const bool another = at + a == first || segment_of[a] != segment;
             if (another && at + a != first) {
-                leave(at + a, false);
+                close_segment(at + a, false);
                 head = false;
             }
             if (another) {
-                segment = owner[a];
-                begun = at + a;
+                segment = segment_of[a];
+                segment_begin = at + a;
             }
 #pragma unroll
-            for (int v = 0; v < CHANNELS_EACH; ++v) {
-                if (another) begin(mine[v], shift[v], found[a].value[v], place[a]);
-                else add(mine[v], shift[v], found[a].value[v], place[a], g.smallest);
+            for (int v = 0; v < CHANNELS_PER_THREAD; ++v) {
+                if (another) begin(mine[v], shift[v], loaded[a].value[v], position[a]);
+                else add(mine[v], shift[v], loaded[a].value[v], position[a], g.smallest);
             }
         }
     }
-    if (first < last) leave(last, after);
+    if (first < last) close_segment(last, continues_next);
     __syncthreads();
 
-    const int under_way = last - begun;
-    if (after && !head) {
-        int pixels = under_way;
-        const bool leaves = take_heads(g, rows, row + 1, mine, pixels) == blockDim.y;
+    const int open_pixels = last - segment_begin;
+    if (continues_next && !head) {
+        int pixels = open_pixels;
+        const bool leaves = add_heads(g, rows, row + 1, mine, pixels) == blockDim.y;
 #pragma unroll
-        for (int v = 0; v < CHANNELS_EACH; ++v) {
-            if (real && leaves) parts[part_at(g, image, block, 1, channel + v)] = mine[v];
-            else if (real) write(g, to, image, segment, channel + v, mine[v], pixels);
+        for (int v = 0; v < CHANNELS_PER_THREAD; ++v) {
+            if (valid && leaves) parts[part_at(g, image, block, 1, channel + v)] = mine[v];
+            else if (valid) write(g, to, image, segment, channel + v, mine[v], pixels);
         }
     }
-    if (row == 0 && before) {
+    if (row == 0 && continues_previous) {
         int pixels = rows.counts[0];
 #pragma unroll
-        for (int v = 0; v < CHANNELS_EACH; ++v) mine[v] = rows.heads[threadIdx.x * CHANNELS_EACH + v];
-        if (rows.passes[0]) take_heads(g, rows, 1, mine, pixels);
+        for (int v = 0; v < CHANNELS_PER_THREAD; ++v) mine[v] = rows.heads[threadIdx.x * CHANNELS_PER_THREAD + v];
+        if (rows.continues[0]) add_heads(g, rows, 1, mine, pixels);
 #pragma unroll
-        for (int v = 0; v < CHANNELS_EACH; ++v)
-            if (real) parts[part_at(g, image, block, 0, channel + v)] = mine[v];
+        for (int v = 0; v < CHANNELS_PER_THREAD; ++v)
+            if (valid) parts[part_at(g, image, block, 0, channel + v)] = mine[v];
     }
 }
 
-// Writes what segments without pixels get.
-__device__ inline void fill_vacant(const segment_reduction& g, const segment_results& to, const int* starts)
+// Writes the results of segments without pixels.
+__device__ inline void fill_empty_segments(const segment_reduction& g, const segment_results& to, const int* starts)
 {
 #if defined(INTEGER)
     const scalar value = static_cast<scalar>(g.empty_bits);
@@ -286,107 +294,111 @@ __device__ inline void fill_vacant(const segment_reduction& g, const segment_res
         if (to.var != nullptr) to.var[at] = value;
         if (to.best[0] != nullptr) to.best[0][at] = value;
         if (to.best[1] != nullptr) to.best[1][at] = value;
-        if (to.place[0] != nullptr) to.place[0][at] = -1;
-        if (to.place[1] != nullptr) to.place[1][at] = -1;
+        if (to.position[0] != nullptr) to.position[0][at] = -1;
+        if (to.position[1] != nullptr) to.position[1][at] = -1;
     }
 }
 
-// How threads of segment_join are shared out: channels, and blocks of segment_reduce.
+// Block of segment_join: lanes are along blocks of segment_reduce.
 const int join_channels = 8;
 const int join_lanes = 32;
 
-// The segment that begins in a block of segment_reduce and goes on behind it, of which there is one at most.
+// The segment that begins in a block of segment_reduce and extends beyond it; there is at most one.
 struct segment_span {
     int segment;
-    unsigned int first, last;           // its pixels, in the order
-    int parts;                          // blocks that have some of it; 0 without a segment
+    unsigned int first, last;           // its pixels in the sorted order
+    int parts;                          // number of blocks that hold pixels of it; 0 if there is no such segment
 };
 
 __device__ inline segment_span span_of(const segment_reduction& g, const int* segment_ids, const int* starts, int block)
 {
     segment_span span = {0, 0, 0, 0};
-    const unsigned int piece = static_cast<unsigned int>(block) * g.piece, behind = piece + g.piece;
-    if (block >= g.blocks || behind >= static_cast<unsigned int>(starts[g.segments])) return span;
-    span.segment = segment_ids[behind];
+    const unsigned int block_begin = static_cast<unsigned int>(block) * g.block_pixels;
+    const unsigned int block_end = block_begin + g.block_pixels;
+    if (block >= g.blocks || block_end >= static_cast<unsigned int>(starts[g.segments])) return span;
+    span.segment = segment_ids[block_end];
     span.first = starts[span.segment];
     span.last = starts[span.segment + 1];
-    if (span.first >= piece && span.first < behind) span.parts = (span.last - 1) / g.piece - block + 1;
+    if (span.first >= block_begin && span.first < block_end) span.parts = (span.last - 1) / g.block_pixels - block + 1;
     return span;
 }
 
-// Adds up parts `from` to `until` of a segment that begins in `block`; returns its pixels in them.
+// Merges partial results `from` to `until` of a segment that begins in `block`; returns their number of pixels.
 __device__ inline int join_parts(
-    const segment_reduction& g, const segment_span& span, const part* parts, int image, int block, int channel, int from,
-    int until, part& sum)
+    const segment_reduction& g, const segment_span& span, const part* parts, int image, int block, int channel,
+    int from, int until, part& sum)
 {
     int count = 0;
 #pragma unroll 4
     for (int at = from; at < until; ++at) {
-        const unsigned int low = (block + at) * static_cast<unsigned int>(g.piece);
-        const int more = min(low + g.piece, span.last) - max(low, span.first);
+        const unsigned int low = (block + at) * static_cast<unsigned int>(g.block_pixels);
+        const int next_count = min(low + g.block_pixels, span.last) - max(low, span.first);
         const part next = parts[part_at(g, image, block + at, at == 0, channel)];
         if (count == 0) sum = next;
-        else merge(sum, count, next, more, g.smallest);
-        count += more;
+        else merge(sum, count, next, next_count, g.smallest);
+        count += next_count;
     }
     return count;
 }
 
-// Adds up the parts of segments that lie in several blocks of segment_reduce. All blocks share the segments without pixels.
+// Merges the partial results of segments that extend over several blocks of segment_reduce. All threads of the grid
+// also fill in the results of segments without pixels.
 //
-// A lane takes the segment that begins in its block. One of many parts is left to all lanes: each takes as many neighbouring
-// parts, and neighbouring lanes are merged in pairs. So parts keep their order.
+// A lane handles the segment that begins in its block. A segment of more than join_lanes partial results is handled by
+// all lanes: each merges an equal number of consecutive partial results, then adjacent lanes are merged in a tree. So
+// partial results keep their order.
 extern "C" __global__ void __launch_bounds__(join_channels * join_lanes, 2) segment_join(
-    segment_reduction g, const int* __restrict__ segment_ids, const int* __restrict__ starts, const part* __restrict__ parts,
-    scalar* __restrict__ mean, sum_type* __restrict__ sum, scalar* __restrict__ var, double* __restrict__ centre,
-    scalar* __restrict__ best_0, scalar* __restrict__ best_1, int* __restrict__ place_0, int* __restrict__ place_1)
+    segment_reduction g, const int* __restrict__ segment_ids, const int* __restrict__ starts,
+    const part* __restrict__ parts, scalar* __restrict__ mean, sum_type* __restrict__ sum, scalar* __restrict__ var,
+    double* __restrict__ centre, scalar* __restrict__ best_0, scalar* __restrict__ best_1,
+    int* __restrict__ position_0, int* __restrict__ position_1)
 {
     __shared__ part lanes[join_lanes][join_channels];
     __shared__ int counts[join_lanes];
-    __shared__ bool is_long[join_lanes];
-    const segment_results to = {mean, sum, var, centre, {best_0, best_1}, {place_0, place_1}};
-    fill_vacant(g, to, starts);
+    __shared__ bool spans_many[join_lanes];
+    const segment_results to = {mean, sum, var, centre, {best_0, best_1}, {position_0, position_1}};
+    fill_empty_segments(g, to, starts);
     const int groups = (g.blocks + join_lanes - 1) / join_lanes;
     const int tiles = (g.channels + join_channels - 1) / join_channels;
     const int group = blockIdx.x % groups, tile = blockIdx.x / groups % tiles;
     const int image = blockIdx.x / groups / tiles;
-    // More blocks than these have been launched if there is much to fill; and without pixels there are no parts.
+    // Surplus blocks only fill in segments without pixels; without any pixels, there are no partial results.
     if (image >= g.images || g.pixels == 0) return;
     segment_ids += static_cast<long long>(image) * g.pixels;
     starts += image * (g.segments + 1LL);
 
     const int lane = threadIdx.x / join_channels, x = threadIdx.x % join_channels, channel = tile * join_channels + x;
-    const bool real = channel < g.channels;
+    const bool valid = channel < g.channels;
     part mine;
     {
         const int block = group * join_lanes + lane;
         const segment_span span = span_of(g, segment_ids, starts, block);
-        if (x == 0) is_long[lane] = span.parts > join_lanes;
-        if (real && span.parts > 0 && span.parts <= join_lanes) {
+        if (x == 0) spans_many[lane] = span.parts > join_lanes;
+        if (valid && span.parts > 0 && span.parts <= join_lanes) {
             const int count = join_parts(g, span, parts, image, block, channel, 0, span.parts, mine);
             write(g, to, image, span.segment, channel, mine, count);
         }
     }
     __syncthreads();
     for (int other = 0; other < join_lanes; ++other) {
-        if (!is_long[other]) continue;
+        if (!spans_many[other]) continue;
         const int block = group * join_lanes + other;
         const segment_span span = span_of(g, segment_ids, starts, block);
         const int from = static_cast<int>(static_cast<long long>(span.parts) * lane / join_lanes);
         const int until = static_cast<int>(static_cast<long long>(span.parts) * (lane + 1) / join_lanes);
-        const int count = join_parts(g, span, parts, image, block, real ? channel : 0, from, until, mine);
-        // What lanes had of the last such segment has been taken.
+        const int count = join_parts(g, span, parts, image, block, valid ? channel : 0, from, until, mine);
+        // Wait until the shared results of the previous long segment have been read.
         __syncthreads();
         lanes[lane][x] = mine;
         if (x == 0) counts[lane] = count;
         for (int step = 1; step < join_lanes; step *= 2) {
             __syncthreads();
             const bool takes = lane % (2 * step) == 0;
-            const int own = counts[lane], more = takes ? counts[lane + step] : 0;
-            if (takes) merge(lanes[lane][x], own, lanes[lane + step][x], more, g.smallest);
+            const int own = counts[lane], next_count = takes ? counts[lane + step] : 0;
+            if (takes) merge(lanes[lane][x], own, lanes[lane + step][x], next_count, g.smallest);
             __syncthreads();
-            if (takes && x == 0) counts[lane] = own + more;
+            if (takes && x == 0) counts[lane] = own + next_count;
         }
-        if (lane == 0 && real) write(g, to, image, span.segment, channel, lanes[0][x], span.last - span.first);
+        if (lane == 0 && valid) write(g, to, image, span.segment, channel, lanes[0][x], span.last - span.first);
     }
 }

@@ -1,16 +1,17 @@
-// Values of features, of floating types (scalars.cuh) or integers, and what reductions keep of one channel's.
+// Feature values, floating-point (scalars.cuh) or integer, and partial results of reductions over pixels of one
+// channel.
 //
 //   #define INTEGER <type>               in place of a SCALAR_ macro: features are integers
 //   #define SUM                          the sum
-//   #define VAR                          mean and squared deviations from it
-//   #define EXTREMES 1 | 2               one extreme, the largest or with `smallest` the smallest; or 2: both, largest first
-//   #define PLACES                       with EXTREMES: the first pixel that attains each
+//   #define VAR                          the mean and the sum of squared deviations from it
+//   #define EXTREMES 1 | 2               1: the maximum, or with `smallest` the minimum; 2: both, maximum first
+//   #define POSITIONS                    with EXTREMES: the first pixel that attains each
 
 #pragma once
 
 #if defined(INTEGER)
 typedef INTEGER scalar;
-// Sums wrap around as 64 bits do; those of signed values have the same bits.
+// Sums wrap around modulo 2^64; signed and unsigned sums have the same bits.
 typedef unsigned long long wide;
 template <bool is_signed> struct sums_of {
     typedef unsigned long long type;
@@ -20,7 +21,7 @@ template <> struct sums_of<true> {
 };
 typedef sums_of<(static_cast<scalar>(-1) < static_cast<scalar>(1))>::type sum_type;
 typedef scalar compared;
-__device__ inline wide widest(scalar value) { return static_cast<wide>(value); }
+__device__ inline wide to_wide(scalar value) { return static_cast<wide>(value); }
 __device__ inline compared comparable(scalar value) { return value; }
 __device__ inline scalar as_scalar(compared value) { return value; }
 __device__ inline sum_type as_sum(wide value) { return static_cast<sum_type>(value); }
@@ -30,14 +31,14 @@ __device__ inline bool is_nan(compared) { return false; }
 typedef double wide;
 typedef scalar sum_type;
 typedef accumulator compared;
-__device__ inline wide widest(scalar value) { return widen(value); }
+__device__ inline wide to_wide(scalar value) { return widen(value); }
 __device__ inline compared comparable(scalar value) { return widen(value); }
 __device__ inline scalar as_scalar(compared value) { return narrow(value); }
 __device__ inline sum_type as_sum(wide value) { return narrow(static_cast<accumulator>(value)); }
 __device__ inline bool is_nan(compared value) { return value != value; }
 #endif
 
-// Of some pixels of one segment, in one channel.
+// Partial result over some pixels of one segment, in one channel.
 struct part {
 #if defined(SUM)
     wide sum;
@@ -48,62 +49,62 @@ struct part {
 #if defined(EXTREMES)
     compared best[EXTREMES];
 #endif
-#if defined(PLACES)
-    int place[EXTREMES];
+#if defined(POSITIONS)
+    int position[EXTREMES];
 #endif
 };
 
-// While pixels are added, `mean` and `squares` are sums of their differences from the first, and of squares of these. Its
-// deviation is at most that of all together, so that what is subtracted at the end is no more than `count` times what is
-// left.
-__device__ inline void begin(part& p, wide& first, scalar value, int place)
+// While pixels are added, `mean` and `squares` hold the sums of differences from the first value and of their squares.
+// The squared deviation of the first value is at most the sum of all squared deviations, so the term subtracted in
+// `end` is at most `count` times the result, which bounds cancellation.
+__device__ inline void begin(part& p, wide& first, scalar value, int position)
 {
 #if defined(SUM)
-    p.sum = widest(value);
+    p.sum = to_wide(value);
 #endif
 #if defined(VAR)
-    first = widest(value);
-    // NaN where the first is infinite, as the variance is.
+    first = to_wide(value);
+    // NaN if the first value is infinite, as the variance is.
     p.mean = p.squares = first - first;
 #endif
 #if defined(EXTREMES)
 #pragma unroll
     for (int e = 0; e < EXTREMES; ++e) {
         p.best[e] = comparable(value);
-#if defined(PLACES)
-        p.place[e] = place;
+#if defined(POSITIONS)
+        p.position[e] = position;
 #endif
     }
 #endif
 }
 
 #if defined(EXTREMES)
-// Takes what comes later in memory: where it is better, and not for being as good.
-__device__ inline void challenge(part& p, int e, compared value, int place, bool smallest)
+// Updates an extreme with a later pixel: on ties the earlier pixel is kept. The first NaN wins.
+__device__ inline void update_extreme(part& p, int e, compared value, int position, bool smallest)
 {
     const bool lower = EXTREMES == 2 ? e == 1 : smallest;
-    const bool beaten = lower ? value < p.best[e] : value > p.best[e];
-    if (!beaten && !(is_nan(value) && !is_nan(p.best[e]))) return;
+    const bool better = lower ? value < p.best[e] : value > p.best[e];
+    if (!better && !(is_nan(value) && !is_nan(p.best[e]))) return;
     p.best[e] = value;
-#if defined(PLACES)
-    p.place[e] = place;
+#if defined(POSITIONS)
+    p.position[e] = position;
 #endif
 }
 #endif
 
-__device__ inline void add(part& p, wide first, scalar value, int place, bool smallest)
+__device__ inline void add(part& p, wide first, scalar value, int position, bool smallest)
 {
 #if defined(SUM)
-    p.sum += widest(value);
+    p.sum += to_wide(value);
 #endif
 #if defined(VAR)
-    const double apart = widest(value) - first;
-    p.mean += apart;
-    p.squares += apart * apart;
+    const double difference = to_wide(value) - first;
+    p.mean += difference;
+    p.squares += difference * difference;
 #endif
 #if defined(EXTREMES)
 #pragma unroll
-    for (int e = 0; e < EXTREMES; ++e) challenge(p, e, comparable(value), place, smallest);
+    for (int e = 0; e < EXTREMES; ++e) update_extreme(p, e, comparable(value), position, smallest);
 #endif
 }
 
@@ -111,31 +112,31 @@ __device__ inline void end(part& p, wide first, int count)
 {
 #if defined(VAR)
     const double mean = p.mean / count, squares = p.squares - p.mean * mean;
-    // Not below 0 for rounding, but NaN stays.
+    // Clamped at 0 against rounding errors; NaN propagates.
     p.squares = squares < 0 ? 0 : squares;
     p.mean = first + mean;
 #endif
 }
 
-// Adds `next`, whose pixels come later in memory. Means and squares by T. F. Chan, G. H. Golub and R. J. LeVeque,
+// Merges `next`, whose pixels come later in memory. Means and squares by T. F. Chan, G. H. Golub and R. J. LeVeque,
 // "Updating formulae and a pairwise algorithm for computing sample variances", 1979.
-__device__ inline void merge(part& p, int count, const part& next, int more, bool smallest)
+__device__ inline void merge(part& p, int count, const part& next, int next_count, bool smallest)
 {
 #if defined(SUM)
     p.sum += next.sum;
 #endif
 #if defined(VAR)
-    const double weight = more / (static_cast<double>(count) + more), apart = next.mean - p.mean;
-    p.squares += next.squares + apart * apart * (count * weight);
-    p.mean += apart * weight;
+    const double weight = next_count / (static_cast<double>(count) + next_count), difference = next.mean - p.mean;
+    p.squares += next.squares + difference * difference * (count * weight);
+    p.mean += difference * weight;
 #endif
 #if defined(EXTREMES)
 #pragma unroll
     for (int e = 0; e < EXTREMES; ++e) {
-#if defined(PLACES)
-        challenge(p, e, next.best[e], next.place[e], smallest);
+#if defined(POSITIONS)
+        update_extreme(p, e, next.best[e], next.position[e], smallest);
 #else
-        challenge(p, e, next.best[e], 0, smallest);
+        update_extreme(p, e, next.best[e], 0, smallest);
 #endif
     }
 #endif

@@ -1,51 +1,51 @@
-// Batches of images, and which thread takes which part of one.
+// Mapping of the elements of a batch of images to threads.
 //
-// A block is two-dimensional; threads that follow each other in x take neighbours in memory: channels if these lie
-// next to each other, else pixels. A thread takes one pixel, and of its channels EACH: neighbours with NEIGHBOURS, else a
-// block's width apart.
+// Blocks are two-dimensional. Consecutive threads in x access contiguous memory: channels if these are contiguous, else
+// pixels. A thread handles one pixel and CHANNELS_PER_THREAD channels of it: contiguous ones with VECTORIZED, else one
+// block width apart, so that the loads of consecutive threads are coalesced.
 
 #pragma once
 
-// Elements from one index to the next, of either sign: arrays are read where they lie, in any layout.
+// Strides in elements; they may be negative. Arrays are read and written in place, in any layout.
 struct image_strides {
     long long batch, channel, row, column;
 };
 
-// How the elements of a batch of images are shared out: blockIdx.x runs over images and blocks of pixels, the other two
-// over blocks of channels.
-struct image_threads {
+// blockIdx.x enumerates images and blocks of pixels; blockIdx.y and blockIdx.z enumerate blocks of channels.
+struct image_thread_map {
     int channels, columns, pixels;
     int pixel_blocks;                   // of one image
-    int channels_last;                  // whether x runs over channels
+    int channels_last;                  // whether threadIdx.x indexes channels
 };
 
 struct position {
     int image, row, column;
     int channel, channel_step;
-    bool real;                          // false beyond the last pixel or channel
+    bool valid;                         // false for threads beyond the last pixel or channel
 };
 
-__device__ inline position my_position(const image_threads& t)
+__device__ inline position my_position(const image_thread_map& t)
 {
-    const int across = t.channels_last ? threadIdx.y : threadIdx.x;
-    const int deep = t.channels_last ? threadIdx.x : threadIdx.y;
+    const int pixel_in_block = t.channels_last ? threadIdx.y : threadIdx.x;
+    const int channel_in_block = t.channels_last ? threadIdx.x : threadIdx.y;
     const int pixels = t.channels_last ? blockDim.y : blockDim.x;
     position p;
     p.image = blockIdx.x / t.pixel_blocks;
-    const unsigned int pixel = blockIdx.x % t.pixel_blocks * pixels + across;
+    const unsigned int pixel = blockIdx.x % t.pixel_blocks * pixels + pixel_in_block;
     p.row = pixel / t.columns;
     p.column = pixel % t.columns;
-    const int width = t.channels_last ? blockDim.x : blockDim.y;
-    const long long block = (static_cast<long long>(blockIdx.z) * gridDim.y + blockIdx.y) * width * EACH;
-#if defined(NEIGHBOURS)
-    const long long channel = block + deep * EACH;
+    const int channel_width = t.channels_last ? blockDim.x : blockDim.y;
+    const long long block =
+        (static_cast<long long>(blockIdx.z) * gridDim.y + blockIdx.y) * channel_width * CHANNELS_PER_THREAD;
+#if defined(VECTORIZED)
+    const long long channel = block + channel_in_block * CHANNELS_PER_THREAD;
     p.channel_step = 1;
 #else
-    const long long channel = block + deep;
-    p.channel_step = width;
+    const long long channel = block + channel_in_block;
+    p.channel_step = channel_width;
 #endif
     p.channel = static_cast<int>(channel);
-    p.real = pixel < static_cast<unsigned int>(t.pixels) && channel < t.channels;
+    p.valid = pixel < static_cast<unsigned int>(t.pixels) && channel < t.channels;
     return p;
 }
 

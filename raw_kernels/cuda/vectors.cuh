@@ -1,10 +1,11 @@
-// Reads of several neighbours at once. `from` is aligned to 16 bytes, or to the whole where that is less.
+// Vector loads of several contiguous elements. `from` is aligned to the size of the whole vector, or to 16 bytes if the
+// vector is larger.
 
 #pragma once
 
 #include "scalars.cuh"
 
-// Four neighbours, aligned to all four.
+// Four contiguous elements, aligned to the size of all four.
 __device__ inline void read_four(scalar (&to)[4], const scalar* from)
 {
 #if defined(SCALAR_FLOAT64)

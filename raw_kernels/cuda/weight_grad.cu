@@ -1,69 +1,71 @@
-// Gradients of weights, as sums over all outputs in parts: each block sums a fixed share of the outputs, in a fixed
-// order, and writes its part; sums.cu then adds the parts up, in their order.
+// Gradients of weights: sums over all outputs, as partial sums. Each block sums a fixed share of the outputs in a fixed
+// order and writes a partial sum; sums.cu then adds the partial sums up in order.
 //
 //   weight_grad         part[s, t, c, o] = sum over outputs p of share s of K[t, p] * input[c, p + t] * grad[o, p]
 //   weight_grad_shared  part[s, t]       = the same, summed over c = o
 //
-// What is shared out are the pairs of an output and the sample under one tap: outputs where stuff is 1, and samples
-// where it is above 1, so that no thread looks for pairs that are not there.
+// Shares consist of pairs of an output and the sample under one tap. Pairs are enumerated by outputs if stuff is 1 and
+// by samples if it is above 1, so that no thread visits the zeros between samples.
 
 #include "pac.cuh"
 
 struct weight_gradient {
     image_strides input, grad;
     int groups, inputs, outputs;        // channels of one group; all channels for the shared filter
-    int span;                           // narrow groups that are taken together as one (see pack_weights.cu)
+    int span;                           // number of groups merged into one (see pack_weights.cu)
     int pair_rows, pair_columns;
     int shares;
-    long long share;                    // pairs of one share, over all images
+    long long share;                    // pairs in one share, counted over all images
 };
 
 struct pair {
-    int image, row, column;             // of the output
-    place sample;
+    int image, row, column;             // position of the output
+    pixel_position sample;
 };
 
-// Pair number `at` of a tap; its sample is not real where there is none.
+// Pair number `at` of a tap; its sample is not valid if there is none.
 __device__ inline pair pair_at(const window& w, const weight_gradient& g, long long at, int tap_row, int tap_column)
 {
-    pair found;
+    pair result;
     const int plane = g.pair_rows * g.pair_columns;
     const int row = at % plane / g.pair_columns, column = at % g.pair_columns;
-    found.image = at / plane;
+    result.image = at / plane;
     if (w.rows.stuff == 1 && w.columns.stuff == 1) {
-        found.row = row;
-        found.column = column;
-        found.sample = sample_place(w, row, column, tap_row, tap_column);
+        result.row = row;
+        result.column = column;
+        result.sample = sample_position(w, row, column, tap_row, tap_column);
     } else {
-        found.row = output_over(w.rows, row, tap_row);
-        found.column = output_over(w.columns, column, tap_column);
-        found.sample.row = row;
-        found.sample.column = column;
-        found.sample.real = found.row >= 0 && found.column >= 0;
+        result.row = output_over(w.rows, row, tap_row);
+        result.column = output_over(w.columns, column, tap_column);
+        result.sample.row = row;
+        result.sample.column = column;
+        result.sample.valid = result.row >= 0 && result.column >= 0;
     }
-    return found;
+    return result;
 }
 
 #if defined(GROUPED)
 
-// A block takes one tap, CHANNELS x OUTPUTS weights of one group, and one share. It stages PAIRS pairs at a time:
+// A block computes CHANNELS x OUTPUTS weights of one tap and group from one share. It stages STAGED_PAIRS pairs at a
+// time:
 //
-//    scaled  CHANNELS | PAIRS |      K times the input        and adds their products to 4 x 4 weights a thread
-//    grads    OUTPUTS | PAIRS |
+//    scaled  CHANNELS | STAGED_PAIRS |      K times the input   and adds their products to 4 x 4 weights a thread
+//    grads    OUTPUTS | STAGED_PAIRS |
 //
-// SPLIT teams of threads take every SPLIT-th pair each; their sums are added up at the end, in the order of the teams.
-// Shares grow with the call, but float32 keeps few digits of a long sum: every so many PAIRS, a thread puts its sums away.
-#define TEAM ((CHANNELS / 4) * (OUTPUTS / 4))
-#define THREADS (TEAM * SPLIT)
-#define MOST_PAIRS (64 * PAIRS)
+// Each of TEAMS teams of threads handles every TEAMS-th pair; their sums are added up at the end, in the order of
+// teams. Shares grow with the size of the call, but long float32 sums lose precision: after every MAX_PAIRS_PER_SUM
+// pairs, a thread adds its sums to its totals and restarts them.
+#define TEAM_THREADS ((CHANNELS / 4) * (OUTPUTS / 4))
+#define THREADS (TEAM_THREADS * TEAMS)
+#define MAX_PAIRS_PER_SUM (64 * STAGED_PAIRS)
 
-// Threads that follow each other stage neighbours in memory: channels with CHANNELS_LAST, pairs otherwise.
+// Consecutive threads stage contiguous elements: channels with CHANNELS_LAST, else pairs.
 #if defined(CHANNELS_LAST)
 #define CHANNEL_OF(at, channels) ((at) % (channels))
 #define PAIR_OF(at, channels) ((at) / (channels))
 #else
-#define CHANNEL_OF(at, channels) ((at) / PAIRS)
-#define PAIR_OF(at, channels) ((at) % PAIRS)
+#define CHANNEL_OF(at, channels) ((at) / STAGED_PAIRS)
+#define PAIR_OF(at, channels) ((at) % STAGED_PAIRS)
 #endif
 
 extern "C" __global__ void __launch_bounds__(THREADS, 4) weight_grad(
@@ -71,13 +73,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) weight_grad(
     const scalar* __restrict__ input, const scalar* __restrict__ grad, accumulator* __restrict__ part)
 {
     const adaptive_source a = ADAPTIVE_SOURCE;
-    // One more column, so that threads that read down a column do not meet in one bank.
-    __shared__ accumulator scaled[CHANNELS][PAIRS + 1];
-    __shared__ accumulator grads[OUTPUTS][PAIRS + 1];
-    __shared__ accumulator kappa[PAIRS];
-    __shared__ pair pairs[PAIRS];
+    // One column of padding avoids bank conflicts between threads that read along a column.
+    __shared__ accumulator scaled[CHANNELS][STAGED_PAIRS + 1];
+    __shared__ accumulator grads[OUTPUTS][STAGED_PAIRS + 1];
+    __shared__ accumulator kappa[STAGED_PAIRS];
+    __shared__ pair pairs[STAGED_PAIRS];
     __shared__ accumulator totals[16][THREADS];
-    const int thread = threadIdx.x, team = thread / TEAM, member = thread % TEAM;
+    const int thread = threadIdx.x, team = thread / TEAM_THREADS, member = thread % TEAM_THREADS;
     const int mine_c = member % (CHANNELS / 4) * 4, mine_o = member / (CHANNELS / 4) * 4;
     const int tap = blockIdx.x % FILTER_TAPS, tap_row = tap / FILTER_WIDTH, tap_column = tap % FILTER_WIDTH;
     const int share = blockIdx.x / FILTER_TAPS;
@@ -91,53 +93,53 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) weight_grad(
     accumulator sums[4][4];
 #pragma unroll
     for (int i = 0; i < 16; ++i) sums[i / 4][i % 4] = totals[i][thread] = 0;
-    for (long long first = begin; first < end; first += PAIRS) {
-        if ((first - begin) % MOST_PAIRS == 0)
+    for (long long first = begin; first < end; first += STAGED_PAIRS) {
+        if ((first - begin) % MAX_PAIRS_PER_SUM == 0)
 #pragma unroll
             for (int i = 0; i < 16; ++i) {
                 totals[i][thread] += sums[i / 4][i % 4];
                 sums[i / 4][i % 4] = 0;
             }
-        // Everyone is done with the former pairs.
+        // Wait until all threads have used the previous pairs before overwriting them.
         __syncthreads();
-        for (int i = thread; i < PAIRS; i += THREADS) {
+        for (int i = thread; i < STAGED_PAIRS; i += THREADS) {
             accumulator value = 0;
-            pair found;
-            found.sample.real = false;
-            if (first + i < end) found = pair_at(w, g, first + i, tap_row, tap_column);
-            if (found.sample.real && !tap_counts(a, found.image, found.sample)) found.sample.real = false;
-            if (found.sample.real)
+            pair current;
+            current.sample.valid = false;
+            if (first + i < end) current = pair_at(w, g, first + i, tap_row, tap_column);
+            if (current.sample.valid && !tap_counts(a, current.image, current.sample)) current.sample.valid = false;
+            if (current.sample.valid)
                 value = kernel_at(
-                    a, w, found.image, 0, found.row, found.column, tap_row, tap_column, found.sample);
-            pairs[i] = found;
+                    a, w, current.image, 0, current.row, current.column, tap_row, tap_column, current.sample);
+            pairs[i] = current;
             kappa[i] = value;
         }
         __syncthreads();
-        for (int at = thread; at < CHANNELS * PAIRS; at += THREADS) {
+        for (int at = thread; at < CHANNELS * STAGED_PAIRS; at += THREADS) {
             const int c = CHANNEL_OF(at, CHANNELS), i = PAIR_OF(at, CHANNELS);
-            const pair& found = pairs[i];
+            const pair& current = pairs[i];
             accumulator value = 0;
-            if (found.sample.real && first_channel + c < g.inputs)
+            if (current.sample.valid && first_channel + c < g.inputs)
                 value = kappa[i] * widen(input[
-                    found.image * g.input.batch
+                    current.image * g.input.batch
                     + (static_cast<long long>(group) * g.inputs + first_channel + c) * g.input.channel
-                    + at_pixel(g.input, found.sample.row, found.sample.column)]);
+                    + at_pixel(g.input, current.sample.row, current.sample.column)]);
             scaled[c][i] = value;
         }
-        for (int at = thread; at < OUTPUTS * PAIRS; at += THREADS) {
+        for (int at = thread; at < OUTPUTS * STAGED_PAIRS; at += THREADS) {
             const int o = CHANNEL_OF(at, OUTPUTS), i = PAIR_OF(at, OUTPUTS);
-            const pair& found = pairs[i];
+            const pair& current = pairs[i];
             accumulator value = 0;
-            if (found.sample.real && first_output + o < g.outputs)
+            if (current.sample.valid && first_output + o < g.outputs)
                 value = widen(grad[
-                    found.image * g.grad.batch
+                    current.image * g.grad.batch
                     + (static_cast<long long>(group) * g.outputs + first_output + o) * g.grad.channel
-                    + at_pixel(g.grad, found.row, found.column)]);
+                    + at_pixel(g.grad, current.row, current.column)]);
             grads[o][i] = value;
         }
         __syncthreads();
 #pragma unroll 4
-        for (int k = team; k < PAIRS; k += SPLIT)
+        for (int k = team; k < STAGED_PAIRS; k += TEAMS)
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
                 const accumulator sample = scaled[mine_c + i][k];
@@ -150,10 +152,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) weight_grad(
     __syncthreads();
     if (team > 0) return;
 #pragma unroll 1
-    for (int other = 1; other < SPLIT; ++other)
+    for (int other = 1; other < TEAMS; ++other)
 #pragma unroll
-        for (int i = 0; i < 16; ++i) sums[i / 4][i % 4] += totals[i][other * TEAM + member];
-    // part is (shares, narrow groups, taps, inputs, outputs) of narrow groups.
+        for (int i = 0; i < 16; ++i) sums[i / 4][i % 4] += totals[i][other * TEAM_THREADS + member];
+    // Layout of part, with merged groups split up again: (shares, groups, taps, inputs, outputs).
     const int inputs = g.inputs / g.span, outputs = g.outputs / g.span;
     const long long base = (static_cast<long long>(share) * g.groups + group) * g.span;
 #pragma unroll
@@ -162,13 +164,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) weight_grad(
         for (int j = 0; j < 4; ++j) {
             const int c = first_channel + mine_c + i, o = first_output + mine_o + j;
             if (c >= g.inputs || o >= g.outputs || c / inputs != o / outputs) continue;
-            part[(((base + c / inputs) * FILTER_TAPS + tap) * inputs + c % inputs) * outputs + o % outputs] = sums[i][j];
+            part[(((base + c / inputs) * FILTER_TAPS + tap) * inputs + c % inputs) * outputs + o % outputs] =
+                sums[i][j];
         }
 }
 
 #else
 
-// A block takes one tap and one share; its threads take every THREADS-th pair, and add up by halves.
+// A block handles one tap and one share. Its threads handle every THREADS-th pair each, and reduce their sums in a
+// tree.
 extern "C" __global__ void __launch_bounds__(THREADS, 4) weight_grad_shared(
     CALL_PARAMETERS, weight_gradient g,
     const scalar* __restrict__ input, const scalar* __restrict__ grad, accumulator* __restrict__ part)
@@ -181,17 +185,17 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) weight_grad_shared(
     const long long begin = share * g.share, end = min(begin + g.share, all);
     accumulator sum = 0;
     for (long long at = begin + threadIdx.x; at < end; at += THREADS) {
-        const pair found = pair_at(w, g, at, tap_row, tap_column);
-        if (!found.sample.real || !tap_counts(a, found.image, found.sample)) continue;
+        const pair current = pair_at(w, g, at, tap_row, tap_column);
+        if (!current.sample.valid || !tap_counts(a, current.image, current.sample)) continue;
         accumulator product = 0;
         for (int c = 0; c < g.inputs; ++c)
             product += widen(input[
-                           found.image * g.input.batch + c * g.input.channel
-                           + at_pixel(g.input, found.sample.row, found.sample.column)])
+                           current.image * g.input.batch + c * g.input.channel
+                           + at_pixel(g.input, current.sample.row, current.sample.column)])
                 * widen(grad[
-                    found.image * g.grad.batch + c * g.grad.channel + at_pixel(g.grad, found.row, found.column)]);
+                    current.image * g.grad.batch + c * g.grad.channel + at_pixel(g.grad, current.row, current.column)]);
         sum += product
-            * kernel_at(a, w, found.image, 0, found.row, found.column, tap_row, tap_column, found.sample);
+            * kernel_at(a, w, current.image, 0, current.row, current.column, tap_row, tap_column, current.sample);
     }
     sums[threadIdx.x] = sum;
     for (int half = THREADS / 2; half > 0; half /= 2) {

@@ -1,13 +1,14 @@
-// Geometry that all operators with a sliding window share: windows, images and weights.
+// Geometry shared by all sliding-window operators: windows, images and weights.
 //
-//   FILTER_HEIGHT, FILTER_WIDTH   taps, macros from the host beside the scalar type
+//   FILTER_HEIGHT, FILTER_WIDTH   size of the filter in taps; macros from the host, as is the scalar type
 //
-// A window along one axis, in numbers that hold for the transposed form as well: tap i of output o reads place
+// The parameters of a window along one axis cover transposed convolution as well. Tap i of output o reads position
 //
-//   u = o * step + i * dilation - before      and that is sample u / stuff, if it is a whole number inside the image
+//   u = o * step + i * dilation - before      which is sample u / stuff if that is an integer inside the image
 //
-// A convolution has step = stride and stuff = 1; a transposed one has step = 1 and stuff = stride. A guide is read at
-// o * guide_step + i * dilation - guide_before, whether or not there is a sample.
+// A convolution has step = stride and stuff = 1; a transposed convolution has step = 1 and stuff = stride: its input is
+// stuffed with stride - 1 zeros between samples. The guide is read at o * guide_step + i * dilation - guide_before,
+// whether or not there is an input sample.
 
 #pragma once
 
@@ -21,12 +22,13 @@ struct window_axis {
     int guide_step, guide_before;
 };
 
-// Elements from one index to the next, of either sign: arrays are read where they lie, in any layout.
+// Strides in elements; they may be negative. Arrays are read in place, in any layout.
 struct image_strides {
     long long batch, channel, row, column;
 };
 
-// Of a weight, in the order of the correlation: a flipped filter has negative steps, and `first` is its first tap.
+// Strides of a weight in the order of the correlation: a flipped filter has negative row and column strides, and
+// `first` is the offset of its first tap.
 struct weight_strides {
     long long first;
     int group, result, source, row, column;
@@ -37,9 +39,9 @@ struct window {
     int batch, guides;
 };
 
-struct place {
+struct pixel_position {
     int row, column;
-    bool real;
+    bool valid;
 };
 
 __device__ inline long long at_pixel(const image_strides& strides, int row, int column)
@@ -47,7 +49,7 @@ __device__ inline long long at_pixel(const image_strides& strides, int row, int 
     return row * strides.row + column * strides.column;
 }
 
-// Weight between a source and a result channel of a group.
+// Weight of one tap between a source channel and a result channel of a group.
 __device__ inline accumulator weight_at(
     const scalar* weight, const weight_strides& s, int group, int result, int source, int tap_row, int tap_column)
 {
@@ -56,7 +58,7 @@ __device__ inline accumulator weight_at(
         + static_cast<long long>(source) * s.source + tap_row * s.row + tap_column * s.column]);
 }
 
-// Sample under a tap along one axis; -1 for none.
+// Index of the input sample that a tap of an output reads, along one axis; -1 if there is none.
 __device__ inline int sample_under(const window_axis& axis, int output, int tap)
 {
     const int stuffed = output * axis.step + tap * axis.dilation - axis.before;
@@ -65,7 +67,7 @@ __device__ inline int sample_under(const window_axis& axis, int output, int tap)
     return sample < axis.input ? sample : -1;
 }
 
-// Output that reads a sample by a tap along one axis; -1 for none.
+// Index of the output that reads an input sample through a tap, along one axis; -1 if there is none.
 __device__ inline int output_over(const window_axis& axis, int sample, int tap)
 {
     const int stepped = sample * axis.stuff + axis.before - tap * axis.dilation;
@@ -74,16 +76,16 @@ __device__ inline int output_over(const window_axis& axis, int sample, int tap)
     return output < axis.output ? output : -1;
 }
 
-__device__ inline place sample_place(const window& w, int row, int column, int tap_row, int tap_column)
+__device__ inline pixel_position sample_position(const window& w, int row, int column, int tap_row, int tap_column)
 {
-    place p;
+    pixel_position p;
     p.row = sample_under(w.rows, row, tap_row);
     p.column = sample_under(w.columns, column, tap_column);
-    p.real = p.row >= 0 && p.column >= 0;
+    p.valid = p.row >= 0 && p.column >= 0;
     return p;
 }
 
-// Number of an output in arrays of (batch, channels, output rows, output columns).
+// Linear index of an output in an array of (batch, channels, output rows, output columns).
 __device__ inline long long output_number(const window& w, int image, int channels, int channel, int row, int column)
 {
     return ((static_cast<long long>(image) * channels + channel) * w.rows.output + row) * w.columns.output + column;

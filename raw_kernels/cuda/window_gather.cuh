@@ -1,14 +1,14 @@
-// Gathers along a window: a result at every place of one array is a sum over taps of what lies in the other.
+// Gather along a window: each result of one array is a sum over taps of values of the other array.
 //
-//   forward    result = output, source = input    tap i of output o takes sample   (o * step + i * dilation - before) / stuff
-//   BACKWARD   result = input, source = output    tap i of sample q takes output   (q * stuff + before - i * dilation) / step
+//   forward   result = output, source = input   tap i of output o reads (o * step + i * dilation - before) / stuff
+//   BACKWARD  result = input, source = output   tap i of sample q reads (q * stuff + before - i * dilation) / step
 //
-// With the taps counted from the last to the first, the second is of the same form as the first, step and stuff
-// exchanged. So one kernel serves both.
+// With the order of taps reversed, BACKWARD has the same form as forward with step and stuff exchanged. One kernel
+// therefore computes both.
 //
-// Where stuff is above 1, a result reads only those taps that fall on a real source, and which they are depends on its
-// remainder by stuff, its phase. The results of one phase are numbered m = 0, 1, ...: result = phase + stuff * m, and
-// each tap of the phase is a plain shift, source = m * step + shift. A block works on results of one phase.
+// With stuff > 1, a result reads only the taps that hit a source sample. Which ones depends on its phase, the index of
+// the result modulo stuff. Results of one phase are numbered m = 0, 1, ...: result = phase + stuff * m, and each tap of
+// the phase is a constant shift: source = m * step + shift. All results of a block have the same phase.
 //
 //   results   0 1 2 3 4 5 6 7    stuff = 2        step and stuff are never both above 1
 //   phase 0   m   m   m   m
@@ -22,11 +22,11 @@ struct gather_axis {
     int source, result;
     int step, stuff;
     int first_tap, tap_step, taps;      // taps of the phase: first_tap + tap_step * v for v < taps
-    int first_shift, shift_step;        // and their shifts
+    int first_shift, shift_step;        // their shifts: first_shift + shift_step * v
     int phase;
 };
 
-// One axis for the results of a phase.
+// Gather along one axis, for results of one phase.
 __device__ inline gather_axis make_gather_axis(const window_axis& w, int filter, int phase)
 {
     gather_axis g;
@@ -48,7 +48,7 @@ __device__ inline gather_axis make_gather_axis(const window_axis& w, int filter,
     g.tap_step = 1;
     for (int i = 0; i < filter; ++i) {
         const int stuffed = phase * g.step + i * w.dilation - before;
-        // The remainder of a negative number is negative or 0.
+        // In C++ the remainder of a negative number is negative or 0, so comparing it with 0 is correct.
         if (stuffed % g.stuff != 0) continue;
         if (g.taps == 0) {
             g.first_tap = i;
@@ -62,13 +62,14 @@ __device__ inline gather_axis make_gather_axis(const window_axis& w, int filter,
     return g;
 }
 
-// Both axes, and the image. Same for all threads of a block.
+// Gather along both axes, and the image. The same for all threads of a block.
 struct gather {
     gather_axis rows, columns;
     int image;
 };
 
-// Blocks count phases of the columns, then of the rows, then images; `block` is what remains of the block's number.
+// Block indices enumerate column phases (innermost), row phases and images. `block` is what is left of the block index
+// after the caller has removed its inner dimensions.
 __device__ inline gather make_gather(const window& w, int block)
 {
 #if defined(BACKWARD)
@@ -84,7 +85,7 @@ __device__ inline gather make_gather(const window& w, int block)
     return g;
 }
 
-// The tap of the window that is number v of the phase.
+// Index in the whole filter of tap v of the phase.
 __device__ inline int true_tap(const gather_axis& g, int filter, int v)
 {
     const int tap = g.first_tap + v * g.tap_step;
@@ -95,35 +96,36 @@ __device__ inline int true_tap(const gather_axis& g, int filter, int v)
 #endif
 }
 
-// K between the result (row, column) and its source (from_row, from_column) by a tap.
+// K for the result (row, column) and the source (from_row, from_column) that it reads through a tap.
 __device__ inline accumulator kernel_between(
     const adaptive_source& a, const window& w, int image, int channel,
     int row, int column, int from_row, int from_column, bool from_real, int tap_row, int tap_column)
 {
-    place p;
+    pixel_position p;
 #if defined(BACKWARD)
-    // Sources are outputs: where there is none, there is no kernel either.
+    // Sources are outputs here: without an output there is no kernel.
     if (!from_real) return 0;
     p.row = row;
     p.column = column;
-    p.real = true;
+    p.valid = true;
     return kernel_at(a, w, image, channel, from_row, from_column, tap_row, tap_column, p);
 #else
     p.row = from_row;
     p.column = from_column;
-    p.real = from_real;
+    p.valid = from_real;
     return kernel_at(a, w, image, channel, row, column, tap_row, tap_column, p);
 #endif
 }
 
-__device__ inline bool inside(int place, int size) { return place >= 0 && place < size; }
+__device__ inline bool inside(int index, int size) { return index >= 0 && index < size; }
 
-// A sample of the source; 0 outside, and where the mask hides an input sample, so that NaN may stand there.
+// A value of the source; 0 outside the image and for input samples that are masked out, even if the array holds NaN
+// there.
 __device__ inline accumulator source_at(
     const scalar* source, const adaptive_source& a, int image, long long channel_base, const image_strides& strides,
-    int row, int column, bool real)
+    int row, int column, bool valid)
 {
-    if (!real) return 0;
+    if (!valid) return 0;
 #if defined(MASKED) && !defined(BACKWARD)
     if (!a.mask[image * a.layout.mask.batch + at_pixel(a.layout.mask, row, column)]) return 0;
 #endif

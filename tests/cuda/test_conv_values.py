@@ -127,10 +127,10 @@ def test_kernel_by_width(device: Any, groups: int, dtype: np.dtype, kernel: str)
 def test_wide_offsets(device: Any, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
     case = build("conv2d", groups=6, layout=layout, padding=1, stride=2)
     near = case.call(device)
-    monkeypatch.setattr(conv_direct, "NEAR", 10)
+    monkeypatch.setattr(conv_direct, "MAX_32BIT_ELEMENTS", 10)
     cuda_device.forget()
     assert case.call(device).tobytes() == near.tobytes()
-    assert ("WIDE", "") in cuda_device.kernels()[0].identity.defines
+    assert ("INDEX_64BIT", "") in cuda_device.kernels()[0].identity.defines
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_gradient_of_a_bias_whose_channels_share_blocks(
         "conv2d", dtype=dtype, channels=channels, outputs=channels, layout="NHWC", kernel_size=(1, 1), size=(9, 70)
     )
     check_backward(device, case, needs=("bias",))
-    monkeypatch.setattr(sums, "PIXELS_EACH", 1)
+    monkeypatch.setattr(sums, "PIXELS_PER_THREAD", 1)
     check_backward(device, case, needs=("bias",))
 
 

@@ -61,11 +61,11 @@ def test_more_elements_than_threads(order: Any) -> None:
 
 
 def test_wide_numbers_copy_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "NARROW", 10)
+    monkeypatch.setattr(memory, "MIN_64BIT_ELEMENTS", 10)
     whole = np.arange(60, dtype=np.float64).reshape(3, 4, 5)
     assert np.array_equal(to_host(memory.contiguous(to_device(whole).T)), whole.T)
     assert [kernel.identity.defines for kernel in module._loaded.kernels.values()] == [
-        (("ITEM_BYTES", 8), ("WIDE", ""))
+        (("ITEM_BYTES", 8), ("INDEX_64BIT", ""))
     ]
 
 
@@ -108,7 +108,7 @@ def test_other_dtypes_have_no_macro() -> None:
 
 
 def test_properties_of_the_current_device() -> None:
-    assert device.current() == device.Properties(90, 3, 227 * 1024)
+    assert device.current() == device.GpuProperties(90, 3, 227 * 1024)
     with cupy.cuda.Device(1):
         assert device.current() is device.properties(1)
     assert device.current() is device.properties(0)

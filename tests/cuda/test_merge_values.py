@@ -283,7 +283,7 @@ def test_four_channels_at_once(device: Any, how: str, dtype: np.dtype, channels:
     options: dict[str, Any] = {"how": how, "channels": channels, "dtype": dtype, "batch": 1, "size": (6, 5)}
     case = build("merge_feature_maps", sizes, layout="NHWC", **options)
     got = check_merge(device, case)
-    assert any("NEIGHBOURS" in found for found in macros("merge_resize")) == (channels % 4 == 0)
+    assert any("VECTORIZED" in found for found in macros("merge_resize")) == (channels % 4 == 0)
     turned = make("merge_feature_maps", [x.transpose(0, 3, 1, 2) for x in maps_of(case)], {**case.options}, dtype)
     turned.options["layout"] = "NCHW"
     output = turned.call(device)
@@ -299,7 +299,7 @@ def test_channels_that_are_not_aligned_are_taken_one_by_one(device: Any, dtype: 
     """Fours of channels that begin in the middle of four."""
     case = build("merge_feature_maps", [(2, 3), (3, 5), (2, 2)], layout="NHWC", channels=[2, 8, 2], dtype=dtype)
     check_merge(device, case)
-    assert not any("NEIGHBOURS" in found for found in macros("merge_resize"))
+    assert not any("VECTORIZED" in found for found in macros("merge_resize"))
 
 
 @pytest.mark.parametrize(("channels", "each"), [(16, 16), (12, 8), (6, 4), (5, 2)])
@@ -315,7 +315,7 @@ def test_copies_take_what_fits_at_once(device: Any, layout: str, channels: int, 
 def test_more_blocks_of_channels_than_an_axis_of_the_grid_has(
     device: Any, layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_threads, "MOST_BLOCKS_YZ", 3)
+    monkeypatch.setattr(image_threads, "MAX_BLOCKS_YZ", 3)
     case = build("merge_feature_maps", [(3, 4), (2, 2)], channels=[230, 331], layout=layout, dtype=FLOAT32, batch=1)
     check_merge(device, case)
 

@@ -44,7 +44,7 @@ def contractions() -> list[Kernel]:
 
 def direct() -> list[bool]:
     """Of each contraction that was asked for."""
-    return [("DIRECT", "") in kernel.identity.defines for kernel in contractions()]
+    return [("UNSTAGED", "") in kernel.identity.defines for kernel in contractions()]
 
 
 # --- tiles and chunks of channels -----------------------------------------------------------------
@@ -250,14 +250,14 @@ def test_shares_of_a_weight(
     device: Any, operator: str, name: str, dtype: np.dtype, options: dict[str, Any], share: int, constant: Any
 ) -> None:
     """Every block sums its own share, and nothing is left out or counted twice at their ends."""
-    constant(weight_gradient, "SHARE", share)
+    constant(weight_gradient, "SHARE_PAIRS", share)
     check_backward(device, named(operator, name, dtype=dtype, **options), needs=("weight",))
 
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 def test_long_shares_of_a_weight_lose_no_digits(device: Any, layout: str, constant: Any) -> None:
     """As for many large images, whose shares are long."""
-    constant(weight_gradient, "MOST_SHARES", 1)
+    constant(weight_gradient, "MAX_SHARES", 1)
     draw = np.random.default_rng(7)
     x, grad = (draw.standard_normal((1, 17, 40960), FLOAT32) for _ in range(2))
 

@@ -252,7 +252,7 @@ def test_digits_of_slots(device: Any, segments: int) -> None:
     import cupy
 
     from arrayops._backends.cuda.engine import memory
-    from arrayops._backends.cuda.segment.labels import Slots
+    from arrayops._backends.cuda.segment.labels import SegmentIds
     from arrayops._backends.cuda.segment.order import _passes, ordered
 
     rng = np.random.default_rng(segments)
@@ -261,7 +261,7 @@ def test_digits_of_slots(device: Any, segments: int) -> None:
     labels[:, 3::7, 1:50] = -1
     labels[1, 5:, 2:60] = labels[1, 8, 9]
     placed = device.place(labels).array
-    slots = Slots("test", placed, segments, None, None)
+    slots = SegmentIds("test", placed, segments, None, None)
     assert sum(bits for bits, _ in _passes(8900, segments)) == segments.bit_length()
     if segments > 10**9:
         # What comes after the passes has an entry for each segment.
@@ -283,7 +283,7 @@ def test_digits_of_slots(device: Any, segments: int) -> None:
     want = np.argsort(want_slots, axis=1, kind="stable")
     np.testing.assert_array_equal(device.fetch(order.positions).reshape(2, -1), want)
     np.testing.assert_array_equal(
-        device.fetch(order.slots).reshape(2, -1), np.take_along_axis(want_slots, want, axis=1)
+        device.fetch(order.segment_ids).reshape(2, -1), np.take_along_axis(want_slots, want, axis=1)
     )
     starts = np.stack([np.searchsorted(np.sort(line), np.arange(segments + 1)) for line in want_slots])
     np.testing.assert_array_equal(device.fetch(order.starts), starts)
@@ -558,7 +558,7 @@ def test_gradients_that_are_not_given(device: Any) -> None:
 def test_images_of_more_pixels_than_positions_have_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from arrayops._backends.cuda.segment import labels as segment_labels
 
-    monkeypatch.setattr(segment_labels, "MOST_PIXELS", 30)
+    monkeypatch.setattr(segment_labels, "MAX_PIXELS", 30)
     with cuda_device.emulated() as device:
         features, labels = np.ones((2, 3, 4, 8)), np.zeros((2, 4, 8), int)
         with pytest.raises(

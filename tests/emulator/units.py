@@ -8,7 +8,7 @@ from emulator.nvrtc import Budget, Unit
 
 UNITS: tuple[Unit, ...] = (
     *(Unit("copy.cu", (("ITEM_BYTES", size),), {"copy_strided": Budget(40)}) for size in (1, 2, 4, 8)),
-    Unit("copy.cu", (("ITEM_BYTES", 4), ("WIDE", "")), {"copy_strided": Budget(64)}),
+    Unit("copy.cu", (("ITEM_BYTES", 4), ("INDEX_64BIT", "")), {"copy_strided": Budget(64)}),
     *(
         Unit("sums.cu", ((scalar, ""), ("THREADS", 256)), {"sum_parts": Budget(64), "sum_pixels": Budget(64)})
         for scalar in ("SCALAR_FLOAT16", "SCALAR_FLOAT32", "SCALAR_FLOAT64")

@@ -1,7 +1,7 @@
-"""Convolutions on NVIDIA GPUs: the twins of ``arrayops._backends.numpy.conv``.
+"""Convolutions on NVIDIA GPUs; counterpart of ``arrayops._backends.numpy.conv``.
 
-Groups of a few channels, depthwise ones above all, are summed directly (`conv_direct`). All others go the way of the
-pixel-adaptive convolution without its adaptive kernel (`contraction`).
+Convolutions of few channels in each group, above all depthwise, are memory-bound and computed by `direct`. All others
+use the contraction of the pixel-adaptive convolution, without its adaptive kernel (`contract`).
 """
 
 from typing import Any
@@ -38,9 +38,9 @@ def conv_transpose2d_backward(arrays: tuple[Any, ...], parameters: BackwardParam
     return _backward("conv_transpose2d", arrays, parameters)
 
 
-def _forward(op: str, arrays: tuple[Any, ...], p: ConvParameters) -> Results:
+def _forward(op: str, arrays: tuple[Any, ...], parameters: ConvParameters) -> Results:
     samples, weight, bias = arrays
-    call = ConvCall(op, p, samples, weight)
+    call = ConvCall(op, parameters, samples, weight)
     result = memory.empty(call.plan.output_shape, call.plan.dtype)
     if result.size:
         sums = direct if is_direct(call.plan) else contract
@@ -50,16 +50,16 @@ def _forward(op: str, arrays: tuple[Any, ...], p: ConvParameters) -> Results:
 
 def _backward(op: str, arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
     grad, samples, weight, bias = arrays
-    p, needs = parameters.forward, parameters.needs
-    call = ConvCall(op, p, samples, weight)
-    narrow = is_direct(call.plan)
-    grad_input = found_weight = grad_bias = None
+    forward, needs = parameters.forward, parameters.needs
+    call = ConvCall(op, forward, samples, weight)
+    use_direct = is_direct(call.plan)
+    grad_input = weight_gradient = grad_bias = None
     if "input" in needs:
         grad_input = memory.empty(samples.shape, call.plan.dtype)
         if grad_input.size:
-            (direct if narrow else contract)(call, grad, None, grad_input, backward=True)
+            (direct if use_direct else contract)(call, grad, None, grad_input, backward=True)
     if "weight" in needs:
-        found_weight = (direct_weight if narrow else grad_weight)(call, grad)
+        weight_gradient = (direct_weight if use_direct else grad_weight)(call, grad)
     if bias is not None and "bias" in needs:
-        grad_bias = channel_sums(grad, p.layout, call.plan.accumulator)
-    return grad_input, found_weight, grad_bias
+        grad_bias = channel_sums(grad, forward.layout, call.plan.accumulator)
+    return grad_input, weight_gradient, grad_bias

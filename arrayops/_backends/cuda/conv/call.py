@@ -6,37 +6,41 @@ from typing import Any
 import cupy
 
 from arrayops._backends.cuda.engine import device, structures
-from arrayops._backends.cuda.engine.structures import View, view
+from arrayops._backends.cuda.engine.structures import ArrayView, view
 from arrayops._backends.cuda.window import plan
-from arrayops._backends.cuda.window.plan import Plan
+from arrayops._backends.cuda.window.plan import WindowPlan
 from arrayops._core import precision
 from arrayops._ops import images
 from arrayops._ops.conv import ConvParameters
 
 
 class ConvCall:
-    """One call."""
+    """Plan and arrays of one call."""
 
-    def __init__(self, op: str, p: ConvParameters, samples: Any, weight: Any) -> None:
+    def __init__(self, op: str, parameters: ConvParameters, samples: Any, weight: Any) -> None:
         self.samples, self.weight = samples, weight
         precise = precision.get_float32_precision() == "highest"
-        self.plan: Plan = conv_plan(cupy.cuda.runtime.getDevice(), precise, op, p, view(samples), view(weight))
+        self.plan: WindowPlan = conv_plan(
+            cupy.cuda.runtime.getDevice(), precise, op, parameters, view(samples), view(weight)
+        )
         # ``CALL_PARAMETERS`` of ``pac.cuh`` with PLAIN.
         self.arguments = (self.plan.window,)
 
 
 @lru_cache(maxsize=256)
-def conv_plan(number: int, precise: bool, op: str, p: ConvParameters, samples: View, weight: View) -> Plan:
-    """The plan of the operator ``op`` on arrays of some views, on GPU ``number``.
+def conv_plan(
+    number: int, precise: bool, op: str, parameters: ConvParameters, samples: ArrayView, weight: ArrayView
+) -> WindowPlan:
+    """The plan of the operator ``op`` for arrays with the given views, on GPU ``number``.
 
-    ``precise`` tells whether float32 keeps all of its bits.
+    ``precise`` tells whether float32 products must not be rounded to TF32.
     """
-    kernel_size = images.weight_extents(weight.shape, p).kernel_size
-    batch, _, size = images.image(samples.shape, p.layout)
-    axes = images.windows(op, p, kernel_size, size)
-    return Plan(
+    kernel_size = images.weight_extents(weight.shape, parameters).kernel_size
+    batch, _, size = images.image(samples.shape, parameters.layout)
+    axes = images.windows(op, parameters, kernel_size, size)
+    return WindowPlan(
         op=op,
-        parameters=p,
+        parameters=parameters,
         axes=axes,
         kernel_size=kernel_size,
         batch=batch,

@@ -1,4 +1,4 @@
-"""Launches the convolution of narrow groups, forward or as the gradient of its input, and that of its weight."""
+"""Launches of memory-bound convolutions with few channels in each group, their input gradients and weight gradients."""
 
 import math
 from functools import lru_cache
@@ -7,99 +7,101 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from arrayops._backends.cuda.engine import memory, structures
-from arrayops._backends.cuda.engine.launch import MOST_BLOCKS_YZ, launch, struct
+from arrayops._backends.cuda.engine.launch import MAX_BLOCKS_YZ, launch, struct
 from arrayops._backends.cuda.engine.module import Kernel, Pairs
-from arrayops._backends.cuda.engine.structures import View, view
+from arrayops._backends.cuda.engine.structures import ArrayView, view
 from arrayops._backends.cuda.engine.sums import fixed_shares, sum_parts
 from arrayops._backends.cuda.window.contraction import orientation
-from arrayops._backends.cuda.window.plan import Call, Plan, correlation_strides, weight_strides
+from arrayops._backends.cuda.window.plan import WindowCall, WindowPlan, correlation_strides, weight_strides
 from arrayops._ops import images
 
-NARROW = 4
-"""Weights of a group and tap up to which a convolution is direct."""
+MAX_DIRECT_WEIGHTS_PER_GROUP = 4
+"""Maximum number of weights of a group and tap for which `direct` is used."""
 
-# Threads along pixels and channels: those that follow each other take neighbours in memory.
-BLOCKS = {"NCHW": (64, 4), "NHWC": (8, 32)}
-EACH = 4
-"""Results of a thread."""
+# Threads along (pixels, channels) by layout: consecutive threads access contiguous memory.
+BLOCK_SHAPES = {"NCHW": (64, 4), "NHWC": (8, 32)}
+RESULTS_PER_THREAD = 4
+"""Results of one thread."""
 
-NEAR = 2**30
-"""Elements of an image within which 32-bit offsets reach, those of taps outside of it included."""
+MAX_32BIT_ELEMENTS = 2**30
+"""Images with fewer elements, taps outside of them included, use 32-bit offsets."""
 
-SHARE = 512
-"""Outputs whose products one block adds up for the gradient of the weight."""
-MOST_SHARES = {"NCHW": 64, "NHWC": 512}
-"""Parts of that gradient: the fewer threads a block has along pixels, the more, or float32 sums would be too long."""
-TAPS = 9
-"""Taps whose sums a thread keeps at once."""
-
-
-def is_direct(made: Plan) -> bool:
-    """Whether the groups of a convolution are so narrow that its sums are bound by memory."""
-    inputs, outputs = made.group_channels
-    return 0 < inputs * outputs <= NARROW
+SHARE_OUTPUTS = 512
+"""Outputs in one share, which one block sums for the gradient of the weight."""
+MAX_SHARES = {"NCHW": 64, "NHWC": 512}
+"""Maximum number of shares. With fewer threads along pixels, more shares keep float32 sums short."""
+MAX_TAPS_PER_PASS = 9
+"""Maximum number of taps whose sums are in registers at once."""
 
 
-def direct(call: Call, source: Any, bias: Any, result: Any, backward: bool = False) -> None:
+def is_direct(plan: WindowPlan) -> bool:
+    """Whether groups are so narrow that the convolution is memory-bound."""
+    inputs, outputs = plan.group_channels
+    return 0 < inputs * outputs <= MAX_DIRECT_WEIGHTS_PER_GROUP
+
+
+def direct(call: WindowCall, source: Any, bias: Any, result: Any, backward: bool = False) -> None:
     """Write the sums over taps and the channels of each group of ``source`` to ``result``."""
-    made = call.plan
+    plan = call.plan
     key = view(source) if backward else "forward"
-    how = made.launches.get(key)
-    if how is None:
-        how = made.launches[key] = _launch(made, view(source), result.shape, backward)
-    function, grid, threads, geometry = how
+    config = plan.launches.get(key)
+    if config is None:
+        config = plan.launches[key] = _launch(plan, view(source), result.shape, backward)
+    function, grid, threads, geometry = config
     launch(function, grid, (threads, 1, 1), (*call.arguments, geometry, source, call.weight, bias, result))
 
 
-def direct_weight(call: Call, grad: Any) -> Any:
+def direct_weight(call: WindowCall, grad: Any) -> Any:
     """Gradient of the weight."""
-    made = call.plan
-    assert made.weight is not None
-    result = memory.empty(made.weight.shape, made.dtype)
+    plan = call.plan
+    assert plan.weight is not None
+    result = memory.empty(plan.weight.shape, plan.dtype)
     samples = call.samples
-    if made.parameters.transposed:
-        # The weight connects the same pairs in the convolution back, where no zeros are stuffed.
+    if plan.parameters.transposed:
+        # The same gradient as of a convolution with input and output exchanged, without zeros between samples.
         samples, grad = grad, samples
-    how = _weight_launch(made, view(samples), view(grad), view(result))
-    parts = memory.empty((how.shares, math.prod(how.sizes)), made.accumulator)
-    launch(how.function, how.grid, (how.threads, 1, 1), (how.window, how.geometry, samples, grad, parts))
-    sum_parts(parts, how.shares, how.sizes, how.steps, result)
+    config = _weight_launch(plan, view(samples), view(grad), view(result))
+    parts = memory.empty((config.shares, math.prod(config.sizes)), plan.accumulator)
+    launch(config.function, config.grid, (config.threads, 1, 1), (config.window, config.geometry, samples, grad, parts))
+    sum_parts(parts, config.shares, config.sizes, config.steps, result)
     return result
 
 
 def _block(layout: str) -> tuple[int, int, Pairs]:
-    pixels, channels = BLOCKS[layout]
+    pixels, channels = BLOCK_SHAPES[layout]
     last: Pairs = (("CHANNELS_LAST", ""),) if layout == "NHWC" else ()
     return pixels, channels, (("PIXELS", pixels), ("CHANNELS", channels), *last)
 
 
 def _launch(
-    made: Plan, source: View, result_shape: tuple[int, ...], backward: bool
+    plan: WindowPlan, source: ArrayView, result_shape: tuple[int, ...], backward: bool
 ) -> tuple[Kernel, tuple[int, int, int], int, np.void]:
-    assert made.weight is not None
-    layout = made.parameters.layout
-    inputs, outputs = made.group_channels
+    assert plan.weight is not None
+    layout = plan.parameters.layout
+    inputs, outputs = plan.group_channels
     sources, results = (outputs, inputs) if backward else (inputs, outputs)
     pixels, channels, defines = _block(layout)
-    _, stuffs, sizes = zip(*(orientation(axis, backward) for axis in made.axes), strict=True)
+    _, stuffs, sizes = zip(*(orientation(axis, backward) for axis in plan.axes), strict=True)
     height, width = (-(-sizes[i] // stuffs[i]) for i in (0, 1))
-    pixel_blocks = -(-height * width // (pixels * EACH))
-    every = images.image(result_shape, layout).channels
+    pixel_blocks = -(-height * width // (pixels * RESULTS_PER_THREAD))
+    result_channels = images.image(result_shape, layout).channels
     source_strides = structures.image_strides(source.strides, layout)
     size = images.image(source.shape, layout).size
     settings = {
         "BACKWARD": backward,
-        "WIDE": size[0] * abs(source_strides[2]) + size[1] * abs(source_strides[3]) >= NEAR,
+        "INDEX_64BIT": size[0] * abs(source_strides[2]) + size[1] * abs(source_strides[3]) >= MAX_32BIT_ELEMENTS,
     }
     chosen: Pairs = tuple((name, "") for name, wanted in settings.items() if wanted)
-    function = made.kernel("conv_direct.cu", "conv_direct", *defines, ("EACH", EACH), *chosen)
-    grid = made.batch * stuffs[0] * stuffs[1] * pixel_blocks, min(-(-every // channels), MOST_BLOCKS_YZ), 1
+    function = plan.kernel(
+        "conv_direct.cu", "conv_direct", *defines, ("RESULTS_PER_THREAD", RESULTS_PER_THREAD), *chosen
+    )
+    grid = plan.batch * stuffs[0] * stuffs[1] * pixel_blocks, min(-(-result_channels // channels), MAX_BLOCKS_YZ), 1
     geometry = struct(
         structures.DIRECT,
         source=source_strides,
         result=structures.image_strides(structures.contiguous_strides(result_shape), layout),
-        weight=correlation_strides(made, made.weight, backward),
-        channels=every,
+        weight=correlation_strides(plan, plan.weight, backward),
+        channels=result_channels,
         sources=sources,
         results=results,
         phase_height=height,
@@ -109,8 +111,8 @@ def _launch(
     return function, grid, pixels * channels, geometry
 
 
-class _WeightLaunch(NamedTuple):
-    """How the shares of a gradient are summed, and where their sums go: sizes of a part, and steps of the result."""
+class DirectWeightGradLaunch(NamedTuple):
+    """A launch of the partial sums except for arrays; sizes of a partial sum, and strides of the result."""
 
     function: Kernel
     grid: tuple[int, int, int]
@@ -123,33 +125,39 @@ class _WeightLaunch(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def _weight_launch(made: Plan, samples: View, grad: View, result: View) -> _WeightLaunch:
-    p = made.parameters
-    axes, (inputs, outputs) = made.axes, made.group_channels
-    if p.transposed:
+def _weight_launch(plan: WindowPlan, samples: ArrayView, grad: ArrayView, result: ArrayView) -> DirectWeightGradLaunch:
+    parameters = plan.parameters
+    axes, (inputs, outputs) = plan.axes, plan.group_channels
+    if parameters.transposed:
         axes, (inputs, outputs) = (axes[0].reversed(), axes[1].reversed()), (outputs, inputs)
-    pixels, channels, defines = _block(p.layout)
-    every = made.batch * axes[0].output * axes[1].output
-    shares, share = fixed_shares(every, SHARE, MOST_SHARES[p.layout])
-    first, group, result_step, source_step, row, column = weight_strides(result, p, exchanged=p.transposed)
+    pixels, channels, defines = _block(parameters.layout)
+    total_outputs = plan.batch * axes[0].output * axes[1].output
+    shares, share = fixed_shares(total_outputs, SHARE_OUTPUTS, MAX_SHARES[parameters.layout])
+    first, group, result_step, source_step, row, column = weight_strides(
+        result, parameters, exchanged=parameters.transposed
+    )
     assert first == 0
-    return _WeightLaunch(
-        function=made.kernel(
-            "conv_direct.cu", "conv_direct_weight_grad", *defines, ("SHARES", ""), ("TAP_CHUNK", min(made.taps, TAPS))
+    return DirectWeightGradLaunch(
+        function=plan.kernel(
+            "conv_direct.cu",
+            "conv_direct_weight_grad",
+            *defines,
+            ("WEIGHT_GRAD", ""),
+            ("TAP_CHUNK", min(plan.taps, MAX_TAPS_PER_PASS)),
         ),
-        grid=(shares, -(-p.groups * outputs // channels), 1),
+        grid=(shares, -(-parameters.groups * outputs // channels), 1),
         threads=pixels * channels,
-        window=structures.window(axes, made.batch),
+        window=structures.window(axes, plan.batch),
         geometry=struct(
             structures.DIRECT_WEIGHT,
-            input=structures.image_strides(samples.strides, p.layout),
-            grad=structures.image_strides(grad.strides, p.layout),
-            groups=p.groups,
+            input=structures.image_strides(samples.strides, parameters.layout),
+            grad=structures.image_strides(grad.strides, parameters.layout),
+            groups=parameters.groups,
             inputs=inputs,
             outputs=outputs,
             share=share,
         ),
         shares=shares,
-        sizes=(p.groups, *made.kernel_size, inputs, outputs),
+        sizes=(parameters.groups, *plan.kernel_size, inputs, outputs),
         steps=(group, row, column, source_step, result_step),
     )

@@ -1,1 +1,1 @@
-"""What all CUDA kernels need: sources, compilation, launches, structures, device memory, and sums in a fixed order."""
+"""Shared by all CUDA kernels: sources, compilation, launches, structures, device memory, and sums in a fixed order."""

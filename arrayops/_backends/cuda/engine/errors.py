@@ -1,8 +1,8 @@
-"""Failures of compilers, drivers and launches, told with the kernel's name and what to do about them."""
+"""Error messages for failures of compilers, drivers and launches, with the kernel's name and advice."""
 
 from typing import NamedTuple
 
-# cudaError and CUresult number these alike.
+# The same number in cudaError and CUresult.
 OUT_OF_MEMORY = 2
 
 NVRTC = (
@@ -31,7 +31,7 @@ ADVICE_BY_STATUS = {
     716: EARLIER,
     719: EARLIER,
 }
-# Searched in this order: the log of a missing header also holds words of the later ones.
+# The first match counts: the log of a missing header also contains later patterns.
 ADVICE_BY_TEXT = (
     ("could not open source file", HEADERS),
     ("cannot open source file", HEADERS),
@@ -47,7 +47,7 @@ LOG_LINES = 12
 
 
 class KernelName(NamedTuple):
-    """What a kernel is known by: its file, its symbol and the macros it is compiled with."""
+    """Identity of a kernel: its file, its symbol and the macros it is compiled with."""
 
     file: str
     name: str
@@ -63,16 +63,16 @@ class KernelError(RuntimeError):
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether device memory has run out, which the error itself tells best: callers may know how to free some."""
+    """Whether device memory is exhausted. Such errors are passed on unchanged: callers may be able to free memory."""
     return getattr(error, "status", None) == OUT_OF_MEMORY and type(error).__name__ != "NVRTCError"
 
 
 def kernel_error(kernel: KernelName, failed: str, cause: BaseException) -> KernelError:
-    """The error that tells what ``cause`` did to ``kernel``: it ``failed``, such as "cannot be launched"."""
+    """The error to raise for ``kernel`` after ``cause``; ``failed`` is what failed: "cannot be launched"."""
     status = getattr(cause, "status", None)
     text = str(cause).strip() or type(cause).__name__
     advice = next((advice for sign, advice in ADVICE_BY_TEXT if sign in text), "")
-    # A compiler's own error numbers overlap those of CUDA.
+    # The error numbers of NVRTC overlap those of CUDA.
     if not advice and type(cause).__name__ != "NVRTCError":
         advice = ADVICE_BY_STATUS.get(status, "") if isinstance(status, int) else ""
     lines = text.splitlines()

@@ -1,4 +1,4 @@
-"""Launches kernels with arguments of exactly the types that they declare."""
+"""Launches kernels and checks that arguments have types that CuPy passes unchanged."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ import numpy as np
 from arrayops._backends.cuda.engine.errors import kernel_error, out_of_memory
 from arrayops._backends.cuda.engine.module import Kernel
 
-MOST_BLOCKS_X = 2**31 - 1
-MOST_BLOCKS_YZ = 65535
+MAX_BLOCKS_X = 2**31 - 1
+MAX_BLOCKS_YZ = 65535
 
 # None is passed as a null pointer.
 _TYPES: frozenset[type] = frozenset(
@@ -41,7 +41,7 @@ def launch(
         Blocks of the grid and threads of a block; a grid with a zero launches nothing.
     arguments : tuple
         CuPy arrays, NumPy scalars (structures from `struct` among them), or None for a null pointer. Arrays are passed
-        as pointers to their first element: shapes and strides are for other arguments to tell.
+        as pointers to their first element, without shapes and strides.
     shared_bytes : int
         Dynamic shared memory of a block.
 
@@ -58,10 +58,10 @@ def launch(
     if not _TYPES.issuperset(map(type, arguments)):
         _check_types(function, arguments)
     x, y, z = grid
-    if not (0 < x <= MOST_BLOCKS_X and 0 < y <= MOST_BLOCKS_YZ and 0 < z <= MOST_BLOCKS_YZ):
+    if not (0 < x <= MAX_BLOCKS_X and 0 < y <= MAX_BLOCKS_YZ and 0 < z <= MAX_BLOCKS_YZ):
         if x == 0 or y == 0 or z == 0:
             return
-        limits = MOST_BLOCKS_X, MOST_BLOCKS_YZ, MOST_BLOCKS_YZ
+        limits = MAX_BLOCKS_X, MAX_BLOCKS_YZ, MAX_BLOCKS_YZ
         raise ValueError(f"{function.identity}: the grid is {grid}, expected (0, 0, 0) to {limits}")
     try:
         function.call(grid, block, arguments, shared_mem=shared_bytes)
@@ -78,7 +78,7 @@ def struct(dtype: "np.dtype[Any]", **fields: Any) -> np.void:
     Parameters
     ----------
     dtype : numpy.dtype
-        Made with ``align=True``, of the C++ structure's fields in its order: both sides then lay it out alike.
+        Made with ``align=True`` from the fields of the C++ structure in order, so that both have the same layout.
     **fields
         A value for each field.
 
@@ -96,13 +96,13 @@ def struct(dtype: "np.dtype[Any]", **fields: Any) -> np.void:
             f"launch.struct: got fields {tuple(fields)}, expected {dtype.names} of a structure made with align=True"
         )
     packed: Any = np.array(tuple([fields[name] for name in dtype.names or ()]), dtype)
-    # A scalar: CuPy would take the array as well, but launches take no arrays of the host.
+    # A NumPy scalar: `launch` rejects host arrays, which CuPy would accept.
     value: np.void = packed[()]
     return value
 
 
 def _check_types(function: Kernel, arguments: tuple[Any, ...]) -> None:
-    """Refuse the first argument that CuPy would not pass as it is; subclasses of known types are fine."""
+    """Raise for the first argument of an unknown type; subclasses of known types are accepted."""
     known = tuple(_TYPES)
     for number, argument in enumerate(arguments):
         if not isinstance(argument, known):

@@ -1,8 +1,8 @@
-"""Device memory: fresh arrays, contiguous copies, and the macro of a dtype.
+"""Device memory: new arrays, contiguous copies, and the macro of a dtype.
 
-Nothing here waits for the GPU, so that all of it may be recorded into a CUDA graph. Memory comes from CuPy's current
-allocator or is lent by the caller's framework. Both hand a freed piece out again only to work behind it on the same
-stream: a temporary may be dropped while kernels that use it are still under way.
+Nothing here synchronizes with the GPU, so all of it may be captured in a CUDA graph. Memory comes from CuPy's current
+allocator or from that of the caller's framework. Both reuse freed memory only for later work on the same stream: a
+temporary may be freed while kernels that use it are still running.
 """
 
 import math
@@ -15,15 +15,15 @@ import numpy as np
 from arrayops._backends.cuda.engine import device, launch, module
 from arrayops._core import allocator
 
-AXES = 6
-NARROW = 2**31
-"""Arrays of fewer elements are walked with 32-bit arithmetic."""
+MAX_AXES = 6
+MIN_64BIT_ELEMENTS = 2**31
+"""Arrays of at least this many elements need 64-bit element indices."""
 THREADS = 256
-BLOCKS_EACH = 16
-"""Blocks for each multiprocessor: enough to hide the latency of memory."""
+BLOCKS_PER_MULTIPROCESSOR = 16
+"""Enough to hide the latency of memory."""
 
 STRIDED_ARRAY = np.dtype(
-    [("size", np.int64), ("shape", np.int64, AXES), ("stride", np.int64, AXES), ("axes", np.int32)], align=True
+    [("size", np.int64), ("shape", np.int64, MAX_AXES), ("stride", np.int64, MAX_AXES), ("axes", np.int32)], align=True
 )
 
 _DEFINES = {
@@ -35,16 +35,16 @@ _DEFINES = {
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Any:
-    """A C-contiguous array of any content on the current device."""
+    """An uninitialized C-contiguous array on the current device."""
     allocate = allocator.current.allocate
     return cupy.ndarray(shape, dtype) if allocate is None else allocate(shape, dtype)
 
 
 @lru_cache(maxsize=64)
 def dtype_defines(dtype: "np.dtype[Any]") -> tuple[tuple[str, int | str], ...]:
-    """The macro that tells ``scalars.cuh`` what an array of ``dtype`` holds.
+    """The macro that selects the scalar type of ``scalars.cuh`` for ``dtype``.
 
-    bfloat16 is known by its name: that of ml_dtypes, and of the structure of 16 bits that arrays of PyTorch have.
+    bfloat16 is recognized by name, both the dtype of ml_dtypes and the 16-bit structure used for arrays of PyTorch.
     """
     name = dtype.names[0] if dtype.names else dtype.name
     try:
@@ -54,33 +54,33 @@ def dtype_defines(dtype: "np.dtype[Any]") -> tuple[tuple[str, int | str], ...]:
 
 
 def contiguous(array: Any) -> Any:
-    """The array itself if it is C-contiguous, else a copy that is.
+    """The array itself if it is C-contiguous, else a C-contiguous copy.
 
     Raises
     ------
     ValueError
-        For more than six axes that cannot be walked as fewer.
+        If more than six axes are left after merging contiguous ones.
     """
     if array.flags.c_contiguous:
         return array
     result = empty(array.shape, array.dtype)
-    geometry, axes = _walk(array.shape, array.strides, array.itemsize)
-    if axes > AXES:
-        raise ValueError(f"a CUDA array has strides {array.strides}, expected at most {AXES} independent axes")
+    geometry, axes = _merged_axes(array.shape, array.strides, array.itemsize)
+    if axes > MAX_AXES:
+        raise ValueError(f"a CUDA array has strides {array.strides}, expected at most {MAX_AXES} independent axes")
     defines: tuple[tuple[str, int | str], ...] = (("ITEM_BYTES", array.itemsize),)
-    if array.size >= NARROW:
-        defines += (("WIDE", ""),)
-    blocks = device.current().blocks(array.size, THREADS, BLOCKS_EACH)
+    if array.size >= MIN_64BIT_ELEMENTS:
+        defines += (("INDEX_64BIT", ""),)
+    blocks = device.current().blocks(array.size, THREADS, BLOCKS_PER_MULTIPROCESSOR)
     copy = module.kernel("copy.cu", "copy_strided", defines)
     launch.launch(copy, (blocks, 1, 1), (THREADS, 1, 1), (array, result, geometry))
     return result
 
 
 @lru_cache(maxsize=256)
-def _walk(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[np.void | None, int]:
-    """The copy kernel's structure for an array, and how many axes it takes.
+def _merged_axes(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[np.void | None, int]:
+    """The copy kernel's structure for an array, and its number of axes after merging.
 
-    Neighbouring axes that follow each other in memory are walked as one.
+    Adjacent axes that are contiguous with each other are merged into one.
     """
     axes: list[tuple[int, int]] = []
     for extent, stride in zip(reversed(shape), reversed(strides), strict=True):
@@ -95,9 +95,9 @@ def _walk(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tu
             axes[-1] = (axes[-1][0] * extent, axes[-1][1])
         else:
             axes.append((extent, step))
-    if len(axes) > AXES:
+    if len(axes) > MAX_AXES:
         return None, len(axes)
-    padding = (0,) * (AXES - len(axes))
+    padding = (0,) * (MAX_AXES - len(axes))
     geometry = launch.struct(
         STRIDED_ARRAY,
         size=math.prod(shape),

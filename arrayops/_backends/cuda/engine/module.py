@@ -1,4 +1,4 @@
-"""Compiles kernels on first use, and remembers them for each device."""
+"""Compiles kernels on first use and caches them for each device."""
 
 from collections.abc import Callable, Mapping
 from threading import Lock
@@ -11,11 +11,11 @@ from arrayops._backends.cuda.engine.errors import KernelName, kernel_error, out_
 from arrayops._core.process import reset_in_children
 
 Defines = Mapping[str, int | str]
-"""Macro -> value; the value "" defines it empty. `kernel` takes them as a tuple of pairs, which it can remember."""
+"""Macro -> value; the value "" defines it empty. `kernel` takes a tuple of pairs instead, which is hashable."""
 
 Pairs = tuple[tuple[str, int | str], ...]
 
-# CuPy itself adds the folder of CUDA's headers (those of pip's packages or of a toolkit) and the architecture.
+# CuPy adds the include directory of CUDA's headers (of pip packages or of a toolkit) and the architecture.
 OPTIONS = ("-std=c++17",)
 
 
@@ -27,25 +27,25 @@ class Kernel(NamedTuple):
     identity: KernelName
 
 
-class _Loaded:
-    """What is compiled so far, by device and macros."""
+class LoadedKernels:
+    """Compiled units and loaded kernels, by device and macros."""
 
     def __init__(self) -> None:
         self.clear()
-        # As memories made by functools.cache are cleared, so that one rule clears all of the backend.
+        # The name that functools.cache uses, so that tests clear all caches of the backend in one way.
         self.cache_clear = self.clear
 
     def clear(self) -> None:
-        """Compile anew from now on."""
+        """Forget all kernels: they are compiled again on next use."""
         self.kernels: dict[tuple[int, str, str, Pairs, int], Kernel] = {}
         self.units: dict[tuple[int, str, Pairs], Any] = {}
-        # A forked child may have got a lock that a thread of its parent held.
+        # A lock that was held by another thread during a fork would stay locked in the child.
         self.lock = Lock()
 
 
-_loaded = _Loaded()
+_loaded = LoadedKernels()
 
-# What is loaded belongs to the parent's connection to the GPU.
+# Loaded kernels belong to the CUDA context of the parent process.
 reset_in_children(_loaded.clear)
 
 
@@ -61,8 +61,7 @@ def kernel(file: str, name: str, defines: Pairs, shared_bytes: int = 0) -> Kerne
     defines : tuple of pairs
         Macros and their values, in any order.
     shared_bytes : int
-        Dynamic shared memory that launches will ask for; above 48 KiB less what the kernel declares itself, the GPU
-        wants to know beforehand.
+        Maximum dynamic shared memory of later launches. Static and dynamic shared memory above 48 KiB need an opt-in.
 
     Returns
     -------
@@ -71,21 +70,21 @@ def kernel(file: str, name: str, defines: Pairs, shared_bytes: int = 0) -> Kerne
     Raises
     ------
     KernelError
-        If it cannot be compiled or loaded. Nothing is remembered then.
+        If it cannot be compiled or loaded. Failures are not cached.
     """
     key = (cupy.cuda.runtime.getDevice(), file, name, defines, shared_bytes)
-    # One look-up, without the lock, is all that a repeated call pays.
-    found = _loaded.kernels.get(key)
-    if found is None:
+    # Repeated calls need only this look-up, without the lock.
+    loaded = _loaded.kernels.get(key)
+    if loaded is None:
         with _loaded.lock:
-            found = _loaded.kernels.get(key)
-            if found is None:
-                found = _loaded.kernels[key] = _load(*key)
-    return found
+            loaded = _loaded.kernels.get(key)
+            if loaded is None:
+                loaded = _loaded.kernels[key] = _load(*key)
+    return loaded
 
 
 def text(file: str, defines: Pairs) -> str:
-    """What the compiler gets: the macros in alphabetical order, then the file with its headers written out."""
+    """Source text for the compiler: the macros in alphabetical order, then the file with its headers inlined."""
     if len(dict(defines)) != len(defines):
         raise ValueError(f"{file}: a macro is defined twice in {defines}")
     lines = [
@@ -104,7 +103,7 @@ def _load(device: int, file: str, name: str, defines: Pairs, shared_bytes: int) 
         if unit is None:
             unit = cupy.RawModule(code=code, options=OPTIONS)
         function = unit.get_function(name)
-        # Kept at the largest wish: the limit belongs to the symbol, which several kernels here may share.
+        # Only ever raised: the limit belongs to the symbol, which several entries of the cache may share.
         if shared_bytes > 0 and shared_bytes > function.max_dynamic_shared_size_bytes:
             function.max_dynamic_shared_size_bytes = shared_bytes
     except (RuntimeError, cupy.cuda.compiler.CompileException) as error:

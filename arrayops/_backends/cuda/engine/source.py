@@ -1,4 +1,4 @@
-"""Finds kernel sources, and makes one self-contained text of each."""
+"""Finds kernel sources and inlines their headers."""
 
 import re
 from functools import cache
@@ -11,7 +11,7 @@ ONCE = re.compile(r"^[ \t]*#pragma once[ \t]*\n", re.MULTILINE)
 
 @cache
 def kernel_directory() -> Path:
-    """Where the ``.cu`` and ``.cuh`` files are: inside the package once installed, beside it in a checkout."""
+    """Directory of the ``.cu`` and ``.cuh`` files: inside the installed package, or next to it in a source checkout."""
     package = Path(str(files("arrayops")))
     for directory in (package / "raw_kernels" / "cuda", package.parent / "raw_kernels" / "cuda"):
         if directory.is_dir():
@@ -21,11 +21,11 @@ def kernel_directory() -> Path:
 
 @cache
 def read(name: str) -> str:
-    """Source of a file with the project's own headers written out in place, each once.
+    """Source of a file with the project's own headers inlined, each once.
 
-    The text must hold all that it depends on: CuPy's disk cache knows a kernel by its text, and would go on using a
-    stale one if a header were read at compile time. A header stands where it is included first, so that an include
-    belongs outside of ``#if``.
+    The text must be complete: CuPy's disk cache is keyed by the text, and would return stale kernels after a change of
+    a header that is read at compile time. A header is inlined at its first include, so includes must not be inside of
+    ``#if``.
     """
     seen: set[str] = set()
 
@@ -34,7 +34,7 @@ def read(name: str) -> str:
             return ""
         seen.add(file)
         text = (kernel_directory() / file).read_text(encoding="utf-8")
-        # Compilers warn about the pragma where it no longer stands in a header.
+        # Compilers warn about the pragma outside of a header.
         return INCLUDE.sub(lambda match: inline(match["name"]), ONCE.sub("", text))
 
     return inline(name)

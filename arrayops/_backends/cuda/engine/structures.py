@@ -1,4 +1,4 @@
-"""The structures that kernels take by value, field by field as in ``raw_kernels``, and how they are filled."""
+"""Structures passed to kernels by value, field by field as in ``raw_kernels``, and functions that fill them."""
 
 from functools import cache
 from typing import Any, NamedTuple
@@ -9,8 +9,8 @@ from arrayops._backends.cuda.engine.launch import struct
 from arrayops._core.shapes import Axis, Pair
 
 
-class View(NamedTuple):
-    """Where the elements of a device array lie: all that plans may depend on."""
+class ArrayView(NamedTuple):
+    """Shape, strides and dtype of a device array: all that plans may depend on."""
 
     shape: tuple[int, ...]
     byte_strides: tuple[int, ...]
@@ -22,9 +22,9 @@ class View(NamedTuple):
         return tuple(stride // self.dtype.itemsize for stride in self.byte_strides)
 
 
-def view(array: Any) -> View:
+def view(array: Any) -> ArrayView:
     """The view of a device array."""
-    return View(array.shape, array.strides, array.dtype)
+    return ArrayView(array.shape, array.strides, array.dtype)
 
 
 def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -93,28 +93,31 @@ IMAGE_BATCH = _aligned(
     **dict.fromkeys(("batch", "channel", "row", "column"), np.int64),
     **dict.fromkeys(("images", "channels", "rows", "columns"), np.int32),
 )
-IMAGE_THREADS = _aligned(**dict.fromkeys(("channels", "columns", "pixels", "pixel_blocks", "channels_last"), np.int32))
-MERGE_COPIED = _aligned(source=IMAGE_STRIDES, target=IMAGE_STRIDES, threads=IMAGE_THREADS)
+IMAGE_THREAD_MAP = _aligned(
+    **dict.fromkeys(("channels", "columns", "pixels", "pixel_blocks", "channels_last"), np.int32)
+)
+MERGE_COPIED = _aligned(source=IMAGE_STRIDES, target=IMAGE_STRIDES, threads=IMAGE_THREAD_MAP)
 MERGE_SOURCE = _aligned(strides=IMAGE_STRIDES, row_taps=np.int32, column_taps=np.int32)
 SEGMENT_LABELS = _aligned(
     count=np.int64, ignored=np.uint64, **dict.fromkeys(("segments", "bytes", "is_signed", "ignores"), np.int32)
 )
 SEGMENT_PASS = _aligned(pixels=np.uint32, **dict.fromkeys(("tiles", "shift", "bits"), np.int32))
-SEGMENT_STRIDES = _aligned(**dict.fromkeys(("image", "place", "channel"), np.int64))
+SEGMENT_STRIDES = _aligned(**dict.fromkeys(("image", "entry", "channel"), np.int64))
 SEGMENT_REDUCTION = _aligned(
     features=SEGMENT_STRIDES,
     result=SEGMENT_STRIDES,
     empty=np.float64,
     empty_bits=np.uint64,
     **dict.fromkeys(
-        ("images", "pixels", "channels", "segments", "blocks", "tiles", "row", "piece", "smallest"), np.int32
+        ("images", "pixels", "channels", "segments", "blocks", "tiles", "row_pixels", "block_pixels", "smallest"),
+        np.int32,
     ),
 )
 SEGMENT_UNPOOLING = _aligned(
-    table=SEGMENT_STRIDES, result=SEGMENT_STRIDES, threads=IMAGE_THREADS, segments=np.int32, fill=(np.uint64, 2)
+    table=SEGMENT_STRIDES, result=SEGMENT_STRIDES, threads=IMAGE_THREAD_MAP, segments=np.int32, fill=(np.uint64, 2)
 )
 SEGMENT_GRADIENTS = _aligned(
-    features=SEGMENT_STRIDES, result=SEGMENT_STRIDES, table=SEGMENT_STRIDES, threads=IMAGE_THREADS, segments=np.int32
+    features=SEGMENT_STRIDES, result=SEGMENT_STRIDES, table=SEGMENT_STRIDES, threads=IMAGE_THREAD_MAP, segments=np.int32
 )
 RESULT_AXES = 6
 STRIDED_RESULT = _aligned(first=np.int64, size=(np.int32, RESULT_AXES), stride=(np.int64, RESULT_AXES))
@@ -122,11 +125,11 @@ STRIDED_RESULT = _aligned(first=np.int64, size=(np.int32, RESULT_AXES), stride=(
 
 @cache
 def merge(maps: int) -> "np.dtype[Any]":
-    """``merge`` of ``merge_resize.cu`` with room for so many maps."""
+    """``merge`` of ``merge_resize.cu`` for up to ``maps`` maps."""
     return _aligned(
         result=IMAGE_STRIDES,
-        winners=IMAGE_STRIDES,
-        threads=IMAGE_THREADS,
+        argmax=IMAGE_STRIDES,
+        threads=IMAGE_THREAD_MAP,
         **dict.fromkeys(("rows", "maps", "first", "last"), np.int32),
         factor=np.float64,
         source=(MERGE_SOURCE, maps),
@@ -134,7 +137,7 @@ def merge(maps: int) -> "np.dtype[Any]":
 
 
 def window_axis(axis: Axis, guide: int) -> tuple[int, ...]:
-    """A window along one axis in the numbers of ``window.cuh``; ``guide`` is the guide's size."""
+    """The fields of ``window_axis`` of ``window.cuh``; ``guide`` is the size of the guide."""
     if axis.transposed:
         step, stuff, guide_step, guide_before = 1, axis.stride, 1, (axis.extent - 1) // 2
     else:
@@ -153,7 +156,7 @@ def window_axis(axis: Axis, guide: int) -> tuple[int, ...]:
 
 
 def window(axes: tuple[Axis, Axis], batch: int, guide: Pair = (0, 0), guides: int = 0) -> np.void:
-    """The windows of a call, over a guide too where there is one."""
+    """``window`` of ``window.cuh``, including the guide if there is one."""
     rows, columns = (window_axis(axis, size) for axis, size in zip(axes, guide, strict=True))
     return struct(WINDOW, rows=rows, columns=columns, batch=batch, guides=guides)
 
@@ -176,6 +179,6 @@ def kernel_strides(strides: tuple[int, ...], layout: str) -> tuple[int, ...]:
 
 
 def sums_result(sizes: tuple[int, ...], strides: tuple[int, ...], first: int = 0) -> np.void:
-    """Where ``sum_parts`` writes: sizes of the axes of a part, outermost first, and the result's strides for each."""
+    """``strided_result`` of ``sums.cu``: sizes of the axes, outermost first, and the stride of the result for each."""
     padding = (1,) * (RESULT_AXES - len(sizes))
     return struct(STRIDED_RESULT, first=first, size=(*padding, *sizes), stride=(*(0 for _ in padding), *strides))

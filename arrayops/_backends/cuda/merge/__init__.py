@@ -1,6 +1,6 @@
-"""Resizing and merging on NVIDIA GPUs: the twins of ``arrayops._backends.numpy.merge``.
+"""Resizing and merging on NVIDIA GPUs; counterpart of ``arrayops._backends.numpy.merge``.
 
-Every map goes straight to its place in the result, and gradients are gathered: each element is made by one thread.
+Maps are resized directly into the result. Gradients are gathered: each element is computed by one thread.
 """
 
 from collections.abc import Sequence
@@ -30,12 +30,12 @@ Results = tuple[Any, ...]
 def resize2d(arrays: tuple[Any, ...], parameters: ResizeParameters) -> Results:
     """Resizing."""
     (source,) = arrays
-    p = parameters
-    found = image(source.shape, p.layout)
+    extents = image(source.shape, parameters.layout)
     output = memory.empty(
-        image_shape(found.batch, found.channels, resized("resize2d", p, found.size), p.layout), source.dtype
+        image_shape(extents.batch, extents.channels, resized("resize2d", parameters, extents.size), parameters.layout),
+        source.dtype,
     )
-    _resize(source, output, p)
+    _resize(source, output, parameters)
     return (output,)
 
 
@@ -44,88 +44,96 @@ def resize2d_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -
     grad, source = arrays
     if not parameters.needs:
         return (None,)
-    found = memory.empty(source.shape, source.dtype)
-    _resize_back(grad, found, parameters.forward)
-    return (found,)
+    grad_source = memory.empty(source.shape, source.dtype)
+    _resize_back(grad, grad_source, parameters.forward)
+    return (grad_source,)
 
 
 def merge_feature_maps(arrays: tuple[Any, ...], parameters: MergeParameters) -> Results:
     """Merging."""
-    p = parameters
-    images = [image(source.shape, p.layout) for source in arrays]
-    size = merged_size(p, [found.size for found in images])
-    channels = sum(found.channels for found in images) if p.how == "concat" else images[0].channels
-    output = memory.empty(image_shape(images[0].batch, channels, size, p.layout), arrays[0].dtype)
-    if p.how == "concat":
-        for source, slot in zip(arrays, _slots(output, arrays, p.layout), strict=True):
-            _resize(source, slot, p)
-    elif p.how == "flat":
-        *places, rest = _places(output, arrays, p.layout)
-        for source, place in zip(arrays, places, strict=True):
-            copy(source, place, p.layout)
-        copy(None, rest, p.layout)
+    images = [image(source.shape, parameters.layout) for source in arrays]
+    size = merged_size(parameters, [extents.size for extents in images])
+    channels = sum(extents.channels for extents in images) if parameters.how == "concat" else images[0].channels
+    output = memory.empty(image_shape(images[0].batch, channels, size, parameters.layout), arrays[0].dtype)
+    if parameters.how == "concat":
+        for source, view in zip(arrays, _channel_views(output, arrays, parameters.layout), strict=True):
+            _resize(source, view, parameters)
+    elif parameters.how == "flat":
+        *views, rest = _flat_views(output, arrays, parameters.layout)
+        for source, view in zip(arrays, views, strict=True):
+            copy(source, view, parameters.layout)
+        copy(None, rest, parameters.layout)
     else:
-        how = "max" if p.how == "max" else "add"
-        factor = 1 / len(arrays) if p.how == "mean" else 1.0
-        resize(arrays, _samplings(arrays, output, p), output, p.layout, how=how, factor=factor)
+        reduction = "max" if parameters.how == "max" else "add"
+        factor = 1 / len(arrays) if parameters.how == "mean" else 1.0
+        resize(
+            arrays,
+            _samplings(arrays, output, parameters),
+            output,
+            parameters.layout,
+            reduction=reduction,
+            factor=factor,
+        )
     return (output,)
 
 
 def merge_feature_maps_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
     """Gradients of `merge_feature_maps`."""
     grad, *maps = arrays
-    p: MergeParameters = parameters.forward
+    forward: MergeParameters = parameters.forward
     if not parameters.needs:
         return (None,) * len(maps)
-    found = [memory.empty(source.shape, source.dtype) for source in maps]
-    if p.how == "flat":
-        for place, target in zip(_places(memory.contiguous(grad), found, p.layout), found, strict=False):
-            copy(place, target, p.layout)
-    elif p.how == "concat":
-        for slot, target in zip(_slots(grad, maps, p.layout), found, strict=True):
-            _resize_back(slot, target, p)
-    elif p.how == "max":
-        winners = memory.empty(grad.shape, np.dtype(np.uint8 if len(maps) <= 256 else np.int32))
-        every = _samplings(maps, grad, p)
-        resize(maps, every, winners, p.layout, how="winners")
-        for number, target in enumerate(found):
-            resize([grad], every[number : number + 1], target, p.layout, back=True, winners=winners, number=number)
+    gradients = [memory.empty(source.shape, source.dtype) for source in maps]
+    if forward.how == "flat":
+        for view, target in zip(
+            _flat_views(memory.contiguous(grad), gradients, forward.layout), gradients, strict=False
+        ):
+            copy(view, target, forward.layout)
+    elif forward.how == "concat":
+        for view, target in zip(_channel_views(grad, maps, forward.layout), gradients, strict=True):
+            _resize_back(view, target, forward)
+    elif forward.how == "max":
+        argmax = memory.empty(grad.shape, np.dtype(np.uint8 if len(maps) <= 256 else np.int32))
+        pairs = _samplings(maps, grad, forward)
+        resize(maps, pairs, argmax, forward.layout, reduction="argmax")
+        for number, target in enumerate(gradients):
+            resize([grad], pairs[number : number + 1], target, forward.layout, back=True, argmax=argmax, number=number)
     else:
-        for target in found:
-            _resize_back(grad, target, p, 1 / len(maps) if p.how == "mean" else 1.0)
-    return tuple(found)
+        for target in gradients:
+            _resize_back(grad, target, forward, 1 / len(maps) if forward.how == "mean" else 1.0)
+    return tuple(gradients)
 
 
-def _resize(source: Any, target: Any, p: Parameters) -> None:
-    (how,) = every = _samplings([source], target, p)
-    if is_identity(how):
-        copy(source, target, p.layout)
+def _resize(source: Any, target: Any, parameters: Parameters) -> None:
+    (pair,) = pairs = _samplings([source], target, parameters)
+    if is_identity(pair):
+        copy(source, target, parameters.layout)
     else:
-        resize([source], every, target, p.layout)
+        resize([source], pairs, target, parameters.layout)
 
 
-def _resize_back(grad: Any, target: Any, p: Parameters, factor: float = 1.0) -> None:
+def _resize_back(grad: Any, target: Any, parameters: Parameters, factor: float = 1.0) -> None:
     """Write the gradient of a map that was resized to the size of ``grad``."""
-    (how,) = every = _samplings([target], grad, p)
-    if factor == 1 and is_identity(how):
-        copy(grad, target, p.layout)
+    (pair,) = pairs = _samplings([target], grad, parameters)
+    if factor == 1 and is_identity(pair):
+        copy(grad, target, parameters.layout)
     else:
-        resize([grad], every, target, p.layout, back=True, factor=factor)
+        resize([grad], pairs, target, parameters.layout, back=True, factor=factor)
 
 
-def _samplings(maps: Sequence[Any], merged: Any, p: Parameters) -> tuple[Samplings, ...]:
-    """How rows and columns of each map become those of the result."""
-    size = image(merged.shape, p.layout).size
-    return tuple(samplings(p, image(source.shape, p.layout).size, size) for source in maps)
+def _samplings(maps: Sequence[Any], merged: Any, parameters: Parameters) -> tuple[Samplings, ...]:
+    """Samplings of rows and columns from each map to the result."""
+    size = image(merged.shape, parameters.layout).size
+    return tuple(samplings(parameters, image(source.shape, parameters.layout).size, size) for source in maps)
 
 
-def _slots(merged: Any, maps: Sequence[Any], layout: str) -> list[Any]:
+def _channel_views(merged: Any, maps: Sequence[Any], layout: str) -> list[Any]:
     """The channels of each map in the concatenated result."""
     return [merged[index] for index in concatenated([source.shape for source in maps], layout)]
 
 
-def _places(folded: Any, maps: Sequence[Any], layout: str) -> list[Any]:
-    """The positions of each map in a contiguous flat result, of the map's shape, and last those that none takes."""
-    how = flattened(folded.shape, [source.shape for source in maps], layout)
-    flat = folded.reshape(how.shape)
-    return [flat[index].reshape(shape) for index, shape in how.parts]
+def _flat_views(folded: Any, maps: Sequence[Any], layout: str) -> list[Any]:
+    """Views of a contiguous flat result: one for each map, of its shape, and last the elements that no map fills."""
+    split = flattened(folded.shape, [source.shape for source in maps], layout)
+    flat = folded.reshape(split.shape)
+    return [flat[index].reshape(shape) for index, shape in split.parts]

@@ -1,4 +1,4 @@
-"""Launches of resizing and of copying images: how they are shared out among threads, and what they are told."""
+"""Launches of resizing and of copying images."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -9,33 +9,33 @@ import numpy as np
 
 from arrayops._backends.cuda.engine import memory, module, structures
 from arrayops._backends.cuda.engine.image_threads import (
-    EACH,
+    CHANNELS_PER_THREAD,
     VECTOR_BYTES,
-    Way,
+    ThreadMapping,
     all_aligned,
-    in_steps,
-    shared_out,
-    widened,
+    as_items,
+    is_vectorizable,
+    map_threads,
 )
 from arrayops._backends.cuda.engine.launch import launch, struct
 from arrayops._backends.cuda.engine.module import Kernel
-from arrayops._backends.cuda.engine.structures import View, view
-from arrayops._backends.cuda.merge.tables import Table, table
+from arrayops._backends.cuda.engine.structures import ArrayView, view
+from arrayops._backends.cuda.merge.tables import WeightTable, table
 from arrayops._backends.cuda.window import plan
 from arrayops._core.resampling import Sampling
 from arrayops._ops.images import image
 
-MOST_MAPS = 4
+MAX_MAPS_PER_LAUNCH = 4
 """Maps that one launch sums in registers."""
 
 Samplings = tuple[Sampling, Sampling]
 
 
-class Launch(NamedTuple):
-    """A launch of ``merge_resize`` but for its arrays."""
+class ResizeLaunch(NamedTuple):
+    """A launch of ``merge_resize`` except for its arrays."""
 
     function: Kernel
-    way: Way
+    mapping: ThreadMapping
     geometry: np.void
     tables: tuple[Any, ...]
 
@@ -47,148 +47,160 @@ def resize(
     layout: str,
     *,
     back: bool = False,
-    how: str = "add",
+    reduction: str = "add",
     factor: float = 1.0,
-    winners: Any = None,
+    argmax: Any = None,
     number: int = 0,
 ) -> None:
-    """Resize maps, and add them up in ``result``.
+    """Resize maps and write their sum, maximum or argmax to ``result``.
 
     Parameters
     ----------
     sources : sequence of array
         Maps, or with ``back`` the gradient of their result.
     samplings : tuple of pairs of Sampling
-        Of rows and columns, for each source.
+        Samplings of rows and columns for each source.
     result : array
-        Where the result goes, which may be a part of an array, though not if there are more than four sources.
+        Output, which may be a view of a larger array unless there are more than four sources.
     back : bool
-        By the transposed matrices.
-    how : {"add", "max", "winners"}
-        "max" takes the largest, "winners" the number of the first map that attains it.
+        Whether to use the transposed matrices.
+    reduction : {"add", "max", "argmax"}
+        "argmax" is the index of the first map that attains the maximum.
     factor : float
-        What a sum is multiplied by.
-    winners : array, optional
-        The result of "winners": a gradient counts only where ``number`` stands in it.
+        Factor of the sum.
+    argmax : array, optional
+        The result of "argmax": a gradient counts only where it equals ``number``.
     """
     if not result.size:
         return
     device_number = cupy.cuda.runtime.getDevice()
     accumulator = plan.accumulator(sources[0].dtype)
-    carry = memory.empty(result.shape, accumulator) if len(sources) > MOST_MAPS else None
-    seen = None if winners is None else view(winners)
-    # Numbers of winners are read and written one by one.
-    four = layout == "NHWC" and how != "winners" and seen is None and all_aligned(EACH, *sources, result)
-    for first in range(0, len(sources), MOST_MAPS):
-        some = sources[first : first + MOST_MAPS]
-        how_launched = _launch(
+    carry = memory.empty(result.shape, accumulator) if len(sources) > MAX_MAPS_PER_LAUNCH else None
+    argmax_view = None if argmax is None else view(argmax)
+    # Indices of "argmax" are read and written one by one.
+    aligned = (
+        layout == "NHWC"
+        and reduction != "argmax"
+        and argmax_view is None
+        and all_aligned(CHANNELS_PER_THREAD, *sources, result)
+    )
+    for first in range(0, len(sources), MAX_MAPS_PER_LAUNCH):
+        batch = sources[first : first + MAX_MAPS_PER_LAUNCH]
+        config = _launch(
             device_number,
-            tuple(view(source) for source in some),
-            samplings[first : first + MOST_MAPS],
+            tuple(view(source) for source in batch),
+            samplings[first : first + MAX_MAPS_PER_LAUNCH],
             view(result),
             layout,
             back,
-            how,
+            reduction,
             factor,
-            seen,
+            argmax_view,
             first + number,
-            first + len(some) == len(sources),
-            four,
+            first + len(batch) == len(sources),
+            aligned,
         )
-        absent = (None,) * (MOST_MAPS - len(some))
-        arguments = (how_launched.geometry, *some, *absent, *how_launched.tables, winners, carry, result)
-        launch(how_launched.function, how_launched.way.grid, how_launched.way.block, arguments)
+        absent = (None,) * (MAX_MAPS_PER_LAUNCH - len(batch))
+        arguments = (config.geometry, *batch, *absent, *config.tables, argmax, carry, result)
+        launch(config.function, config.mapping.grid, config.mapping.block, arguments)
 
 
 @lru_cache(maxsize=256)
 def _launch(
     device_number: int,
-    sources: tuple[View, ...],
+    sources: tuple[ArrayView, ...],
     samplings: tuple[Samplings, ...],
-    result: View,
+    result: ArrayView,
     layout: str,
     back: bool,
-    how: str,
+    reduction: str,
     factor: float,
-    winners: View | None,
+    argmax: ArrayView | None,
     first: int,
     last: bool,
     aligned: bool,
-) -> Launch:
+) -> ResizeLaunch:
     dtype = sources[0].dtype
-    found = image(result.shape, layout)
-    neighbours = aligned and all(in_steps(each, EACH) for each in (*sources, result))
-    way = shared_out(result, layout, neighbours)
+    extents = image(result.shape, layout)
+    vectorized = aligned and all(is_vectorizable(array_view, CHANNELS_PER_THREAD) for array_view in (*sources, result))
+    mapping = map_threads(result, layout, vectorized)
     tables = [
         tuple(table(device_number, sampling, back, plan.accumulator(dtype)) for sampling in pair) for pair in samplings
     ]
-    room = next(maps for maps in (1, 2, MOST_MAPS) if maps >= len(sources))
-    numbers = result.dtype if how == "winners" else None if winners is None else winners.dtype
+    capacity = next(maps for maps in (1, 2, MAX_MAPS_PER_LAUNCH) if maps >= len(sources))
+    argmax_dtype = result.dtype if reduction == "argmax" else None if argmax is None else argmax.dtype
     settings = {
-        "NEIGHBOURS": neighbours,
-        "LARGEST": how != "add",
-        "WINNERS": how == "winners",
-        "WON": winners is not None,
-        "MANY": numbers is not None and numbers.itemsize > 1,
+        "VECTORIZED": vectorized,
+        "TAKE_MAX": reduction != "add",
+        "WRITE_ARGMAX": reduction == "argmax",
+        "MASK_BY_ARGMAX": argmax is not None,
+        "ARGMAX_32BIT": argmax_dtype is not None and argmax_dtype.itemsize > 1,
     }
-    chosen: module.Pairs = tuple((name, "") for name, wanted in settings.items() if wanted)
+    flags: module.Pairs = tuple((name, "") for name, is_set in settings.items() if is_set)
     maps = [
         (structures.image_strides(source.strides, layout), rows.taps, columns.taps)
         for source, (rows, columns) in zip(sources, tables, strict=True)
     ]
     none = (0, 0, 0, 0)
-    return Launch(
+    return ResizeLaunch(
         function=module.kernel(
             "merge_resize.cu",
             "merge_resize",
-            (*memory.dtype_defines(dtype), ("MAPS", room), ("EACH", way.each), *chosen),
+            (
+                *memory.dtype_defines(dtype),
+                ("MAPS", capacity),
+                ("CHANNELS_PER_THREAD", mapping.channels_per_thread),
+                *flags,
+            ),
         ),
-        way=way,
+        mapping=mapping,
         geometry=struct(
-            structures.merge(room),
+            structures.merge(capacity),
             result=structures.image_strides(result.strides, layout),
-            winners=none if winners is None else structures.image_strides(winners.strides, layout),
-            threads=way.threads,
-            rows=found.size[0],
+            argmax=none if argmax is None else structures.image_strides(argmax.strides, layout),
+            threads=mapping.threads,
+            rows=extents.size[0],
             maps=len(sources),
             first=first,
             last=last,
             factor=factor,
-            source=maps + [(none, 0, 0)] * (room - len(maps)),
+            source=maps + [(none, 0, 0)] * (capacity - len(maps)),
         ),
         tables=tuple(array for axis in (0, 1) for array in _arrays(tables, axis)),
     )
 
 
-def _arrays(tables: Sequence[tuple[Table, ...]], axis: int) -> tuple[Any, ...]:
-    return (*(pair[axis].array for pair in tables), *(None,) * (MOST_MAPS - len(tables)))
+def _arrays(tables: Sequence[tuple[WeightTable, ...]], axis: int) -> tuple[Any, ...]:
+    return (*(pair[axis].array for pair in tables), *(None,) * (MAX_MAPS_PER_LAUNCH - len(tables)))
 
 
 def copy(source: Any, target: Any, layout: str) -> None:
-    """Copy images of one shape bit by bit; without a source, fill them with zeros."""
+    """Copy images of one shape bit by bit; fill them with zeros if ``source`` is None."""
     if not target.size:
         return
     arrays = (target,) if source is None else (target, source)
-    most = VECTOR_BYTES // target.itemsize
-    while not all_aligned(most, *arrays):
-        most //= 2
-    function, way, geometry = _copy(cupy.cuda.runtime.getDevice(), tuple(map(view, arrays)), layout, most)
-    launch(function, way.grid, way.block, (geometry, source, target))
+    max_items = VECTOR_BYTES // target.itemsize
+    while not all_aligned(max_items, *arrays):
+        max_items //= 2
+    function, mapping, geometry = _copy(cupy.cuda.runtime.getDevice(), tuple(map(view, arrays)), layout, max_items)
+    launch(function, mapping.grid, mapping.block, (geometry, source, target))
 
 
 @lru_cache(maxsize=256)
-def _copy(device_number: int, views: tuple[View, ...], layout: str, most: int) -> tuple[Kernel, Way, np.void]:
-    """The launch of a copy, which takes up to ``most`` neighbours of the innermost axis as one item."""
+def _copy(
+    device_number: int, views: tuple[ArrayView, ...], layout: str, max_items: int
+) -> tuple[Kernel, ThreadMapping, np.void]:
+    """The launch of a copy, with up to ``max_items`` contiguous elements of the innermost axis as one item."""
     del device_number
-    while not all(in_steps(each, most) for each in views) and most > 1:
-        most //= 2
-    target, *sources = (widened(each, most) for each in views)
-    way = shared_out(target, layout)
-    defines = (("ITEM_BYTES", target.dtype.itemsize), ("EACH", way.each))
+    while not all(is_vectorizable(array_view, max_items) for array_view in views) and max_items > 1:
+        max_items //= 2
+    target, *sources = (as_items(array_view, max_items) for array_view in views)
+    mapping = map_threads(target, layout)
+    defines = (("ITEM_BYTES", target.dtype.itemsize), ("CHANNELS_PER_THREAD", mapping.channels_per_thread))
     geometry = struct(
         structures.MERGE_COPIED,
         source=structures.image_strides(sources[0].strides, layout) if sources else (0, 0, 0, 0),
         target=structures.image_strides(target.strides, layout),
-        threads=way.threads,
+        threads=mapping.threads,
     )
-    return module.kernel("merge_copy.cu", "merge_copy", defines), way, geometry
+    return module.kernel("merge_copy.cu", "merge_copy", defines), mapping, geometry

@@ -11,15 +11,15 @@ from arrayops._core import resampling
 from arrayops._core.resampling import Sampling
 
 
-class Table(NamedTuple):
+class WeightTable(NamedTuple):
     """A matrix of weights, for one GPU.
 
     Attributes
     ----------
     array : cupy.ndarray
-        As ``taps_of`` of ``merge_resize.cu`` reads it: first column and length of every row, then its weights.
+        In the layout of ``taps_of`` of ``merge_resize.cu``: first column and length of every row, then all weights.
     taps : int
-        Weights of the longest row, for which every row has room.
+        Number of weights of the longest row; all rows are padded to it.
     """
 
     array: Any
@@ -27,24 +27,24 @@ class Table(NamedTuple):
 
 
 @cache
-def table(number: int, sampling: Sampling, back: bool, accumulator: "np.dtype[Any]") -> Table:
-    """The matrix of a resizing, or ``back`` the transposed one, on GPU ``number``, which is current.
+def table(number: int, sampling: Sampling, back: bool, accumulator: "np.dtype[Any]") -> WeightTable:
+    """The matrix of a resizing, or with ``back`` its transpose, on GPU ``number``, which must be current.
 
-    The first call for a size copies its table and waits for that: other streams may then read it, and it stays where it
-    is, so that calls recorded into a CUDA graph find it. A table is about as large as a row of the image and its
-    weights, a few kilobytes; it is kept as long as the process lives.
+    The first call for a size copies its table to the GPU and synchronizes: other streams may then read it. Tables are
+    kept for the life of the process, so that CUDA graphs may refer to them. A table is about as large as a row of the
+    image and its weights, a few kilobytes.
     """
-    found = resampling.transposed(sampling) if back else resampling.weights(sampling)
-    # Pairs of 32 bits: what follows them is aligned to 64.
-    runs = np.stack([found.first, found.length], axis=1).astype(np.int32)
-    values = np.ascontiguousarray(found.values.astype(accumulator))
+    matrix = resampling.transposed(sampling) if back else resampling.weights(sampling)
+    # Pairs of 32-bit numbers, so that the weights after them are aligned to 64 bits.
+    runs = np.stack([matrix.first, matrix.length], axis=1).astype(np.int32)
+    values = np.ascontiguousarray(matrix.values.astype(accumulator))
     words = np.concatenate([runs.ravel(), values.ravel().view(np.int32)])
     array = memory.empty(words.shape, words.dtype)
     array.set(words)
     cupy.cuda.get_current_stream().synchronize()
-    return Table(array, values.shape[1])
+    return WeightTable(array, values.shape[1])
 
 
 def is_identity(samplings: tuple[Sampling, Sampling]) -> bool:
-    """Whether a resizing changes nothing."""
+    """Whether a resizing is the identity."""
     return all(resampling.weights(sampling).identity for sampling in samplings)

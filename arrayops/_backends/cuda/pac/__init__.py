@@ -1,4 +1,4 @@
-"""Pixel-adaptive operators on NVIDIA GPUs: the twins of ``arrayops._backends.numpy.pac``."""
+"""Pixel-adaptive operators on NVIDIA GPUs; counterpart of ``arrayops._backends.numpy.pac``."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from arrayops._backends.cuda.engine import memory
 from arrayops._backends.cuda.engine.sums import channel_sums
 from arrayops._backends.cuda.pac.call import PacCall
 from arrayops._backends.cuda.pac.channelwise import channelwise
-from arrayops._backends.cuda.pac.gradients import KernelGradients
+from arrayops._backends.cuda.pac.gradients import AdaptiveKernelGradients
 from arrayops._backends.cuda.window.contraction import contract
 from arrayops._backends.cuda.window.weight_gradient import grad_weight
 from arrayops._core.op import BackwardParameters
@@ -18,10 +18,11 @@ Results = tuple[Any, ...]
 
 def pac_kernel2d(arrays: tuple[Any, ...], parameters: PacParameters) -> Results:
     """Adaptive kernel, and output mask."""
-    p = parameters
-    call = _kernel_call(arrays, p)
-    made = call.plan
-    shape = records.kernel_shape(made.batch, made.kernel_channels, made.kernel_size, made.output_size, p.layout)
+    call = _kernel_call(arrays, parameters)
+    plan = call.plan
+    shape = records.kernel_shape(
+        plan.batch, plan.kernel_channels, plan.kernel_size, plan.output_size, parameters.layout
+    )
     result = memory.empty(shape, arrays[0].dtype)
     call.store_kernel(result)
     return result, call.output_mask
@@ -29,10 +30,10 @@ def pac_kernel2d(arrays: tuple[Any, ...], parameters: PacParameters) -> Results:
 
 def pac_kernel2d_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
     """Gradients of `pac_kernel2d`."""
-    grad, *forward = arrays
-    call = _kernel_call(tuple(forward), parameters.forward)
-    found = KernelGradients(call, grad, parameters.needs)
-    return found.guide, found.inv_alpha, found.inv_lambda, found.smooth_kernel
+    grad, *forward_arrays = arrays
+    call = _kernel_call(tuple(forward_arrays), parameters.forward)
+    gradients = AdaptiveKernelGradients(call, grad, parameters.needs)
+    return gradients.guide, gradients.inv_alpha, gradients.inv_lambda, gradients.smooth_kernel
 
 
 def pac_conv2d(arrays: tuple[Any, ...], parameters: PacParameters) -> Results:
@@ -62,24 +63,31 @@ def pac_pool2d(arrays: tuple[Any, ...], parameters: PacParameters) -> Results:
 
 def pac_pool2d_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
     """Gradients of `pac_pool2d`."""
-    grad, *forward = arrays
+    grad, *forward_arrays = arrays
     needs = parameters.needs
-    call = _pooling_call(tuple(forward), parameters.forward)
-    found = KernelGradients(call, grad, needs)
+    call = _pooling_call(tuple(forward_arrays), parameters.forward)
+    gradients = AdaptiveKernelGradients(call, grad, needs)
     grad_input = _grad_input(call, grad) if "input" in needs else None
-    return grad_input, found.guide, found.kernel, found.inv_alpha, found.inv_lambda, found.smooth_kernel
+    return (
+        grad_input,
+        gradients.guide,
+        gradients.kernel,
+        gradients.inv_alpha,
+        gradients.inv_lambda,
+        gradients.smooth_kernel,
+    )
 
 
-def _kernel_call(arrays: tuple[Any, ...], p: PacParameters) -> PacCall:
+def _kernel_call(arrays: tuple[Any, ...], parameters: PacParameters) -> PacCall:
     guide, mask, *options = arrays
-    return PacCall("pac_kernel2d", p, guide=guide, mask=mask, options=tuple(options))
+    return PacCall("pac_kernel2d", parameters, guide=guide, mask=mask, options=tuple(options))
 
 
-def _convolution_call(op: str, arrays: tuple[Any, ...], p: PacParameters) -> PacCall:
+def _convolution_call(op: str, arrays: tuple[Any, ...], parameters: PacParameters) -> PacCall:
     samples, guide, weight, bias, kernel, mask, *options = arrays
     return PacCall(
         op,
-        p,
+        parameters,
         guide=guide,
         mask=mask,
         options=tuple(options),
@@ -90,16 +98,18 @@ def _convolution_call(op: str, arrays: tuple[Any, ...], p: PacParameters) -> Pac
     )
 
 
-def _pooling_call(arrays: tuple[Any, ...], p: PacParameters) -> PacCall:
+def _pooling_call(arrays: tuple[Any, ...], parameters: PacParameters) -> PacCall:
     samples, guide, kernel, mask, *options = arrays
-    return PacCall("pac_pool2d", p, guide=guide, mask=mask, options=tuple(options), samples=samples, kernel=kernel)
+    return PacCall(
+        "pac_pool2d", parameters, guide=guide, mask=mask, options=tuple(options), samples=samples, kernel=kernel
+    )
 
 
 def _forward(call: PacCall) -> Results:
-    made = call.plan
-    result = memory.empty(made.output_shape, made.dtype)
+    plan = call.plan
+    result = memory.empty(plan.output_shape, plan.dtype)
     if result.size:
-        sums = contract if made.filters == "grouped" else channelwise
+        sums = contract if plan.filters == "grouped" else channelwise
         sums(call, call.samples, call.bias, result)
     return result, call.output_mask
 
@@ -113,17 +123,19 @@ def _grad_input(call: PacCall, grad: Any) -> Any:
 
 
 def _convolution_backward(op: str, arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
-    grad, *forward = arrays
-    p, needs = parameters.forward, parameters.needs
-    call = _convolution_call(op, tuple(forward), p)
-    found = KernelGradients(call, grad, needs)
+    grad, *forward_arrays = arrays
+    forward, needs = parameters.forward, parameters.needs
+    call = _convolution_call(op, tuple(forward_arrays), forward)
+    gradients = AdaptiveKernelGradients(call, grad, needs)
     return (
         _grad_input(call, grad) if "input" in needs else None,
-        found.guide,
+        gradients.guide,
         grad_weight(call, grad) if "weight" in needs else None,
-        channel_sums(grad, p.layout, call.plan.accumulator) if call.bias is not None and "bias" in needs else None,
-        found.kernel,
-        found.inv_alpha,
-        found.inv_lambda,
-        found.smooth_kernel,
+        channel_sums(grad, forward.layout, call.plan.accumulator)
+        if call.bias is not None and "bias" in needs
+        else None,
+        gradients.kernel,
+        gradients.inv_alpha,
+        gradients.inv_lambda,
+        gradients.smooth_kernel,
     )

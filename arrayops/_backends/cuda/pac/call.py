@@ -1,4 +1,4 @@
-"""A pixel-adaptive call on the GPU: its plan, its arrays, and what the operator's own kernels need beforehand."""
+"""A pixel-adaptive call on the GPU: its plan, its arrays, and arrays computed before its kernels."""
 
 from typing import Any, NamedTuple
 
@@ -6,16 +6,16 @@ import cupy
 import numpy as np
 
 from arrayops._backends.cuda.engine import memory, module
+from arrayops._backends.cuda.engine.device import THREADS
 from arrayops._backends.cuda.engine.launch import launch
 from arrayops._backends.cuda.pac.plan import PacPlan, pac_plan
-from arrayops._backends.cuda.window.plan import THREADS
 from arrayops._core import precision
 from arrayops._ops import images
 from arrayops._ops.pac import PacParameters
 
 
-class Prepared(NamedTuple):
-    """Arrays that kernels need before they start, None where the call does without: see ``pac_kernel.cu``."""
+class PreparedArrays(NamedTuple):
+    """Arrays that kernels of the call need, None if they do not: see ``pac_kernel.cu``."""
 
     centre: Any
     divisor: Any
@@ -23,12 +23,12 @@ class Prepared(NamedTuple):
 
 
 class PacCall:
-    """One call."""
+    """Plan and arrays of one call."""
 
     def __init__(
         self,
         op: str,
-        p: PacParameters,
+        parameters: PacParameters,
         *,
         guide: Any,
         mask: Any,
@@ -40,50 +40,50 @@ class PacCall:
     ) -> None:
         self.samples, self.weight, self.bias, self.mask = samples, weight, bias, mask
         self.guide = guide if kernel is None else kernel
-        # These few numbers are read in their order, whatever the strides.
+        # Small arrays, which kernels read as contiguous.
         options = tuple([None if array is None else memory.contiguous(array) for array in options])
         self.inv_alpha, self.inv_lambda, self.smooth = options
         arrays = samples, guide, weight, kernel, mask, *options
         fields = tuple([None if array is None else (array.shape, array.strides, array.dtype) for array in arrays])
         precise = precision.get_float32_precision() == "highest"
-        self.plan: PacPlan = pac_plan(cupy.cuda.runtime.getDevice(), precise, op, p, fields)
-        self._prepared: Prepared | None = None
+        self.plan: PacPlan = pac_plan(cupy.cuda.runtime.getDevice(), precise, op, parameters, fields)
+        self._prepared: PreparedArrays | None = None
 
     @property
     def arguments(self) -> tuple[Any, ...]:
-        """``CALL_PARAMETERS`` of ``pac.cuh``, which every kernel of the call takes first."""
+        """``CALL_PARAMETERS`` of ``pac.cuh``, the leading arguments of every kernel of the call."""
         centre, divisor, _ = self._prepared or self._prepare()
         return self._arguments(centre, divisor)
 
     @property
     def output_mask(self) -> Any:
-        """Which outputs have a tap left, where the call has a mask; else None."""
+        """Which outputs have at least one valid tap, if the call has a mask; else None."""
         return (self._prepared or self._prepare()).output_mask
 
     def _arguments(self, centre: Any, divisor: Any) -> tuple[Any, ...]:
-        made = self.plan
-        return made.window, made.layout, self.guide, self.inv_alpha, self.inv_lambda, self.mask, centre, divisor
+        plan = self.plan
+        return plan.window, plan.layout, self.guide, self.inv_alpha, self.inv_lambda, self.mask, centre, divisor
 
-    def _prepare(self) -> Prepared:
-        """Called when the first kernel asks for it: the gradient of a bias, say, wants nothing of it."""
-        made = self.plan
-        pixels = made.batch * made.output_size[0] * made.output_size[1]
+    def _prepare(self) -> PreparedArrays:
+        """Compute the arrays on first use: some gradients, such as that of a bias, do not need them."""
+        plan = self.plan
+        pixels = plan.batch * plan.output_size[0] * plan.output_size[1]
         centre = divisor = output_mask = None
-        if made.smooth is not None:
-            centre = memory.empty((made.batch, made.guides, *made.output_size), made.accumulator)
-            function = made.kernel("pac_kernel.cu", "pac_centre")
-            sizes = [np.int32(size) for size in made.smooth]
+        if plan.smooth is not None:
+            centre = memory.empty((plan.batch, plan.guides, *plan.output_size), plan.accumulator)
+            function = plan.kernel("pac_kernel.cu", "pac_centre")
+            sizes = [np.int32(size) for size in plan.smooth]
             arguments = (*self._arguments(None, None), self.smooth, *sizes, centre)
-            self._launch_flat(function, pixels * made.guides, arguments)
-        if made.restricted:
-            divisor = memory.empty((made.batch, made.kernel_channels, *made.output_size), made.accumulator)
+            self._launch_flat(function, pixels * plan.guides, arguments)
+        if plan.restricted:
+            divisor = memory.empty((plan.batch, plan.kernel_channels, *plan.output_size), plan.accumulator)
             if self.mask is not None:
-                shape = images.image_shape(made.batch, 1, made.output_size, made.parameters.layout)
+                shape = images.image_shape(plan.batch, 1, plan.output_size, plan.parameters.layout)
                 output_mask = memory.empty(shape, "bool")
-            function = made.kernel("pac_kernel.cu", "pac_divisor")
+            function = plan.kernel("pac_kernel.cu", "pac_divisor")
             arguments = (*self._arguments(centre, None), divisor, output_mask)
-            self._launch_flat(function, pixels * made.kernel_channels, arguments)
-        self._prepared = Prepared(centre, divisor, output_mask)
+            self._launch_flat(function, pixels * plan.kernel_channels, arguments)
+        self._prepared = PreparedArrays(centre, divisor, output_mask)
         return self._prepared
 
     def _launch_flat(self, function: module.Kernel, count: int, arguments: tuple[Any, ...]) -> None:

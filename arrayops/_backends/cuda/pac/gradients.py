@@ -1,4 +1,4 @@
-"""Gradients of the adaptive kernel, and of what it is made of."""
+"""Gradients of the adaptive kernel, and of the arrays it is computed from."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -7,25 +7,25 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from arrayops._backends.cuda.engine import memory, structures
+from arrayops._backends.cuda.engine.device import THREADS
 from arrayops._backends.cuda.engine.launch import launch, struct
 from arrayops._backends.cuda.engine.module import Pairs
-from arrayops._backends.cuda.engine.structures import View, view
+from arrayops._backends.cuda.engine.structures import ArrayView, view
 from arrayops._backends.cuda.engine.sums import sum_parts
 from arrayops._backends.cuda.pac.call import PacCall
 from arrayops._backends.cuda.pac.plan import PacPlan
-from arrayops._backends.cuda.window.plan import THREADS, correlation_strides
+from arrayops._backends.cuda.window.plan import correlation_strides
 from arrayops._ops import images
 
 BAND_BYTES = 32 << 20
-"""Bytes of the kernel's gradient that are held at once, unless one row of outputs takes more."""
+"""Size of the gradient of the kernel that is in memory at once, unless one row of outputs needs more."""
 
-MOMENT_PIXELS, MOMENT_CHANNELS, MOMENT_DEPTH = 64, 32, 8
-CHANNEL_THREADS = 256
+KERNEL_GRAD_PIXELS, KERNEL_GRAD_CHANNELS, KERNEL_GRAD_DEPTH = 64, 32, 8
 SMOOTH_BLOCKS = 32
 
 
-class Band(NamedTuple):
-    """Rows of the output, of some images, whose kernel gradient is held at once."""
+class OutputBand(NamedTuple):
+    """Rows of the output of some images, whose kernel gradient is in memory at once."""
 
     first_image: int
     images: int
@@ -33,20 +33,20 @@ class Band(NamedTuple):
     rows: int
 
 
-def bands(made: PacPlan) -> Iterator[Band]:
-    """Cut the outputs into bands: whole images where they fit, else rows of one image."""
-    height, width = made.output_size
-    row_bytes = max(1, made.kernel_channels * made.taps * width * made.accumulator.itemsize)
+def bands(plan: PacPlan) -> Iterator[OutputBand]:
+    """Split the outputs into bands: whole images if they fit, else rows of one image."""
+    height, width = plan.output_size
+    row_bytes = max(1, plan.kernel_channels * plan.taps * width * plan.accumulator.itemsize)
     rows = max(1, min(height, BAND_BYTES // row_bytes))
     images = max(1, BAND_BYTES // (row_bytes * max(1, height))) if rows == height else 1
-    for first_image in range(0, made.batch, images):
-        count = min(images, made.batch - first_image)
+    for first_image in range(0, plan.batch, images):
+        count = min(images, plan.batch - first_image)
         for first_row in range(0, height, rows):
-            yield Band(first_image, count, first_row, min(rows, height - first_row))
+            yield OutputBand(first_image, count, first_row, min(rows, height - first_row))
 
 
-class KernelGradients:
-    """Gradients of the adaptive kernel, and of all that it is made of.
+class AdaptiveKernelGradients:
+    """Gradients of the adaptive kernel, or of the arrays it is computed from.
 
     Parameters
     ----------
@@ -55,54 +55,54 @@ class KernelGradients:
     grad : cupy.ndarray
         Gradient of its output, or of its kernel where that is the output.
     needs : frozenset of str
-        Names of the gradients that are wanted.
+        Names of the gradients to compute.
     """
 
     def __init__(self, call: PacCall, grad: Any, needs: frozenset[str]) -> None:
         self.guide = self.kernel = self.inv_alpha = self.inv_lambda = self.smooth_kernel = None
         self._call, self._grad = call, grad
-        made = call.plan
-        if made.given:
+        plan = call.plan
+        if plan.given:
             if "kernel" in needs:
                 self._of_kernel()
             return
-        want_options = made.parameters.kernel_type == "inv" and bool(needs & {"inv_alpha", "inv_lambda"})
-        want_smooth = made.smooth is not None and "smooth_kernel" in needs
+        want_options = plan.parameters.kernel_type == "inv" and bool(needs & {"inv_alpha", "inv_lambda"})
+        want_smooth = plan.smooth is not None and "smooth_kernel" in needs
         if "guide" in needs or want_options or want_smooth:
             self._of_guide("guide" in needs, want_options, want_smooth, needs)
 
     def _of_kernel(self) -> None:
-        call, made = self._call, self._call.plan
+        call, plan = self._call, self._call.plan
         result = memory.empty(call.guide.shape, call.guide.dtype)
-        layout = made.parameters.layout
+        layout = plan.parameters.layout
         strides = structures.kernel_strides(structures.contiguous_strides(result.shape), layout)
-        height, width = made.kernel_size
-        for band in bands(made):
-            kernel_grad = self._moment(band)
+        height, width = plan.kernel_size
+        for band in bands(plan):
+            kernel_grad = self._band_kernel_grad(band)
             first = band.first_image * strides[0] + band.first_row * strides[4]
-            sizes = (band.images, made.kernel_channels, height, width, band.rows, made.output_size[1])
+            sizes = (band.images, plan.kernel_channels, height, width, band.rows, plan.output_size[1])
             sum_parts(kernel_grad, 1, sizes, strides, result, first)
         self.kernel = result
 
     def _of_guide(self, want_guide: bool, want_options: bool, want_smooth: bool, needs: frozenset[str]) -> None:
-        call, made = self._call, self._call.plan
-        cut = list(bands(made))
-        width = made.output_size[1]
-        channels = made.kernel_channels
+        call, plan = self._call, self._call.plan
+        all_bands = list(bands(plan))
+        width = plan.output_size[1]
+        channels = plan.kernel_channels
         distance = call.plan.kernel("pac_guide_grad.cu", "pac_distance", ("THREADS", THREADS))
-        blocks = [-(-band.images * band.rows * width // THREADS) for band in cut]
+        blocks = [-(-band.images * band.rows * width // THREADS) for band in all_bands]
         option_parts = smooth_parts = grad_guide = None
         if want_options:
-            option_parts = memory.empty((sum(blocks), 2, channels), made.accumulator)
+            option_parts = memory.empty((sum(blocks), 2, channels), plan.accumulator)
         if want_smooth:
-            assert made.smooth is not None
-            smooth_parts = memory.empty((len(cut) * SMOOTH_BLOCKS, *made.smooth), made.accumulator)
+            assert plan.smooth is not None
+            smooth_parts = memory.empty((len(all_bands) * SMOOTH_BLOCKS, *plan.smooth), plan.accumulator)
         if want_guide:
-            grad_guide = memory.empty((made.batch, made.guides, *made.guide_size), made.accumulator)
+            grad_guide = memory.empty((plan.batch, plan.guides, *plan.guide_size), plan.accumulator)
         first_part, cleared = 0, set()
-        for number, band in enumerate(cut):
+        for number, band in enumerate(all_bands):
             where = _band(band)
-            kernel_grad = self._moment(band)
+            kernel_grad = self._band_kernel_grad(band)
             arguments = (*call.arguments, where, kernel_grad, option_parts, np.int32(first_part))
             launch(distance, (blocks[number], channels, 1), (THREADS, 1, 1), arguments)
             first_part += blocks[number]
@@ -117,80 +117,82 @@ class KernelGradients:
                 self._add_to_guide(band, where, kernel_grad, centre, grad_guide, clear)
         if want_options:
             self._options(option_parts, sum(blocks), needs)
-        if smooth_parts is not None and made.smooth is not None and call.smooth is not None:
-            self.smooth_kernel = memory.empty(made.smooth, call.smooth.dtype)
-            sum_parts(smooth_parts, len(cut) * SMOOTH_BLOCKS, made.smooth, (made.smooth[1], 1), self.smooth_kernel)
+        if smooth_parts is not None and plan.smooth is not None and call.smooth is not None:
+            self.smooth_kernel = memory.empty(plan.smooth, call.smooth.dtype)
+            sum_parts(
+                smooth_parts, len(all_bands) * SMOOTH_BLOCKS, plan.smooth, (plan.smooth[1], 1), self.smooth_kernel
+            )
         if grad_guide is not None:
             self.guide = self._as_guide(grad_guide)
 
-    def _moment(self, band: Band) -> Any:
+    def _band_kernel_grad(self, band: OutputBand) -> Any:
         """Gradient of the kernel of a band, (images, channels of K, taps, rows, columns) accumulators."""
-        call, made, grad = self._call, self._call.plan, self._grad
-        sizes = (band.images, made.kernel_channels, made.taps, band.rows, made.output_size[1])
-        kernel_grad = memory.empty(sizes, made.accumulator)
+        call, plan, grad = self._call, self._call.plan, self._grad
+        sizes = (band.images, plan.kernel_channels, plan.taps, band.rows, plan.output_size[1])
+        kernel_grad = memory.empty(sizes, plan.accumulator)
         if call.samples is None:
-            self._load_moment(band, kernel_grad)
+            self._load_kernel_grad(band, kernel_grad)
             return kernel_grad
         samples_view, grad_view = view(call.samples), view(grad)
-        geometry = _moments(made, samples_view, grad_view, band)
+        geometry = _geometry(plan, samples_view, grad_view, band)
         arguments = (*call.arguments, geometry, call.samples, call.weight, grad, kernel_grad)
-        if made.filters == "grouped":
+        if plan.filters == "grouped":
             defines: Pairs = (
                 ("GROUPED", ""),
-                ("PIXELS", MOMENT_PIXELS),
-                ("CHANNELS", MOMENT_CHANNELS),
-                ("DEPTH", MOMENT_DEPTH),
+                ("PIXELS", KERNEL_GRAD_PIXELS),
+                ("CHANNELS", KERNEL_GRAD_CHANNELS),
+                ("DEPTH", KERNEL_GRAD_DEPTH),
             )
-            if structures.image_strides(grad_view.strides, made.parameters.layout)[1] == 1:
+            if structures.image_strides(grad_view.strides, plan.parameters.layout)[1] == 1:
                 defines += (("CHANNELS_LAST", ""),)
             function = call.plan.kernel("pac_kernel_grad.cu", "pac_kernel_grad", *defines)
-            blocks = -(-band.rows * made.output_size[1] // MOMENT_PIXELS) * band.images
-            threads = MOMENT_PIXELS // 4 * (MOMENT_CHANNELS // 4)
-            launch(function, (blocks, made.taps, 1), (threads, 1, 1), arguments)
+            blocks = -(-band.rows * plan.output_size[1] // KERNEL_GRAD_PIXELS) * band.images
+            threads = KERNEL_GRAD_PIXELS // 4 * (KERNEL_GRAD_CHANNELS // 4)
+            launch(function, (blocks, plan.taps, 1), (threads, 1, 1), arguments)
         else:
             function = call.plan.kernel("pac_kernel_grad.cu", "pac_kernel_grad_channelwise")
             launch(function, (call.plan.blocks(kernel_grad.size), 1, 1), (THREADS, 1, 1), arguments)
         return kernel_grad
 
-    def _load_moment(self, band: Band, kernel_grad: Any) -> None:
-        """Gather the given gradient of a kernel, in any layout, into the order of bands."""
-        call, made = self._call, self._call.plan
+    def _load_kernel_grad(self, band: OutputBand, kernel_grad: Any) -> None:
+        """Copy the upstream gradient of a kernel, in any layout, to the layout of a band."""
+        call, plan = self._call, self._call.plan
         function = call.plan.kernel("pac_guide_grad.cu", "pac_load_kernel_grad", ("THREADS", THREADS))
-        strides = _kernel_strides(view(self._grad).strides, made.parameters.layout)
+        strides = _kernel_strides(view(self._grad).strides, plan.parameters.layout)
         arguments = (*call.arguments, _band(band), strides, self._grad, kernel_grad)
         launch(function, (call.plan.blocks(kernel_grad.size), 1, 1), (THREADS, 1, 1), arguments)
 
-    def _centre(self, band: Band, where: np.void, kernel_grad: Any) -> Any:
-        call, made = self._call, self._call.plan
-        centre = memory.empty((band.images, made.guides, band.rows, made.output_size[1]), made.accumulator)
+    def _centre(self, band: OutputBand, where: np.void, kernel_grad: Any) -> Any:
+        call, plan = self._call, self._call.plan
+        centre = memory.empty((band.images, plan.guides, band.rows, plan.output_size[1]), plan.accumulator)
         function = call.plan.kernel("pac_guide_grad.cu", "pac_centre_grad", ("THREADS", THREADS))
         arguments = (*call.arguments, where, kernel_grad, centre)
         launch(function, (call.plan.blocks(centre.size), 1, 1), (THREADS, 1, 1), arguments)
         return centre
 
     def _smooth(self, where: np.void, centre: Any, parts: Any, first_part: int) -> None:
-        call, made = self._call, self._call.plan
-        assert made.smooth is not None
-        height, width = made.smooth
+        call, plan = self._call, self._call.plan
+        assert plan.smooth is not None
+        height, width = plan.smooth
         function = call.plan.kernel("pac_guide_grad.cu", "pac_smooth_grad", ("THREADS", THREADS))
         arguments = (*call.arguments, where, centre, np.int32(height), np.int32(width), parts, np.int32(first_part))
         launch(function, (SMOOTH_BLOCKS, height * width, 1), (THREADS, 1, 1), arguments)
 
     def _add_to_guide(
-        self, band: Band, where: np.void, kernel_grad: Any, centre: Any, grad_guide: Any, clear: bool
+        self, band: OutputBand, where: np.void, kernel_grad: Any, centre: Any, grad_guide: Any, clear: bool
     ) -> None:
-        call, made = self._call, self._call.plan
-        height, width = made.smooth or (1, 1)
+        call, plan = self._call, self._call.plan
+        height, width = plan.smooth or (1, 1)
         function = call.plan.kernel("pac_guide_grad.cu", "pac_guide_grad", ("THREADS", THREADS))
         sizes = np.int32(height), np.int32(width)
         arguments = (*call.arguments, where, kernel_grad, centre, call.smooth, *sizes, grad_guide, np.int32(clear))
-        count = band.images * made.guides * made.guide_size[0] * made.guide_size[1]
+        count = band.images * plan.guides * plan.guide_size[0] * plan.guide_size[1]
         launch(function, (call.plan.blocks(count), 1, 1), (THREADS, 1, 1), arguments)
 
     def _options(self, parts: Any, count: int, needs: frozenset[str]) -> None:
-        """Sum the parts of alpha and lambda: for each channel of K, or over all of them."""
-        call, made = self._call, self._call.plan
-        channels = made.kernel_channels
+        """Add up the partial gradients of alpha and lambda: for each channel of K, or over all of them."""
+        call, plan = self._call, self._call.plan
+        channels = plan.kernel_channels
         for number, name in enumerate(("inv_alpha", "inv_lambda")):
             if name not in needs:
                 continue
@@ -200,9 +202,9 @@ class KernelGradients:
             setattr(self, name, result)
 
     def _as_guide(self, grad_guide: Any) -> Any:
-        """Accumulators (N, G, H, W) in the layout and dtype of the guide."""
-        call, made = self._call, self._call.plan
-        layout = made.parameters.layout
+        """Convert accumulators (N, G, H, W) to the layout and dtype of the guide."""
+        call, plan = self._call, self._call.plan
+        layout = plan.parameters.layout
         if layout == "NCHW" and grad_guide.dtype == call.guide.dtype:
             return grad_guide
         result = memory.empty(call.guide.shape, call.guide.dtype)
@@ -212,18 +214,18 @@ class KernelGradients:
 
 
 def sum_options(parts: Any, count: int, channels: int, number: int, result: Any) -> None:
-    """Sum parts (count, 2, channels) for alpha or lambda into a result of one entry, or one for each channel."""
+    """Add up parts (count, 2, channels) of alpha or lambda into a result of one entry, or one for each channel."""
     summed = memory.empty((2, channels), parts.dtype)
     sum_parts(parts, count, (2, channels), (channels, 1), summed)
-    mine = summed[number]
+    channel_sums = summed[number]
     if result.size == channels:
-        sum_parts(mine, 1, (channels,), (1,), result)
+        sum_parts(channel_sums, 1, (channels,), (1,), result)
     else:
-        sum_parts(mine, channels, (1,), (1,), result)
+        sum_parts(channel_sums, channels, (1,), (1,), result)
 
 
 @lru_cache(maxsize=256)
-def _band(band: Band) -> np.void:
+def _band(band: OutputBand) -> np.void:
     return struct(structures.BAND, **band._asdict())
 
 
@@ -235,19 +237,19 @@ def _kernel_strides(strides: tuple[int, ...], layout: str) -> np.void:
 
 
 @lru_cache(maxsize=256)
-def _moments(made: PacPlan, samples: View, grad: View, band: Band) -> np.void:
-    p = made.parameters
-    if made.filters == "grouped":
-        inputs, outputs = made.group_channels
+def _geometry(plan: PacPlan, samples: ArrayView, grad: ArrayView, band: OutputBand) -> np.void:
+    parameters = plan.parameters
+    if plan.filters == "grouped":
+        inputs, outputs = plan.group_channels
     else:
-        inputs = outputs = images.image(samples.shape, p.layout).channels
+        inputs = outputs = images.image(samples.shape, parameters.layout).channels
     return struct(
         structures.KERNEL_GRADIENT,
-        input=structures.image_strides(samples.strides, p.layout),
-        grad=structures.image_strides(grad.strides, p.layout),
-        weight=(0,) * 6 if made.weight is None else correlation_strides(made, made.weight),
+        input=structures.image_strides(samples.strides, parameters.layout),
+        grad=structures.image_strides(grad.strides, parameters.layout),
+        weight=(0,) * 6 if plan.weight is None else correlation_strides(plan, plan.weight),
         where=tuple(band),
-        groups=p.groups,
+        groups=parameters.groups,
         inputs=inputs,
         outputs=outputs,
     )

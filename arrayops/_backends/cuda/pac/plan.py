@@ -8,30 +8,30 @@ import numpy as np
 
 from arrayops._backends.cuda.engine import device, structures
 from arrayops._backends.cuda.engine.launch import struct
-from arrayops._backends.cuda.engine.structures import View
+from arrayops._backends.cuda.engine.structures import ArrayView
 from arrayops._backends.cuda.window import plan
-from arrayops._backends.cuda.window.plan import Plan
+from arrayops._backends.cuda.window.plan import WindowPlan
 from arrayops._core.shapes import Pair
 from arrayops._ops import images
 from arrayops._ops import pac as records
 from arrayops._ops.pac import PacParameters
 
 
-class Views(NamedTuple):
-    """Views of the arrays of a call, None for those it lacks."""
+class PacViews(NamedTuple):
+    """Views of the arrays of a call, None for absent ones."""
 
-    samples: View | None
-    guide: View | None
-    weight: View | None
-    kernel: View | None
-    mask: View | None
-    inv_alpha: View | None
-    inv_lambda: View | None
-    smooth_kernel: View | None
+    samples: ArrayView | None
+    guide: ArrayView | None
+    weight: ArrayView | None
+    kernel: ArrayView | None
+    mask: ArrayView | None
+    inv_alpha: ArrayView | None
+    inv_lambda: ArrayView | None
+    smooth_kernel: ArrayView | None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class PacPlan(Plan):
+class PacPlan(WindowPlan):
     """A call's geometry, and that of its adaptive kernel.
 
     Attributes
@@ -41,7 +41,7 @@ class PacPlan(Plan):
     kernel_channels : int
         Channels of the adaptive kernel.
     given : bool
-        Whether the kernel is an array; else it is made from a guide of ``guides`` channels.
+        Whether the kernel is an input array; else it is computed from a guide of ``guides`` channels.
     restricted : bool
         Whether the kernel is divided by a divisor.
     smooth : pair of int, or None
@@ -59,48 +59,51 @@ class PacPlan(Plan):
 
 
 @lru_cache(maxsize=256)
-def pac_plan(number: int, precise: bool, op: str, p: PacParameters, fields: tuple[Any, ...]) -> PacPlan:
-    """The plan of the operator ``op`` on arrays of some views, on GPU ``number``.
+def pac_plan(number: int, precise: bool, op: str, parameters: PacParameters, fields: tuple[Any, ...]) -> PacPlan:
+    """The plan of the operator ``op`` for arrays with the given views, on GPU ``number``.
 
-    ``precise`` tells whether float32 keeps all of its bits; ``fields`` are those of `View` for each of `Views`.
+    ``precise`` tells whether float32 products must not be rounded to TF32; ``fields`` are the fields of an `ArrayView`
+    for each of `PacViews`.
     """
-    views = Views(*(None if each is None else View(*each) for each in fields))
+    views = PacViews(*(None if each is None else ArrayView(*each) for each in fields))
     samples, guide, weight, kernel, mask, inv_alpha, _, smooth = views
     source = guide if kernel is None else kernel
     assert source is not None
     first = source if samples is None else samples
-    kernel_size = p.kernel_size if weight is None else images.weight_extents(weight.shape, p).kernel_size
+    kernel_size = (
+        parameters.kernel_size if weight is None else images.weight_extents(weight.shape, parameters).kernel_size
+    )
     assert kernel_size is not None
     guide_size: Pair = (0, 0)
     guides = 0
     if guide is not None:
-        _, guides, guide_size = images.image(guide.shape, p.layout)
+        _, guides, guide_size = images.image(guide.shape, parameters.layout)
     if samples is None:
-        axes = records.kernel_windows(op, p, guide_size)
+        axes = records.kernel_windows(op, parameters, guide_size)
     else:
-        axes = images.windows(op, p, kernel_size, images.image(samples.shape, p.layout).size)
+        axes = images.windows(op, parameters, kernel_size, images.image(samples.shape, parameters.layout).size)
     if kernel is not None:
-        kernel_channels = kernel.shape[1 if p.layout == "NCHW" else 5]
+        kernel_channels = kernel.shape[1 if parameters.layout == "NCHW" else 5]
     else:
-        kernel_channels = guides if p.channel_wise else 1
-    restricted = p.normalize or mask is not None
+        kernel_channels = guides if parameters.channel_wise else 1
+    restricted = parameters.normalize or mask is not None
     settings = {
         "KERNEL_GIVEN": kernel is not None,
-        "KERNEL_INV": p.kernel_type == "inv",
-        "ASYMMETRIC": p.asymmetric,
-        "CHANNEL_WISE": p.channel_wise and kernel is None,
+        "KERNEL_INV": parameters.kernel_type == "inv",
+        "ASYMMETRIC": parameters.asymmetric,
+        "CHANNEL_WISE": parameters.channel_wise and kernel is None,
         "SMOOTHED": smooth is not None,
         "RESTRICTED": restricted,
-        "NORMALIZED": p.normalize,
+        "NORMALIZED": parameters.normalize,
         "MASKED": mask is not None,
         "GUIDE_FLOAT32": source.dtype == np.float32 and first.dtype != source.dtype,
     }
     none = (0, 0, 0, 0)
-    # A mask alone divides by the share of taps that are left, so that the kernel may be as large as their number.
-    rescaled = mask is not None and not p.normalize
+    # A mask without normalization divides by the fraction of taps left, so K may be as large as the number of taps.
+    rescaled = mask is not None and not parameters.normalize
     return PacPlan(
         op=op,
-        parameters=p,
+        parameters=parameters,
         axes=axes,
         kernel_size=kernel_size,
         batch=first.shape[0],
@@ -112,14 +115,14 @@ def pac_plan(number: int, precise: bool, op: str, p: PacParameters, fields: tupl
         accumulator=plan.accumulator(first.dtype),
         defines=(
             *plan.filter_defines(first.dtype, kernel_size),
-            *((name, "") for name, wanted in settings.items() if wanted),
+            *((name, "") for name, is_set in settings.items() if is_set),
         ),
         window=structures.window(axes, first.shape[0], guide_size, guides),
         layout=struct(
             structures.ADAPTIVE_LAYOUT,
-            guide=none if guide is None else structures.image_strides(guide.strides, p.layout),
-            mask=none if mask is None else structures.image_strides(mask.strides, p.layout),
-            given=(0,) * 6 if kernel is None else structures.kernel_strides(kernel.strides, p.layout),
+            guide=none if guide is None else structures.image_strides(guide.strides, parameters.layout),
+            mask=none if mask is None else structures.image_strides(mask.strides, parameters.layout),
+            given=(0,) * 6 if kernel is None else structures.kernel_strides(kernel.strides, parameters.layout),
             inv_channels=1 if inv_alpha is None or not inv_alpha.shape else inv_alpha.shape[0],
             kernel_channels=kernel_channels,
         ),
@@ -128,8 +131,8 @@ def pac_plan(number: int, precise: bool, op: str, p: PacParameters, fields: tupl
         smooth=None if smooth is None else (smooth.shape[0], smooth.shape[1]),
         gpu=device.properties(number),
         precise=precise,
-        filters=p.filters,
+        filters=parameters.filters,
         adaptive=True,
-        at_most_one=p.kernel_type == "gaussian" and kernel is None and not rescaled,
+        at_most_one=parameters.kernel_type == "gaussian" and kernel is None and not rescaled,
         given=kernel is not None,
     )

@@ -1,8 +1,8 @@
-"""Segment reductions on NVIDIA GPUs, and the way back: the twins of ``arrayops._backends.numpy.segment``.
+"""Segment reductions on NVIDIA GPUs and their gradients; counterpart of ``arrayops._backends.numpy.segment``.
 
-Pixels are brought into the order of their segments once (`segment_order`), which takes integers alone. Then features
-are read once in that order, and summed in fixed pieces of it (`segment_reduce`). There are no atomics on floats, and
-nothing waits for the GPU unless labels are checked.
+Pixels are first sorted by segment id, with integer operations only (`segment.order`). Features are then read once in
+that order and summed over fixed ranges of it (`segment.reduction`). There are no floating-point atomics, and no
+synchronization with the GPU unless labels are checked.
 """
 
 from typing import Any
@@ -99,54 +99,54 @@ def segment_var_backward(arrays: tuple[Any, ...], parameters: BackwardParameters
 
 
 def segment_count(arrays: tuple[Any, ...], parameters: SegmentParameters) -> Results:
-    """Pixels of each segment."""
+    """Number of pixels of each segment."""
     (labels,) = arrays
-    p = parameters
-    segment_ids = SegmentIds("segment_count", labels, p.num_segments, p.ignore_label, p.check, counted=True)
+    segment_ids = SegmentIds(
+        "segment_count", labels, parameters.num_segments, parameters.ignore_label, parameters.check, counted=True
+    )
     counts: Any = segment_ids.counts
-    return (counts.reshape(*labels.shape[: labels.ndim // 3], p.num_segments),)
+    return (counts.reshape(*labels.shape[: labels.ndim // 3], parameters.num_segments),)
 
 
 def segment_reduce(arrays: tuple[Any, ...], parameters: SegmentParameters) -> Results:
-    """Several reductions from one pass over the features."""
-    found = reduced("segment_reduce", arrays, parameters)
+    """Several reductions in one pass over the features."""
+    results = reduced("segment_reduce", arrays, parameters)
     names = REDUCTIONS + (tuple(POSITIONS.values()) if parameters.save else ())
-    return tuple(found.get(name) for name in names)
+    return tuple(results.get(name) for name in names)
 
 
 def segment_reduce_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
     """Gradient of `segment_reduce`."""
     count = len(DIFFERENTIABLE)
-    given = {name: grad for name, grad in zip(DIFFERENTIABLE, arrays[:count], strict=True) if grad is not None}
+    grads = {name: grad for name, grad in zip(DIFFERENTIABLE, arrays[:count], strict=True) if grad is not None}
     features, labels, *saved = arrays[count:]
-    places = {name: found for name, found in zip(POSITIONS, saved, strict=False) if found is not None}
-    return _gradient("segment_reduce_backward", given, features, labels, parameters, places)
+    positions = {name: array for name, array in zip(POSITIONS, saved, strict=False) if array is not None}
+    return _gradient("segment_reduce_backward", grads, features, labels, parameters, positions)
 
 
 def segment_unpool(arrays: tuple[Any, ...], parameters: UnpoolParameters) -> Results:
-    """Each pixel's value is its segment's."""
+    """Copy the value of each segment to its pixels."""
     pooled, labels = arrays
-    p = parameters
-    segments = pooled_segments(pooled.shape, p.layout)
-    segment_ids = SegmentIds("segment_unpool", labels, segments, p.ignore_label, p.check)
-    result = memory.empty(unpooled_shape(pooled.shape, labels.shape, p.layout), pooled.dtype)
-    unpool(memory.contiguous(pooled), segment_ids, result, p.layout, _item(p.fill, pooled.dtype))
+    segments = pooled_segments(pooled.shape, parameters.layout)
+    segment_ids = SegmentIds("segment_unpool", labels, segments, parameters.ignore_label, parameters.check)
+    result = memory.empty(unpooled_shape(pooled.shape, labels.shape, parameters.layout), pooled.dtype)
+    unpool(memory.contiguous(pooled), segment_ids, result, parameters.layout, _item(parameters.fill, pooled.dtype))
     return (result,)
 
 
 def segment_unpool_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
     """Gradient of `segment_unpool`: the sum of each segment."""
     grad, pooled, labels = arrays
-    p: UnpoolParameters = parameters.forward
+    forward: UnpoolParameters = parameters.forward
     if "pooled" not in parameters.needs:
         return (None,)
-    segments = pooled_segments(pooled.shape, p.layout)
-    sums = SegmentParameters(("sum",), segments, p.ignore_label, 0, p.check, p.layout)
+    segments = pooled_segments(pooled.shape, forward.layout)
+    sums = SegmentParameters(("sum",), segments, forward.ignore_label, 0, forward.check, forward.layout)
     return (reduced("segment_unpool_backward", (grad, labels), sums)["sum"],)
 
 
-def _one(op: str, arrays: tuple[Any, ...], p: SegmentParameters) -> Results:
-    return tuple(reduced(op, arrays, p).values())
+def _one(op: str, arrays: tuple[Any, ...], parameters: SegmentParameters) -> Results:
+    return tuple(reduced(op, arrays, parameters).values())
 
 
 def _one_backward(op: str, arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
@@ -161,15 +161,15 @@ def _gradient(
     features: Any,
     labels: Any,
     parameters: BackwardParameters,
-    places: dict[str, Any],
+    positions: dict[str, Any],
 ) -> Results:
     if "features" not in parameters.needs:
         return (None,)
-    return (gradient(op, grads, features, labels, parameters.forward, places),)
+    return (gradient(op, grads, features, labels, parameters.forward, positions),)
 
 
 def _item(value: float, dtype: "np.dtype[Any]") -> bytes:
-    """The bytes of a number, rounded to ``dtype`` as the CPU backend rounds it."""
+    """The bytes of a number, rounded to ``dtype`` in the same way as in the CPU backend."""
     if dtype.kind in "iub" or dtype == np.float64:
         return np.array(value, dtype).tobytes()
     with np.errstate(over="ignore"):

@@ -1,4 +1,4 @@
-"""From segments to pixels on NVIDIA GPUs: every pixel gets its segment's row of a table, bit by bit."""
+"""Copies pooled features to pixels on NVIDIA GPUs, bit by bit."""
 
 from functools import lru_cache
 from typing import Any
@@ -7,45 +7,47 @@ import cupy
 import numpy as np
 
 from arrayops._backends.cuda.engine import module, structures
-from arrayops._backends.cuda.engine.image_threads import VECTOR_BYTES, Way, all_aligned, shared_out
+from arrayops._backends.cuda.engine.image_threads import VECTOR_BYTES, ThreadMapping, all_aligned, map_threads
 from arrayops._backends.cuda.engine.launch import launch, struct
 from arrayops._backends.cuda.engine.module import Kernel
-from arrayops._backends.cuda.engine.structures import View, view
+from arrayops._backends.cuda.engine.structures import ArrayView, view
 from arrayops._backends.cuda.segment.labels import SegmentIds
 from arrayops._backends.cuda.segment.reduction import strides, table_strides
 
 
 def unpool(table: Any, segment_ids: SegmentIds, result: Any, layout: str, fill: bytes) -> None:
-    """``result[n, p, c] = table[n, segment id of p, c]``, or the item ``fill`` for pixels of no segment.
+    """``result[n, p, c] = table[n, segment id of p, c]``; pixels of no segment get the item ``fill``.
 
-    All arrays are contiguous; the table is laid out as pooled features. Without one, all is ``fill``.
+    All arrays are contiguous; the table is laid out as pooled features. If it is None, all pixels get ``fill``.
     """
     if not result.size:
         return
-    most = VECTOR_BYTES // result.itemsize
-    while not all_aligned(most, *(result,) if table is None else (result, table)):
-        most //= 2
+    max_channels = VECTOR_BYTES // result.itemsize
+    while not all_aligned(max_channels, *(result,) if table is None else (result, table)):
+        max_channels //= 2
     segments = 0 if table is None else segment_ids.segments
-    function, way, geometry = _spread(cupy.cuda.runtime.getDevice(), view(result), segments, layout, fill, most)
-    launch(function, way.grid, way.block, (geometry, segment_ids.segment_ids, table, result))
+    function, mapping, geometry = _launch(
+        cupy.cuda.runtime.getDevice(), view(result), segments, layout, fill, max_channels
+    )
+    launch(function, mapping.grid, mapping.block, (geometry, segment_ids.segment_ids, table, result))
 
 
 @lru_cache(maxsize=256)
-def _spread(
-    device_number: int, result: View, segments: int, layout: str, fill: bytes, most: int
-) -> tuple[Kernel, Way, np.void]:
-    """The launch, which takes up to ``most`` channels that lie side by side as one item."""
+def _launch(
+    device_number: int, result: ArrayView, segments: int, layout: str, fill: bytes, max_channels: int
+) -> tuple[Kernel, ThreadMapping, np.void]:
+    """The launch, which copies up to ``max_channels`` contiguous channels as one item."""
     del device_number
-    images, channels, lines = as_lines(result, layout)
-    together = 1
-    if lines == "NHWC":
-        while together < most and channels % (2 * together) == 0:
-            together *= 2
-    way = way_of(images, lines, channels // together)
-    item = result.dtype.itemsize * together
-    # As whole items, of which a row of channels has fewer.
+    images, channels, row_layout = as_rows_of_pixels(result, layout)
+    item_channels = 1
+    if row_layout == "NHWC":
+        while item_channels < max_channels and channels % (2 * item_channels) == 0:
+            item_channels *= 2
+    mapping = map_lines(images, row_layout, channels // item_channels)
+    item = result.dtype.itemsize * item_channels
+    # Strides in items instead of elements.
     table, target = (
-        tuple(stride if stride == 1 else stride // together for stride in each)
+        tuple(stride if stride == 1 else stride // item_channels for stride in each)
         for each in (
             table_strides(channels, segments, len(result.shape) == 2, layout),
             strides(result, layout) or (0, 0, 0),
@@ -55,27 +57,31 @@ def _spread(
         structures.SEGMENT_UNPOOLING,
         table=table,
         result=target,
-        threads=way.threads,
+        threads=mapping.threads,
         segments=segments,
         fill=tuple(np.frombuffer(fill * (VECTOR_BYTES // len(fill)), np.uint64).tolist()),
     )
     return (
-        module.kernel("segment_gather.cu", "segment_gather", (("ITEM_BYTES", item), ("EACH", way.each))),
-        way,
+        module.kernel(
+            "segment_gather.cu",
+            "segment_gather",
+            (("ITEM_BYTES", item), ("CHANNELS_PER_THREAD", mapping.channels_per_thread)),
+        ),
+        mapping,
         geometry,
     )
 
 
-def as_lines(features: View, layout: str) -> tuple[tuple[int, int], int, str]:
-    """Images and pixels of one, channels, and the layout of features whose images are taken as one row of pixels."""
+def as_rows_of_pixels(features: ArrayView, layout: str) -> tuple[tuple[int, int], int, str]:
+    """(images, pixels of an image), channels, and layout of features whose images are taken as one row of pixels."""
     if len(features.shape) == 2:
         return (1, features.shape[0]), features.shape[1], "NHWC"
     axes = dict(zip(layout, features.shape, strict=True))
     return (axes["N"], axes["H"] * axes["W"]), axes["C"], layout
 
 
-def way_of(images: tuple[int, int], lines: str, channels: int) -> Way:
-    """How such features are shared out."""
+def map_lines(images: tuple[int, int], row_layout: str, channels: int) -> ThreadMapping:
+    """The thread mapping of images of one row of pixels."""
     batch, count = images
-    shape = (batch, channels, 1, count) if lines == "NCHW" else (batch, 1, count, channels)
-    return shared_out(View(shape, (), None), lines)
+    shape = (batch, channels, 1, count) if row_layout == "NCHW" else (batch, 1, count, channels)
+    return map_threads(ArrayView(shape, (), None), row_layout)

@@ -1,4 +1,4 @@
-"""Gradients of reductions over segments on NVIDIA GPUs: every pixel looks up what its segment gives it."""
+"""Gradients of segment reductions on NVIDIA GPUs: every pixel gathers from tables of its segment."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -8,14 +8,14 @@ import cupy
 import numpy as np
 
 from arrayops._backends.cuda.engine import device, memory, module, structures
-from arrayops._backends.cuda.engine.image_threads import Way
+from arrayops._backends.cuda.engine.image_threads import ThreadMapping
 from arrayops._backends.cuda.engine.launch import launch, struct
 from arrayops._backends.cuda.engine.module import Kernel
-from arrayops._backends.cuda.engine.structures import View, view
-from arrayops._backends.cuda.segment.gather import as_lines, unpool, way_of
+from arrayops._backends.cuda.engine.structures import ArrayView, view
+from arrayops._backends.cuda.segment.gather import as_rows_of_pixels, map_lines, unpool
 from arrayops._backends.cuda.segment.labels import SegmentIds
 from arrayops._backends.cuda.segment.order import ordered
-from arrayops._backends.cuda.segment.reduction import collect, read_where_it_lies, strides, table_strides
+from arrayops._backends.cuda.segment.reduction import collect, evenly_strided, strides, table_strides
 from arrayops._backends.cuda.window import plan
 from arrayops._ops.segment import POSITIONS, SegmentParameters, pixels
 
@@ -24,11 +24,21 @@ THREADS = 256
 
 
 def gradient(
-    op: str, grads: Mapping[str, Any], features: Any, labels: Any, p: SegmentParameters, saved: Mapping[str, Any]
+    op: str,
+    grads: Mapping[str, Any],
+    features: Any,
+    labels: Any,
+    parameters: SegmentParameters,
+    saved: Mapping[str, Any],
 ) -> Any:
-    """Gradient of the features from those of some reductions, by name; positions of extremes that are ``saved``."""
+    """Gradient of the features from those of some reductions, by name; ``saved`` holds known positions of extremes."""
     segment_ids = SegmentIds(
-        op, labels, p.num_segments, p.ignore_label, p.check, counted=bool({"mean", "var"} & set(grads))
+        op,
+        labels,
+        parameters.num_segments,
+        parameters.ignore_label,
+        parameters.check,
+        counted=bool({"mean", "var"} & set(grads)),
     )
     result = memory.empty(features.shape, features.dtype)
     if not result.size:
@@ -37,67 +47,73 @@ def gradient(
     extremes = [name for name in POSITIONS if name in pooled]
     accumulator = plan.accumulator(features.dtype)
     if "var" not in pooled and not extremes:
-        level = _shares(pooled, segment_ids, features, p, plain=features.dtype)["plain"] if pooled else None
-        unpool(level, segment_ids, result, p.layout, bytes(features.itemsize))
+        level = (
+            _grad_tables(pooled, segment_ids, features, parameters, plain=features.dtype)["plain"] if pooled else None
+        )
+        unpool(level, segment_ids, result, parameters.layout, bytes(features.itemsize))
         return result
 
-    features = read_where_it_lies(features, p.layout)
+    features = evenly_strided(features, parameters.layout)
     shape = next(iter(pooled.values())).shape
-    places = {name: memory.contiguous(saved[name]) for name in extremes if name in saved}
-    sought = [name for name in extremes if name not in saved]
-    places |= {name: memory.empty(shape, np.dtype(np.int32)) for name in sought}
-    wanted = {f"place_{number}": places[name] for number, name in enumerate(sought)}
-    tables: dict[str, Any] = {}
+    positions = {name: memory.contiguous(saved[name]) for name in extremes if name in saved}
+    missing = [name for name in extremes if name not in saved]
+    positions |= {name: memory.empty(shape, np.dtype(np.int32)) for name in missing}
+    outputs = {f"position_{number}": positions[name] for number, name in enumerate(missing)}
+    table_dtypes: dict[str, Any] = {}
     if "var" in pooled:
-        wanted["centre"] = memory.empty(shape, np.dtype(np.float64))
-        tables["slope"] = np.dtype(np.float64)
+        outputs["centre"] = memory.empty(shape, np.dtype(np.float64))
+        table_dtypes["slope"] = np.dtype(np.float64)
     if {"mean", "sum"} & set(pooled):
-        tables["level"] = accumulator
-    if wanted:
-        collect(features, ordered(segment_ids), wanted, p, smallest=sought == ["min"])
-    tables = _shares(pooled, segment_ids, features, p, **tables) if tables else {}
-    function, way, geometry = _gradient(cupy.cuda.runtime.getDevice(), view(features), view(result), p)
+        table_dtypes["level"] = accumulator
+    if outputs:
+        collect(features, ordered(segment_ids), outputs, parameters, smallest=missing == ["min"])
+    tables = _grad_tables(pooled, segment_ids, features, parameters, **table_dtypes) if table_dtypes else {}
+    function, mapping, geometry = _gradient(cupy.cuda.runtime.getDevice(), view(features), view(result), parameters)
     absent = [None] * (2 - len(extremes))
-    attained = *(pooled[name] for name in extremes), *absent, *(places[name] for name in extremes), *absent
-    looked_up = tables.get("level"), tables.get("slope"), wanted.get("centre"), *attained
-    launch(function, way.grid, way.block, (geometry, segment_ids.segment_ids, features, *looked_up, result))
+    attained = *(pooled[name] for name in extremes), *absent, *(positions[name] for name in extremes), *absent
+    table_arguments = tables.get("level"), tables.get("slope"), outputs.get("centre"), *attained
+    launch(
+        function, mapping.grid, mapping.block, (geometry, segment_ids.segment_ids, features, *table_arguments, result)
+    )
     return result
 
 
-def _shares(
-    grads: Mapping[str, Any], segment_ids: SegmentIds, features: Any, p: SegmentParameters, **dtypes: Any
+def _grad_tables(
+    grads: Mapping[str, Any], segment_ids: SegmentIds, features: Any, parameters: SegmentParameters, **dtypes: Any
 ) -> dict[str, Any]:
-    """Tables that `segment_shares` makes, by name: those that have a dtype."""
-    some = next(iter(grads.values()))
-    made = {name: memory.empty(some.shape, dtype) for name, dtype in dtypes.items()}
-    found = pixels(features.shape, p.layout)
-    channels_last = found.flat or p.layout == "NHWC"
-    inner, places = (found.channels, 1) if channels_last else (1, found.channels)
-    blocks = device.current().blocks(some.size, THREADS, plan.BLOCKS_EACH)
-    sizes = np.int64(some.size), np.int32(inner), np.int32(p.num_segments), np.int32(places)
+    """Compute those tables of ``segment_shares`` for which a dtype is given."""
+    example = next(iter(grads.values()))
+    tables = {name: memory.empty(example.shape, dtype) for name, dtype in dtypes.items()}
+    extents = pixels(features.shape, parameters.layout)
+    channels_last = extents.flat or parameters.layout == "NHWC"
+    inner, outer_channels = (extents.channels, 1) if channels_last else (1, extents.channels)
+    blocks = device.current().blocks(example.size, THREADS, device.BLOCKS_PER_MULTIPROCESSOR)
+    sizes = np.int64(example.size), np.int32(inner), np.int32(parameters.num_segments), np.int32(outer_channels)
     upstream = (grads.get(name) for name in ("mean", "sum", "var"))
-    targets = (made.get(name) for name in ("plain", "level", "slope"))
+    targets = (tables.get(name) for name in ("plain", "level", "slope"))
     launch(
-        module.kernel(FILE, "segment_shares", (*memory.dtype_defines(features.dtype), ("EACH", 1))),
+        module.kernel(FILE, "segment_shares", (*memory.dtype_defines(features.dtype), ("CHANNELS_PER_THREAD", 1))),
         (blocks, 1, 1),
         (THREADS, 1, 1),
         (*sizes, segment_ids.counts, *upstream, *targets),
     )
-    return made
+    return tables
 
 
 @lru_cache(maxsize=256)
-def _gradient(device_number: int, features: View, result: View, p: SegmentParameters) -> tuple[Kernel, Way, np.void]:
+def _gradient(
+    device_number: int, features: ArrayView, result: ArrayView, parameters: SegmentParameters
+) -> tuple[Kernel, ThreadMapping, np.void]:
     del device_number
-    images, channels, lines = as_lines(result, p.layout)
-    way = way_of(images, lines, channels)
+    images, channels, row_layout = as_rows_of_pixels(result, parameters.layout)
+    mapping = map_lines(images, row_layout, channels)
     geometry = struct(
         structures.SEGMENT_GRADIENTS,
-        features=strides(features, p.layout),
-        result=strides(result, p.layout),
-        table=table_strides(channels, p.num_segments, len(result.shape) == 2, p.layout),
-        threads=way.threads,
-        segments=p.num_segments,
+        features=strides(features, parameters.layout),
+        result=strides(result, parameters.layout),
+        table=table_strides(channels, parameters.num_segments, len(result.shape) == 2, parameters.layout),
+        threads=mapping.threads,
+        segments=parameters.num_segments,
     )
-    defines = (*memory.dtype_defines(features.dtype), ("EACH", way.each))
-    return module.kernel(FILE, "segment_grad", defines), way, geometry
+    defines = (*memory.dtype_defines(features.dtype), ("CHANNELS_PER_THREAD", mapping.channels_per_thread))
+    return module.kernel(FILE, "segment_grad", defines), mapping, geometry

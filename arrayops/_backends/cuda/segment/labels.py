@@ -12,18 +12,18 @@ import numpy as np
 
 from arrayops._backends.cuda.engine import device, memory, module
 from arrayops._backends.cuda.engine.launch import launch, struct
-from arrayops._backends.cuda.engine.structures import SEGMENT_LABELS, View, view
+from arrayops._backends.cuda.engine.structures import SEGMENT_LABELS, ArrayView, view
 from arrayops._ops.segment import LabelParameters, bad_label
 
 FILE = "segment_labels.cu"
 THREADS = 256
-BLOCKS_EACH = 8
-MOST_PIXELS = 2**31 - 1
-"""Pixels of an image: their positions are 32-bit numbers."""
+BLOCKS_PER_MULTIPROCESSOR = 8
+MAX_PIXELS = 2**31 - 1
+"""Maximum number of pixels of an image: positions are 32-bit numbers."""
 
 
 def num_segments(arrays: tuple[Any, ...], parameters: LabelParameters) -> tuple[Any, ...]:
-    """The largest label but the ignored one, and one more; 0 without any."""
+    """The largest label that is not ignored, plus 1; 0 if there is none."""
     (labels,) = arrays
     labels = memory.contiguous(labels)
     blocks = _blocks(labels.size)
@@ -32,12 +32,12 @@ def num_segments(arrays: tuple[Any, ...], parameters: LabelParameters) -> tuple[
     kernel = module.kernel(FILE, "segment_largest", ())
     launch(kernel, (blocks, 1, 1), (THREADS, 1, 1), (geometry, labels, parts))
     result = memory.empty((), np.dtype(np.int64))
-    _settle(parts, blocks, True, result)
+    _reduce_blocks(parts, blocks, True, result)
     return (result,)
 
 
 class SegmentIds:
-    """SegmentIds of the pixels of a call.
+    """Segment ids of the pixels of a call.
 
     Parameters
     ----------
@@ -50,15 +50,15 @@ class SegmentIds:
     ignore_label : int or None
         Label of pixels that are left out.
     check : bool or None
-        With True, other labels that name no segment are an error, for which the GPU is waited for; else their pixels
-        are left out as well.
+        With True, other labels that are not a segment raise an error, which synchronizes with the GPU; else their
+        pixels are left out as well.
     counted : bool
         Whether to count the pixels of each segment.
 
     Attributes
     ----------
-    segment ids : cupy.ndarray
-        int32, an image after the other.
+    segment_ids : cupy.ndarray
+        int32, one image after the other.
     counts : cupy.ndarray or None
         int64, (images, segments).
     """
@@ -69,8 +69,8 @@ class SegmentIds:
         self.images = labels.shape[0] if labels.ndim == 3 else 1
         self.pixels = math.prod(labels.shape[-2:])
         self.segments = segments
-        if self.pixels > MOST_PIXELS:
-            raise ValueError(f"{op}: labels is {labels.shape}, expected at most {MOST_PIXELS} pixels an image on a GPU")
+        if self.pixels > MAX_PIXELS:
+            raise ValueError(f"{op}: labels is {labels.shape}, expected at most {MAX_PIXELS} pixels an image on a GPU")
         labels = memory.contiguous(labels)
         self.segment_ids = memory.empty((labels.size,), np.dtype(np.int32))
         self.counts = memory.empty((self.images, segments), np.dtype(np.int64)) if counted else None
@@ -95,27 +95,27 @@ class SegmentIds:
             )
 
     def _check(self, op: str, labels: Any, parts: Any, ignore_label: int | None) -> None:
-        found = memory.empty((1,), np.dtype(np.uint64))
-        _settle(parts, len(parts), False, found)
-        at = int(found.get()[0])
+        first_bad = memory.empty((1,), np.dtype(np.uint64))
+        _reduce_blocks(parts, len(parts), False, first_bad)
+        at = int(first_bad.get()[0])
         if at >= labels.size:
             return
         value = int(labels.reshape(-1)[at : at + 1].get()[0])
         raise bad_label(op, labels.shape, at, value, self.segments, ignore_label)
 
 
-def _settle(parts: Any, count: int, largest: bool, result: Any) -> None:
-    """The largest or smallest of what blocks left."""
+def _reduce_blocks(parts: Any, count: int, largest: bool, result: Any) -> None:
+    """Maximum or minimum of the results of all blocks."""
     kernel = module.kernel(FILE, "segment_settle", ())
     launch(kernel, (1, 1, 1), (THREADS, 1, 1), (parts, np.int32(count), np.int32(largest), result))
 
 
 def _blocks(count: int) -> int:
-    return device.current().blocks(count, THREADS, BLOCKS_EACH)
+    return device.current().blocks(count, THREADS, BLOCKS_PER_MULTIPROCESSOR)
 
 
 @lru_cache(maxsize=256)
-def _geometry(labels: View, segments: int, ignore_label: int | None) -> np.void:
+def _geometry(labels: ArrayView, segments: int, ignore_label: int | None) -> np.void:
     limits = np.iinfo(labels.dtype)
     ignores = ignore_label is not None and limits.min <= ignore_label <= limits.max
     return struct(

@@ -1,4 +1,4 @@
-"""Pixels in the order of their segments: a stable radix sort of segment ids."""
+"""Sorts pixels by segment id: a stable radix sort."""
 
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -8,26 +8,26 @@ import numpy as np
 from arrayops._backends.cuda.engine import device, memory, module
 from arrayops._backends.cuda.engine.launch import launch, struct
 from arrayops._backends.cuda.engine.structures import SEGMENT_PASS
-from arrayops._backends.cuda.segment.labels import BLOCKS_EACH, THREADS, SegmentIds
+from arrayops._backends.cuda.segment.labels import BLOCKS_PER_MULTIPROCESSOR, THREADS, SegmentIds
 
 FILE = "segment_order.cu"
-TILE = 4096
+TILE_PIXELS = 4096
 """``tile`` of ``segment_order.cu``."""
 
 WARPS = THREADS // 32
-MOST_BITS = 10
-"""Of a digit, of which ``segment_order.cu`` keeps counts in shared memory."""
+MAX_DIGIT_BITS = 10
+"""Maximum number of bits of a digit; ``segment_order.cu`` keeps counts for all its values in shared memory."""
 
 
-class Order(NamedTuple):
-    """The pixels of each image by segment id, those of one segment id in the order of memory.
+class SegmentOrder(NamedTuple):
+    """The pixels of each image, sorted by segment id; pixels of one segment keep their order in memory.
 
     Attributes
     ----------
     segment_ids, positions : cupy.ndarray
-        int32, (images * pixels,): segment ids in rising order, and the pixels that have them.
+        int32, (images * pixels,): sorted segment ids, and the corresponding pixels.
     starts : cupy.ndarray
-        int32, (images, segments + 1): where the pixels of each segment begin, and those of none.
+        int32, (images, segments + 1): start of the pixels of each segment, and of those of no segment.
     counts : cupy.ndarray or None
         int64, (images, segments).
     """
@@ -38,39 +38,44 @@ class Order(NamedTuple):
     counts: Any
 
 
-def ordered(segment_ids: SegmentIds, counted: bool = False) -> Order:
-    """Order the pixels, and count those of each segment if that is wanted."""
+def ordered(segment_ids: SegmentIds, counted: bool = False) -> SegmentOrder:
+    """Sort the pixels, and with ``counted`` count those of each segment."""
     images, pixels, segments = segment_ids.images, segment_ids.pixels, segment_ids.segments
     integers = np.dtype(np.int32)
-    now, positions = segment_ids.segment_ids, None
-    tiles = -(-pixels // TILE)
+    ids, positions = segment_ids.segment_ids, None
+    tiles = -(-pixels // TILE_PIXELS)
     for bits, geometry in _passes(pixels, segments):
         counts = memory.empty((images << bits, tiles), np.dtype(np.uint32))
         totals = memory.empty((images << bits,), np.dtype(np.uint32))
-        moved, moved_positions = (memory.empty(now.shape, integers) for _ in range(2))
+        sorted_ids, sorted_positions = (memory.empty(ids.shape, integers) for _ in range(2))
         block = (THREADS, 1, 1)
-        launch(module.kernel(FILE, "segment_digits", ()), (images * tiles, 1, 1), block, (geometry, now, counts))
+        launch(module.kernel(FILE, "segment_digits", ()), (images * tiles, 1, 1), block, (geometry, ids, counts))
         lines = images << bits if tiles else 0
         scan = module.kernel(FILE, "segment_scan", ())
         launch(scan, (-(-lines // WARPS), 1, 1), block, (np.int64(lines), np.int32(tiles), counts, totals))
-        arguments = (geometry, now, positions, counts, totals, moved, moved_positions)
+        arguments = (geometry, ids, positions, counts, totals, sorted_ids, sorted_positions)
         launch(module.kernel(FILE, "segment_scatter", ()), (images * tiles, 1, 1), block, arguments)
-        now, positions = moved, moved_positions
+        ids, positions = sorted_ids, sorted_positions
     starts = memory.empty((images, segments + 1), integers)
-    found = memory.empty((images, segments), np.dtype(np.int64)) if counted else None
-    blocks = device.current().blocks(starts.size, THREADS, BLOCKS_EACH)
+    segment_counts = memory.empty((images, segments), np.dtype(np.int64)) if counted else None
+    blocks = device.current().blocks(starts.size, THREADS, BLOCKS_PER_MULTIPROCESSOR)
     sizes = np.int32(pixels), np.int32(segments), np.int32(images)
-    launch(module.kernel(FILE, "segment_starts", ()), (blocks, 1, 1), (THREADS, 1, 1), (now, *sizes, starts, found))
-    return Order(now, positions, starts, found)
+    launch(
+        module.kernel(FILE, "segment_starts", ()),
+        (blocks, 1, 1),
+        (THREADS, 1, 1),
+        (ids, *sizes, starts, segment_counts),
+    )
+    return SegmentOrder(ids, positions, starts, segment_counts)
 
 
 @lru_cache(maxsize=256)
 def _passes(pixels: int, segments: int) -> tuple[tuple[int, np.void], ...]:
-    """Bits of each digit, from the lowest on, and its structure: as few digits as there have to be, of equal size."""
-    wanted = max(segments.bit_length(), 1)
-    count = -(-wanted // MOST_BITS)
-    widths = [wanted // count + (number < wanted % count) for number in range(count)]
-    tiles = -(-pixels // TILE)
+    """Bits of each digit, from the least significant, and its structure: as few digits as possible, of equal size."""
+    id_bits = max(segments.bit_length(), 1)
+    count = -(-id_bits // MAX_DIGIT_BITS)
+    widths = [id_bits // count + (number < id_bits % count) for number in range(count)]
+    tiles = -(-pixels // TILE_PIXELS)
     return tuple(
         (bits, struct(SEGMENT_PASS, pixels=pixels, tiles=tiles, shift=sum(widths[:number]), bits=bits))
         for number, bits in enumerate(widths)

@@ -1,4 +1,4 @@
-"""Reductions over segments on NVIDIA GPUs: how the work is shared out, and what is left of one read of the features."""
+"""Segment reductions on NVIDIA GPUs: launch geometry, and one pass over the features."""
 
 import math
 from collections.abc import Mapping
@@ -11,36 +11,36 @@ import numpy as np
 from arrayops._backends.cuda.engine import device, memory, module, structures
 from arrayops._backends.cuda.engine.launch import launch, struct
 from arrayops._backends.cuda.engine.module import Kernel, Pairs
-from arrayops._backends.cuda.engine.structures import View, view
+from arrayops._backends.cuda.engine.structures import ArrayView, view
 from arrayops._backends.cuda.segment.labels import SegmentIds
-from arrayops._backends.cuda.segment.order import Order, ordered
+from arrayops._backends.cuda.segment.order import SegmentOrder, ordered
 from arrayops._backends.cuda.window import plan
 from arrayops._ops.segment import POSITIONS, SegmentParameters, pixels, pooled_shape, result_dtype
 
 FILE = "segment_reduce.cu"
 THREADS = 256
-ROWS = 64
-"""``most_threads`` and ``most_rows`` of ``segment_reduce.cu``."""
+MAX_ROWS = 64
+"""``max_threads`` and ``max_rows`` of ``segment_reduce.cu``."""
 
 JOIN_CHANNELS, JOIN_LANES = 8, 32
 """``join_channels`` and ``join_lanes``; their product is ``THREADS``."""
 
-STAGED_CHANNELS = 8
-SECTOR = 32
-"""Bytes that memory gives at least: rows of fewer are read by threads that follow each other in pixels."""
+MAX_STAGED_CHANNELS = 8
+SECTOR_BYTES = 32
+"""Size of a memory transaction: pixels with fewer bytes are staged, with consecutive threads along pixels."""
 
-LONGEST, SHORTEST = 64, 16
-"""Pixels of a row of threads that reads features where they lie."""
+MAX_ROW_PIXELS, MIN_ROW_PIXELS = 64, 16
+"""Pixels of a row of threads, if features are not staged."""
 
-ENOUGH_THREADS = 1 << 19
-"""Rows are shortened until there are so many threads: several times what a GPU runs at once, which ends evenly."""
+TARGET_THREADS = 1 << 19
+"""Rows are shortened until there are so many threads: several times what a GPU runs at once, for an even load."""
 
-OUTPUTS = ("mean", "sum", "var", "centre", "best_0", "best_1", "place_0", "place_1")
+OUTPUTS = ("mean", "sum", "var", "centre", "best_0", "best_1", "position_0", "position_1")
 """Results of ``segment_reduce``, in the order of its arguments."""
 
 
-class Launches(NamedTuple):
-    """Launches of a reduction but for their arrays."""
+class ReductionLaunches(NamedTuple):
+    """Launches of a reduction except for their arrays."""
 
     reduce: Kernel
     join: Kernel
@@ -49,31 +49,31 @@ class Launches(NamedTuple):
     block: tuple[int, int, int]
     join_grid: tuple[int, int, int]
     part_bytes: int
-    """Of what all blocks leave."""
+    """Size of the partial results of all blocks."""
 
 
-def reduced(op: str, arrays: tuple[Any, ...], p: SegmentParameters) -> dict[str, Any]:
-    """The results of all reductions of a call on features and labels, by name, and what it saves."""
+def reduced(op: str, arrays: tuple[Any, ...], parameters: SegmentParameters) -> dict[str, Any]:
+    """The results of all reductions of a call on features and labels, by name, and arrays to save for gradients."""
     features, labels = arrays
-    segment_ids = SegmentIds(op, labels, p.num_segments, p.ignore_label, p.check)
-    shape = pooled_shape(pixels(features.shape, p.layout), p.num_segments, p.layout)
-    order = ordered(segment_ids, "count" in p.reductions)
-    made = {}
-    for name in p.reductions:
+    segment_ids = SegmentIds(op, labels, parameters.num_segments, parameters.ignore_label, parameters.check)
+    shape = pooled_shape(pixels(features.shape, parameters.layout), parameters.num_segments, parameters.layout)
+    order = ordered(segment_ids, "count" in parameters.reductions)
+    results = {}
+    for name in parameters.reductions:
         if name == "count":
-            made[name] = order.counts.reshape(*labels.shape[: labels.ndim // 3], p.num_segments)
+            results[name] = order.counts.reshape(*labels.shape[: labels.ndim // 3], parameters.num_segments)
         else:
-            made[name] = memory.empty(shape, _result(name, features.dtype))
-    outputs: dict[str, Any] = {name: made[name] for name in ("mean", "sum", "var") if name in made}
-    best = [name for name in POSITIONS if name in made]
-    outputs |= {f"best_{number}": made[name] for number, name in enumerate(best)}
-    if p.save:
+            results[name] = memory.empty(shape, _result(name, features.dtype))
+    outputs: dict[str, Any] = {name: results[name] for name in ("mean", "sum", "var") if name in results}
+    best = [name for name in POSITIONS if name in results]
+    outputs |= {f"best_{number}": results[name] for number, name in enumerate(best)}
+    if parameters.save:
         saved = {POSITIONS[name]: memory.empty(shape, np.dtype(np.int32)) for name in best}
-        outputs |= {f"place_{number}": places for number, places in enumerate(saved.values())}
-        made |= saved
+        outputs |= {f"position_{number}": positions for number, positions in enumerate(saved.values())}
+        results |= saved
     if outputs:
-        collect(features, order, outputs, p, smallest=best == ["min"])
-    return made
+        collect(features, order, outputs, parameters, smallest=best == ["min"])
+    return results
 
 
 def _result(reduction: str, dtype: Any) -> Any:
@@ -81,56 +81,65 @@ def _result(reduction: str, dtype: Any) -> Any:
 
 
 def collect(
-    features: Any, order: Order, outputs: Mapping[str, Any], p: SegmentParameters, *, smallest: bool = False
+    features: Any,
+    order: SegmentOrder,
+    outputs: Mapping[str, Any],
+    parameters: SegmentParameters,
+    *,
+    smallest: bool = False,
 ) -> None:
-    """Write `OUTPUTS` that are wanted: arrays laid out as the pooled features of ``p``.
+    """Write those of `OUTPUTS` that are given: arrays laid out as the pooled features of ``parameters``.
 
-    With one extreme alone, ``smallest`` says which.
+    If only one extreme is given, ``smallest`` tells which.
     """
-    some = next(iter(outputs.values()))
-    if not some.size:
+    example = next(iter(outputs.values()))
+    if not example.size:
         return
-    features = read_where_it_lies(features, p.layout)
+    features = evenly_strided(features, parameters.layout)
     values = view(features)
-    wanted = "".join(("s" * bool({"mean", "sum"} & set(outputs)), "v" * bool({"var", "centre"} & set(outputs))))
-    extremes = sum(name in outputs or f"place_{number}" in outputs for number, name in enumerate(("best_0", "best_1")))
-    places = "place_0" in outputs
-    together = vector(features.dtype, pixels(features.shape, p.layout).channels)
+    statistics = "".join(("s" * bool({"mean", "sum"} & set(outputs)), "v" * bool({"var", "centre"} & set(outputs))))
+    extremes = sum(
+        name in outputs or f"position_{number}" in outputs for number, name in enumerate(("best_0", "best_1"))
+    )
+    positions = "position_0" in outputs
+    together = vector(features.dtype, pixels(features.shape, parameters.layout).channels)
     aligned = features.data.ptr % (together * features.itemsize) == 0
     gpu = cupy.cuda.runtime.getDevice()
-    made = _launches(gpu, values, order.starts.shape, p, wanted, extremes, places, smallest, aligned)
-    parts = memory.empty((made.part_bytes,), np.dtype(np.uint8))
+    launches = _launches(
+        gpu, values, order.starts.shape, parameters, statistics, extremes, positions, smallest, aligned
+    )
+    parts = memory.empty((launches.part_bytes,), np.dtype(np.uint8))
     targets = tuple(outputs.get(name) for name in OUTPUTS)
-    in_order = made.geometry, features, order.segment_ids, order.positions, order.starts, parts
-    launch(made.reduce, made.grid, made.block, (*in_order, *targets))
-    joined = made.geometry, order.segment_ids, order.starts, parts
-    launch(made.join, made.join_grid, (THREADS, 1, 1), (*joined, *targets))
+    reduce_arguments = launches.geometry, features, order.segment_ids, order.positions, order.starts, parts
+    launch(launches.reduce, launches.grid, launches.block, (*reduce_arguments, *targets))
+    join_arguments = launches.geometry, order.segment_ids, order.starts, parts
+    launch(launches.join, launches.join_grid, (THREADS, 1, 1), (*join_arguments, *targets))
 
 
 def vector(dtype: "np.dtype[Any]", channels: int) -> int:
-    """Channels that a thread takes where they lie side by side: up to 16 bytes, up to 4, and a part of all of them.
+    """Contiguous channels of a thread: up to 16 bytes, at most 4, and a divisor of the number of channels.
 
-    Where memory does not begin or step so, it reads them one by one, and sums are the same.
+    Results do not depend on whether they are aligned: if not, they are read one by one.
     """
     return math.gcd(min(16 // dtype.itemsize, 4), channels) if channels else 1
 
 
 def value_defines(dtype: "np.dtype[Any]") -> Pairs:
-    """The macro that tells ``segment_values.cuh`` what features hold."""
+    """The macro that selects the feature type of ``segment_values.cuh``."""
     if dtype.kind not in "iu":
         return memory.dtype_defines(dtype)
     word = {1: "char", 2: "short", 4: "int", 8: "long long"}[dtype.itemsize]
     return (("INTEGER", f"{'signed' if dtype.kind == 'i' else 'unsigned'} {word}"),)
 
 
-def read_where_it_lies(features: Any, layout: str) -> Any:
-    """Features whose pixels lie in steps of one width: themselves, or a copy."""
-    in_steps = features.flags.c_contiguous or strides(view(features), layout) is not None
-    return features if in_steps else memory.contiguous(features)
+def evenly_strided(features: Any, layout: str) -> Any:
+    """Features with a constant stride between pixels of an image: themselves, or a copy."""
+    is_vectorizable = features.flags.c_contiguous or strides(view(features), layout) is not None
+    return features if is_vectorizable else memory.contiguous(features)
 
 
-def strides(features: View, layout: str) -> tuple[int, int, int] | None:
-    """Strides of images, pixels and channels; None if rows of an image do not follow each other as their pixels do."""
+def strides(features: ArrayView, layout: str) -> tuple[int, int, int] | None:
+    """Strides of images, pixels and channels; None if pixels of an image do not have a constant stride."""
     if len(features.shape) == 2:
         return 0, features.strides[0], features.strides[1]
     batch, channel, row, column = structures.image_strides(features.strides, layout)
@@ -150,82 +159,93 @@ def table_strides(channels: int, segments: int, flat: bool, layout: str) -> tupl
 @lru_cache(maxsize=256)
 def _launches(
     gpu: int,
-    features: View,
+    features: ArrayView,
     starts: tuple[int, int],
-    p: SegmentParameters,
-    wanted: str,
+    parameters: SegmentParameters,
+    statistics: str,
     extremes: int,
-    places: bool,
+    positions: bool,
     smallest: bool,
     aligned: bool,
-) -> Launches:
+) -> ReductionLaunches:
     del gpu
-    of = strides(features, p.layout)
-    assert of is not None
-    found = pixels(features.shape, p.layout)
-    count, itemsize = math.prod(found.size), features.dtype.itemsize
-    if of[2] != 1 or found.channels * itemsize < SECTOR:
-        each, across, row = 1, _power(min(found.channels, STAGED_CHANNELS)), 8 if itemsize == 8 else 32
+    feature_strides = strides(features, parameters.layout)
+    assert feature_strides is not None
+    extents = pixels(features.shape, parameters.layout)
+    count, itemsize = math.prod(extents.size), features.dtype.itemsize
+    if feature_strides[2] != 1 or extents.channels * itemsize < SECTOR_BYTES:
+        thread_channels, across, row = (
+            1,
+            _next_power_of_2(min(extents.channels, MAX_STAGED_CHANNELS)),
+            8 if itemsize == 8 else 32,
+        )
         reading: Pairs = (("STAGED", ""),)
     else:
-        each = vector(features.dtype, found.channels)
-        across, row, reading = _power(min(found.channels // each, 32)), LONGEST, ()
-        if each > 1 and (not aligned or of[0] % each or of[1] % each):
+        thread_channels = vector(features.dtype, extents.channels)
+        across, row, reading = _next_power_of_2(min(extents.channels // thread_channels, 32)), MAX_ROW_PIXELS, ()
+        steps_aligned = all(stride % thread_channels == 0 for stride in feature_strides[:2])
+        if thread_channels > 1 and not (aligned and steps_aligned):
             reading = (("UNALIGNED", ""),)
-        while row > SHORTEST and found.batch * count * across < ENOUGH_THREADS * row:
+        while row > MIN_ROW_PIXELS and extents.batch * count * across < TARGET_THREADS * row:
             row //= 2
-    rows = min(ROWS, THREADS // across)
-    piece = rows * row
-    # One at least: segments without pixels get what is empty.
-    blocks, tiles = max(-(-count // piece), 1), -(-found.channels // (across * each))
-    defines = value_defines(features.dtype) + reading + (("CHANNELS_EACH", each),)
-    defines += tuple((name, "") for name, is_wanted in (("SUM", "s" in wanted), ("VAR", "v" in wanted)) if is_wanted)
-    defines += (("EXTREMES", extremes),) * bool(extremes) + (("PLACES", ""),) * places
+    rows = min(MAX_ROWS, THREADS // across)
+    block_pixels = rows * row
+    # At least one block, for the results of segments without pixels.
+    blocks, tiles = max(-(-count // block_pixels), 1), -(-extents.channels // (across * thread_channels))
+    defines = value_defines(features.dtype) + reading + (("CHANNELS_PER_THREAD", thread_channels),)
+    defines += tuple((name, "") for name, is_set in (("SUM", "s" in statistics), ("VAR", "v" in statistics)) if is_set)
+    defines += (("EXTREMES", extremes),) * bool(extremes) + (("POSITIONS", ""),) * positions
     integers = features.dtype.kind in "iu"
     geometry = struct(
         structures.SEGMENT_REDUCTION,
-        features=of,
-        result=table_strides(found.channels, p.num_segments, found.flat, p.layout),
-        empty=0.0 if integers else float(p.empty),
-        empty_bits=int(p.empty) % 2**64 if integers else 0,
-        images=found.batch,
+        features=feature_strides,
+        result=table_strides(extents.channels, parameters.num_segments, extents.flat, parameters.layout),
+        empty=0.0 if integers else float(parameters.empty),
+        empty_bits=int(parameters.empty) % 2**64 if integers else 0,
+        images=extents.batch,
         pixels=count,
-        channels=found.channels,
-        segments=p.num_segments,
+        channels=extents.channels,
+        segments=parameters.num_segments,
         blocks=blocks,
         tiles=tiles,
-        row=row,
-        piece=piece,
+        row_pixels=row,
+        block_pixels=block_pixels,
         smallest=smallest,
     )
-    joining = -(-blocks // JOIN_LANES) * -(-found.channels // JOIN_CHANNELS) * found.batch
-    filling = device.current().blocks(found.batch * found.channels * p.num_segments, THREADS, plan.BLOCKS_EACH)
-    return Launches(
+    joining = -(-blocks // JOIN_LANES) * -(-extents.channels // JOIN_CHANNELS) * extents.batch
+    filling = device.current().blocks(
+        extents.batch * extents.channels * parameters.num_segments, THREADS, device.BLOCKS_PER_MULTIPROCESSOR
+    )
+    return ReductionLaunches(
         reduce=module.kernel(FILE, "segment_reduce", defines),
         join=module.kernel(FILE, "segment_join", defines),
         geometry=geometry,
-        grid=(blocks * tiles * found.batch, 1, 1),
+        grid=(blocks * tiles * extents.batch, 1, 1),
         block=(across, rows, 1),
         join_grid=(max(joining, filling), 1, 1),
-        part_bytes=found.batch * blocks * 2 * found.channels * _part(features.dtype, wanted, extremes, places).itemsize,
+        part_bytes=extents.batch
+        * blocks
+        * 2
+        * extents.channels
+        * _part(features.dtype, statistics, extremes, positions).itemsize,
     )
 
 
-def _power(count: int) -> int:
-    """The smallest power of 2 that is not below ``count``."""
+def _next_power_of_2(count: int) -> int:
+    """The smallest power of 2 that is at least ``count``."""
     return 1 << max(count - 1, 0).bit_length()
 
 
-def _part(dtype: "np.dtype[Any]", wanted: str, extremes: int, places: bool) -> "np.dtype[Any]":
+def _part(dtype: "np.dtype[Any]", statistics: str, extremes: int, positions: bool) -> "np.dtype[Any]":
     """``part`` of ``segment_values.cuh``."""
     fields: list[tuple[Any, ...]] = []
-    if "s" in wanted:
+    if "s" in statistics:
         fields.append(("sum", np.float64))
-    if "v" in wanted:
+    if "v" in statistics:
         fields += [("mean", np.float64), ("squares", np.float64)]
     if extremes:
         compared = dtype if dtype.kind in "iu" else plan.accumulator(dtype)
         fields.append(("best", compared, extremes))
-    if places:
-        fields.append(("place", np.int32, extremes))
+    if positions:
+        fields.append(("position", np.int32, extremes))
     return np.dtype(fields, align=True)

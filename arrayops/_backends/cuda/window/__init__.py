@@ -1,1 +1,1 @@
-"""What convolutions and pixel-adaptive operators share: plans, the contraction over taps, and gradients of weights."""
+"""Shared by convolutions and pixel-adaptive operators: plans, contractions over taps, and gradients of weights."""
