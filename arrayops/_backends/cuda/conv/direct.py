@@ -91,9 +91,9 @@ def _launch(
         "BACKWARD": backward,
         "INDEX_64BIT": size[0] * abs(source_strides[2]) + size[1] * abs(source_strides[3]) >= MAX_32BIT_ELEMENTS,
     }
-    chosen: Pairs = tuple((name, "") for name, wanted in settings.items() if wanted)
+    flags: Pairs = tuple((name, "") for name, is_set in settings.items() if is_set)
     function = plan.kernel(
-        "conv_direct.cu", "conv_direct", *defines, ("RESULTS_PER_THREAD", RESULTS_PER_THREAD), *chosen
+        "conv_direct.cu", "conv_direct", *defines, ("RESULTS_PER_THREAD", RESULTS_PER_THREAD), *flags
     )
     grid = plan.batch * stuffs[0] * stuffs[1] * pixel_blocks, min(-(-result_channels // channels), MAX_BLOCKS_YZ), 1
     geometry = struct(

@@ -49,12 +49,12 @@ def is_vectorizable(images: ArrayView, count: int) -> bool:
 def map_threads(target: ArrayView, layout: str, vectorized: bool = False) -> ThreadMapping:
     """Map the elements of ``target`` to threads; with ``vectorized``, four contiguous channels to each thread.
 
-    Blocks are narrower blocks_y channels if there are few, so that no threads are idle.
+    Blocks are narrower along channels if there are few, so that no threads are idle.
     """
     batch, channels, (height, width) = image(target.shape, layout)
     pixels = height * width
     channels_last = layout == "NHWC"
-    # Threads blocks_y channels: a power of two, and no more than there are channels.
+    # Threads along channels: a power of two, and no more than there are channels.
     channel_threads = -(-channels // CHANNELS_PER_THREAD) if vectorized else channels
     channel_width = min(32 if channels_last else 4, 1 << max(channel_threads - 1, 0).bit_length())
     pixel_width = THREADS // channel_width

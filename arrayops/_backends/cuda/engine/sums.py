@@ -24,7 +24,10 @@ PIXELS_PER_THREAD = 1024
 
 
 def fixed_shares(count: int, share: int, max_shares: int) -> tuple[int, int]:
-    """Number of shares of ``count`` entries, at most ``max_shares``, and the size of a share, at least ``share``."""
+    """Number of shares of ``count`` entries, at most ``max_shares``, and the size of a share.
+
+    Depends on sizes only, not on the GPU, so that sums are the same on all GPUs.
+    """
     shares = max(1, min(max_shares, -(-count // share)))
     return shares, -(-count // shares)
 

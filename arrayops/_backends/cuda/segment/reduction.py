@@ -102,8 +102,8 @@ def collect(
         name in outputs or f"position_{number}" in outputs for number, name in enumerate(("best_0", "best_1"))
     )
     positions = "position_0" in outputs
-    together = vector(features.dtype, pixels(features.shape, parameters.layout).channels)
-    aligned = features.data.ptr % (together * features.itemsize) == 0
+    thread_channels = vector(features.dtype, pixels(features.shape, parameters.layout).channels)
+    aligned = features.data.ptr % (thread_channels * features.itemsize) == 0
     gpu = cupy.cuda.runtime.getDevice()
     launches = _launches(
         gpu, values, order.starts.shape, parameters, statistics, extremes, positions, smallest, aligned
@@ -134,8 +134,8 @@ def value_defines(dtype: "np.dtype[Any]") -> Pairs:
 
 def evenly_strided(features: Any, layout: str) -> Any:
     """Features with a constant stride between pixels of an image: themselves, or a copy."""
-    is_vectorizable = features.flags.c_contiguous or strides(view(features), layout) is not None
-    return features if is_vectorizable else memory.contiguous(features)
+    is_even = features.flags.c_contiguous or strides(view(features), layout) is not None
+    return features if is_even else memory.contiguous(features)
 
 
 def strides(features: ArrayView, layout: str) -> tuple[int, int, int] | None:

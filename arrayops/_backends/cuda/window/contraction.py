@@ -239,9 +239,9 @@ def _in_vectors(shape: ContractionShape, strides: tuple[int, int, int, int], ite
 def _multiply_adds(call_shape: ContractionShape) -> ContractionKernel:
     plan, shape = call_shape.plan, call_shape.merged(MAX_MERGED_CHANNELS)
     itemsize = plan.accumulator.itemsize
-    wide = itemsize == 8
-    thread = 4 if wide else 8
-    output_tile = next(tile for tile in sorted(TILE_BY_OUTPUTS) if tile >= min(shape.results, 32 if wide else 64))
+    is_double = itemsize == 8
+    thread = 4 if is_double else 8
+    output_tile = next(tile for tile in sorted(TILE_BY_OUTPUTS) if tile >= min(shape.results, 32 if is_double else 64))
     tile = TILE_BY_OUTPUTS[output_tile]
     stage_rows, stage_pitch = shape.stage(tile)
     # A warp reads eight or more rows at once: an odd pitch avoids bank conflicts.
