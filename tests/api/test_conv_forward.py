@@ -12,7 +12,7 @@ from case import Case
 from conv_cases import NAMED, build, named
 from optional import optional
 from oracles import conv
-from strategies import BFLOAT16, CONVOLUTIONS, DTYPES, FLOAT16, FLOAT64, convolutions, examples
+from strategies import BFLOAT16, CONVOLUTIONS, DTYPES, FLOAT16, FLOAT64, ONE_QUICK, convolutions, examples
 from tolerances import assert_close
 
 torch = optional("torch")
@@ -37,7 +37,7 @@ def sizes(case: Case) -> Case:
     return case.replace(**{k: None if v is None else np.abs(v.astype(np.float64)) for k, v in case.arrays.items()})
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", ONE_QUICK, ids=str)
 @pytest.mark.parametrize("operator", CONVOLUTIONS)
 @examples(80)
 @given(data=st.data())

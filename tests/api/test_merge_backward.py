@@ -13,7 +13,7 @@ import arrayops as ao
 from case import Case
 from merge_cases import HOWS, OPERATORS, SAMPLINGS, build, gradients, maps_of, merges, with_maps
 from oracles import merge
-from strategies import BFLOAT16, DTYPES, FLOAT64, MEMORY, examples, in_memory
+from strategies import BFLOAT16, FLOAT64, MEMORY, ONE_QUICK, examples, in_memory
 from tolerances import FINITE_DIFFERENCE, STEP, assert_close, norm
 
 
@@ -37,7 +37,7 @@ def check(case: Case, grad: np.ndarray) -> None:
         assert_close(got, value, case.dtype, size, f"map {number} of {case!r}")
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", ONE_QUICK, ids=str)
 @pytest.mark.parametrize("operator", OPERATORS)
 @examples(120)
 @given(data=st.data())
@@ -46,6 +46,7 @@ def test_drawn_calls_equal_the_loops(operator: str, dtype: np.dtype, data: st.Da
     check(case, in_memory(case.grad(case.call(merge).shape), data.draw(st.sampled_from(MEMORY))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operator", OPERATORS)
 @examples(60)
 @given(data=st.data())
@@ -111,7 +112,7 @@ def test_max_gives_the_gradient_to_the_first_map_that_attains_it() -> None:
 
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", ONE_QUICK, ids=str)
 def test_max_over_many_tiles(dtype: np.dtype, layout: str) -> None:
     """Rows and columns of several bands; the winners of half types are those of the widened maps."""
     case = build(

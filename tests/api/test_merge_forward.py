@@ -13,7 +13,7 @@ import arrayops as ao
 from case import Case
 from merge_cases import HOWS, OPERATORS, SAMPLINGS, build, magnitude, maps_of, merges, with_maps
 from oracles import merge
-from strategies import BFLOAT16, DTYPES, FLOAT16, FLOAT64, examples
+from strategies import BFLOAT16, DTYPES, FLOAT16, FLOAT64, ONE_QUICK, examples
 from tolerances import assert_close
 
 
@@ -30,7 +30,7 @@ def run(case: Case) -> np.ndarray:
     return output
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", ONE_QUICK, ids=str)
 @pytest.mark.parametrize("operator", OPERATORS)
 @examples(120)
 @given(data=st.data())

@@ -168,6 +168,7 @@ def test_same_bits_for_every_number_of_threads(how: str, layout: str, threads: N
             assert every_bit(case) == want, (count, case)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["np.float32", "np.float16"])
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import arrayops as ao
 from case import GRADIENTS, Case
 from oracles import pac, pac_torch
 from pac_cases import NAMED, build, named
-from strategies import BFLOAT16, DTYPES, FLOAT16, FLOAT32, FLOAT64, MEMORY, OPERATORS, cases, examples, in_memory
+from strategies import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, MEMORY, ONE_QUICK, OPERATORS, cases, examples, in_memory
 from tolerances import FINITE_DIFFERENCE, STEP, assert_close, norm
 
 
@@ -64,7 +64,7 @@ def check(case: Case, grad: np.ndarray, relative_to_terms: bool) -> None:
         assert_close(getattr(got, name), want[name], dtype, terms, f"{name} of {case!r}")
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", ONE_QUICK, ids=str)
 @pytest.mark.parametrize("operator", OPERATORS)
 @examples(60)
 @given(data=st.data())
@@ -75,7 +75,7 @@ def test_drawn_calls_equal_autograd(operator: str, dtype: np.dtype, data: st.Dat
 
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", ONE_QUICK, ids=str)
 @pytest.mark.parametrize(("operator", "name"), NAMED)
 def test_named_calls_equal_autograd(operator: str, name: str, dtype: np.dtype, layout: str) -> None:
     """Tolerances relative to the gradients themselves."""

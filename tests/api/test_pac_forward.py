@@ -14,7 +14,7 @@ from case import Case
 from optional import optional
 from oracles import pac, pac_torch
 from pac_cases import NAMED, build, named
-from strategies import BFLOAT16, DTYPES, FLOAT16, FLOAT32, FLOAT64, OPERATORS, cases, examples
+from strategies import BFLOAT16, DTYPES, FLOAT16, FLOAT32, FLOAT64, ONE_QUICK, OPERATORS, cases, examples
 from tolerances import assert_close
 
 
@@ -57,7 +57,7 @@ def unfolded(case: Case) -> Any:
     return call.forward() if case.options.get("mask") is None else (call.forward(), call.filled())
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", ONE_QUICK, ids=str)
 @pytest.mark.parametrize("operator", OPERATORS)
 @examples(60)
 @given(data=st.data())
@@ -77,7 +77,7 @@ def test_zero_sizes(operator: str, zero: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", ONE_QUICK, ids=str)
 @pytest.mark.parametrize(("operator", "name"), NAMED)
 def test_named_calls(operator: str, name: str, dtype: np.dtype, layout: str) -> None:
     case = named(operator, name, dtype=dtype, layout=layout)

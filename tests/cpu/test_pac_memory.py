@@ -20,6 +20,7 @@ grad = array(1, 320, 320, 4)
 LARGE_KEYWORDS = 'padding="same", shared_filters=True, layout="NHWC"'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", [FORWARD, BACKWARD], ids=["forward", "backward"])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_fused_convolution(call: str, dtype: str) -> None:
@@ -28,6 +29,7 @@ def test_fused_convolution(call: str, dtype: str) -> None:
     assert extra_memory(ARRAYS.format(dtype=dtype), call) <= WORKSPACE + ROOM + copies
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "call",
     [
@@ -40,6 +42,7 @@ def test_large_filter(call: str) -> None:
     assert extra_memory(LARGE_FILTER, call) <= WORKSPACE + ROOM
 
 
+@pytest.mark.slow
 def test_upsampling_by_eight_with_a_filter_of_33() -> None:
     """The usual recipe unfolds the guide at full resolution: over 24 GiB."""
     setup = """

@@ -21,6 +21,7 @@ CALLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("call", CALLS)
 def test_extra_memory(call: str, layout: str) -> None:

@@ -214,6 +214,7 @@ def test_rmse() -> None:
     assert evaluation.rmse(floats([1, 2]), floats([1, 4])) == pytest.approx(2**0.5)
 
 
+@pytest.mark.slow
 def test_quick_demo_beats_bilinear(tmp_path: Path) -> None:
     from rich.console import Console
 
@@ -234,6 +235,7 @@ def test_quick_demo_beats_bilinear(tmp_path: Path) -> None:
     assert f"figure: {output}" in text.getvalue()
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "figure.svg"
     assert command.main(["--quick", "--factors", "2", "3", "--iterations", "1", "--output", str(output)]) == 0

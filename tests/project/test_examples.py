@@ -28,6 +28,7 @@ def run(name: str, folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_resnext_block(tmp_path: Path) -> None:
     figure = tmp_path / "block.png"
     printed = run("resnext_block", tmp_path, "--size", "28", "--batch", "2", "--rounds", "1", "--figure", str(figure))
@@ -40,6 +41,7 @@ def test_resnext_block(tmp_path: Path) -> None:
     assert figure.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_superpixels(tmp_path: Path) -> None:
     figure = tmp_path / "superpixels.png"
     sizes = "--size", "160", "--segments", "60", "--crop", "64", "--rounds", "1"
@@ -55,6 +57,7 @@ def test_superpixels(tmp_path: Path) -> None:
     assert figure.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_skip_connection(tmp_path: Path) -> None:
     figure = tmp_path / "skip.png"
     printed = run("skip_connection", tmp_path, "--size", "43", "--batch", "2", "--steps", "40", "--figure", str(figure))

@@ -121,6 +121,8 @@ def crops(options: dict[str, Any], geometry: pac_torch.Geometry) -> Any:
 
 def backward(operator: str, arrays: dict[str, Any], options: dict[str, Any], grad: Any, size: bool = False) -> Any:
     """Gradients by autograd in float64; with ``size``, of the absolute values: what cancels in each of them."""
+    if not torch:
+        return backward_loops(operator, arrays, options, grad, size)
 
     tensors = {name: _double(array, size).requires_grad_() for name, array in arrays.items() if array is not None}
     output = differentiable(operator, tensors, options)
@@ -132,8 +134,6 @@ def backward_loops(
     operator: str, arrays: dict[str, Any], options: dict[str, Any], grad_output: Any, size: bool = False
 ) -> dict[str, np.ndarray]:
     """The same gradients without torch: each output's gradient goes back to the samples and weights that it came of."""
-    if not torch:
-        return backward_loops(operator, arrays, options, grad_output, size)
     values = {name: np.asarray(array).astype(np.float64) for name, array in arrays.items() if array is not None}
     grad = np.asarray(grad_output).astype(np.float64)
     if size:
