@@ -194,16 +194,16 @@ class Flat(NamedTuple):
 def flattened(result: tuple[int, ...], maps: Sequence[tuple[int, ...]], layout: str) -> Flat:
     """Layout of flattened maps of these shapes in a result of shape ``result``."""
     batch, channels, (height, width) = image(result, layout)
-    positions_total = height * width
+    capacity = height * width
     sizes = [image(shape, layout).size for shape in maps]
-    ends = [*accumulate((math.prod(size) for size in sizes), initial=0), positions_total]
+    ends = [*accumulate((math.prod(size) for size in sizes), initial=0), capacity]
     sizes.append((1, ends[-1] - ends[-2]))
     parts: list[tuple[tuple[slice, ...], tuple[int, ...]]] = []
     for edges, size in zip(pairwise(ends), sizes, strict=True):
         positions = slice(*edges)
         index = (slice(None), slice(None), positions) if layout == "NCHW" else (slice(None), positions)
         parts.append((index, image_shape(batch, channels, size, layout)))
-    return Flat((batch, channels, positions_total) if layout == "NCHW" else (batch, positions_total, channels), parts)
+    return Flat((batch, channels, capacity) if layout == "NCHW" else (batch, capacity, channels), parts)
 
 
 RESIZE2D = Op("resize2d", "merge", (ArraySpec("input"),), infer_resize2d)
