@@ -1,4 +1,4 @@
-"""What ``python -m arrayops info`` prints."""
+"""The report of ``python -m arrayops info``."""
 
 import os
 import platform
@@ -45,7 +45,7 @@ def installed(package: str) -> str:
 
 
 def devices() -> Iterator[tuple[str, str]]:
-    """One line for each backend: whether it can work here, and on what."""
+    """One entry for each backend: whether it is available, and on which devices."""
     yield "backend numpy", f"available, {arrayops.get_num_threads()} of {os.cpu_count()} CPUs"
     try:
         import cupy
@@ -63,18 +63,18 @@ def devices() -> Iterator[tuple[str, str]]:
 
 
 def cuda_families() -> str:
-    """Which operator families have CUDA kernels in this version."""
+    """Operator families that have CUDA kernels in this version."""
     from arrayops._backends import find
     from arrayops._ops import OPS
 
-    served = set()
+    families = set()
     for op in OPS.values():
         try:
             find("cuda", op.family, op.name)
         except NotImplementedError:
             continue
-        served.add(op.family)
-    return f", kernels for {', '.join(sorted(served))}" if served else ", no kernels in this version"
+        families.add(op.family)
+    return f", kernels for {', '.join(sorted(families))}" if families else ", no kernels in this version"
 
 
 def device(cupy: Any, number: int) -> str:
@@ -86,9 +86,9 @@ def device(cupy: Any, number: int) -> str:
 
 
 def kernel_cache() -> str:
-    """Place and size of CuPy's cache, where compiled kernels are kept."""
-    place = Path(os.environ.get("CUPY_CACHE_DIR", Path.home() / ".cupy" / "kernel_cache"))
-    if not place.is_dir():
-        return f"{place}, empty"
-    sizes = [entry.stat().st_size for entry in place.iterdir() if entry.is_file()]
-    return f"{place}, {len(sizes)} files, {sum(sizes) / 2**20:.1f} MiB"
+    """Path and size of CuPy's cache of compiled kernels."""
+    folder = Path(os.environ.get("CUPY_CACHE_DIR", Path.home() / ".cupy" / "kernel_cache"))
+    if not folder.is_dir():
+        return f"{folder}, empty"
+    sizes = [entry.stat().st_size for entry in folder.iterdir() if entry.is_file()]
+    return f"{folder}, {len(sizes)} files, {sum(sizes) / 2**20:.1f} MiB"

@@ -6,7 +6,7 @@ from typing import Any, Generic, NamedTuple, overload
 from numpy.typing import NDArray
 
 from arrayops._call.dispatch import dispatch, dispatch_backward
-from arrayops._ops.conv import CONV2D, CONV_TRANSPOSE2D, remembered_parameters
+from arrayops._ops.conv import CONV2D, CONV_TRANSPOSE2D, cached_parameters
 from arrayops._typing import Array, ArrayT, Layout, Padding, ScalarT, Size
 
 
@@ -90,7 +90,7 @@ def conv2d(
     <BLANKLINE>
             [[ 1.,  6.,  1.]]]])
     """
-    parameters = remembered_parameters(
+    parameters = cached_parameters(
         "conv2d", stride=stride, padding=padding, dilation=dilation, layout=layout, groups=groups
     )
     output: ArrayT = dispatch(CONV2D, (input, weight, bias), parameters)[0]
@@ -170,7 +170,7 @@ def conv2d_backward(
     >>> gradients.weight
     array([[[[11., 19.]]]])
     """
-    parameters = remembered_parameters(
+    parameters = cached_parameters(
         "conv2d_backward", stride=stride, padding=padding, dilation=dilation, layout=layout, groups=groups
     )
     return Conv2dGradients(*dispatch_backward(CONV2D, (grad_output,), (input, weight, bias), parameters, needs))
@@ -245,7 +245,7 @@ def conv_transpose2d(
     >>> ao.conv_transpose2d(image, np.array([[[[0.5, 1.0, 0.5]]]]), stride=(1, 2))
     array([[[[0.5, 1. , 3. , 5. , 2.5]]]])
     """
-    parameters = remembered_parameters(
+    parameters = cached_parameters(
         "conv_transpose2d",
         stride=stride,
         padding=padding,
@@ -332,7 +332,7 @@ def conv_transpose2d_backward(
     >>> ao.conv_transpose2d_backward(np.ones((1, 1, 1, 5)), image, weight, stride=(1, 2)).input
     array([[[[2., 2.]]]])
     """
-    parameters = remembered_parameters(
+    parameters = cached_parameters(
         "conv_transpose2d_backward",
         stride=stride,
         padding=padding,

@@ -16,7 +16,7 @@ from arrayops._ops.pac import (
     PAC_CONV_TRANSPOSE2D,
     PAC_KERNEL2D,
     PAC_POOL2D,
-    remembered_parameters,
+    cached_parameters,
 )
 from arrayops._typing import (
     Array,
@@ -241,7 +241,7 @@ def pac_kernel2d(
     >>> kernel[0, 0, 0, :, 0, 1].round(4)
     array([1.    , 1.    , 0.1353])
     """
-    parameters = remembered_parameters(
+    parameters = cached_parameters(
         "pac_kernel2d",
         kernel_size=kernel_size,
         stride=stride,
@@ -354,7 +354,7 @@ smooth_kernel, stride, padding, output_padding, dilation, layout
     >>> ao.pac_kernel2d_backward(ones, guide, (1, 3), padding=(0, 1)).guide.round(4)
     array([[[[ 0.    ,  0.5413, -0.5413, -0.2707]]]])
     """
-    parameters = remembered_parameters(
+    parameters = cached_parameters(
         "pac_kernel2d_backward",
         kernel_size=kernel_size,
         stride=stride,
@@ -508,7 +508,7 @@ def pac_conv2d(
     >>> ao.pac_conv2d(image, guide, np.ones((1, 1, 1, 3)), padding=(0, 1), normalize_kernel=True)
     array([[[[1.5, 1.5, 8.5, 8.5]]]])
     """
-    parameters = remembered_parameters(
+    parameters = cached_parameters(
         "pac_conv2d",
         stride=stride,
         padding=padding,
@@ -631,7 +631,7 @@ smooth_kernel, groups, shared_filters, stride, padding, dilation, layout
     >>> gradients.input is None
     True
     """
-    parameters = remembered_parameters(
+    parameters = cached_parameters(
         "pac_conv2d_backward",
         stride=stride,
         padding=padding,
@@ -788,7 +788,7 @@ def pac_conv_transpose2d(
     >>> ao.pac_conv_transpose2d(image, guide, box, stride=(1, 2), padding="SAME", normalize_kernel=True)
     array([[[[1., 1., 5., 5.]]]])
     """
-    parameters = remembered_parameters(
+    parameters = cached_parameters(
         "pac_conv_transpose2d",
         stride=stride,
         padding=padding,
@@ -913,7 +913,7 @@ smooth_kernel, groups, shared_filters, stride, padding, output_padding, dilation
     array([[[[4., 4.],
              [4., 4.]]]])
     """
-    parameters = remembered_parameters(
+    parameters = cached_parameters(
         "pac_conv_transpose2d_backward",
         stride=stride,
         padding=padding,
@@ -1047,7 +1047,7 @@ def pac_pool2d(
     >>> ao.pac_pool2d(image, np.zeros((1, 1, 1, 4)), (1, 2), stride=(1, 2))
     array([[[[ 3., 17.]]]])
     """
-    parameters = remembered_parameters(
+    parameters = cached_parameters(
         "pac_pool2d",
         kernel_size=kernel_size,
         stride=stride,
@@ -1158,7 +1158,7 @@ asymmetric, smooth_kernel, stride, padding, dilation, layout
     >>> ao.pac_pool2d_backward(np.ones((1, 1, 1, 4)), image, guide, (1, 3), padding=(0, 1)).input.round(4)
     array([[[[2., 2., 2., 2.]]]])
     """
-    parameters = remembered_parameters(
+    parameters = cached_parameters(
         "pac_pool2d_backward",
         kernel_size=kernel_size,
         stride=stride,

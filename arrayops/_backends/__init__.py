@@ -1,7 +1,7 @@
-"""Backends: twin packages with one module a family and one function an operator.
+"""Backends: parallel packages with one module per operator family and one function per operator.
 
-``numpy`` serves arrays in host memory, ``cuda`` arrays on NVIDIA GPUs. A function takes ``(arrays, parameters)`` and
-returns a tuple of results, as ``arrayops._core.op.Op`` states.
+``numpy`` computes on arrays in host memory, ``cuda`` on arrays in the memory of NVIDIA GPUs. A function takes
+``(arrays, parameters)`` and returns a tuple of results, as specified by ``arrayops._core.op.Op``.
 """
 
 from collections.abc import Callable
@@ -15,15 +15,15 @@ BACKENDS = {"cpu": "numpy", "cuda": "cuda"}
 
 @cache
 def find(kind: str, family: str, name: str) -> Callable[[tuple[Any, ...], Any], tuple[Any, ...]]:
-    """The function ``name`` of the backend for devices of one kind.
+    """The function ``name`` of the backend for devices of type ``kind``, "cpu" or "cuda".
 
     Raises
     ------
     NotImplementedError
-        If no module or function of this backend serves the operator.
+        If this backend does not implement the operator.
     ImportError
-        If CuPy is missing, or a module of the CPU backend, which serves every operator. Whatever else the import of a
-        backend module raises passes through.
+        If CuPy is missing, or a module of the CPU backend, which implements every operator. Other exceptions from the
+        import of a backend module propagate.
     """
     module = f"arrayops._backends.{BACKENDS[kind]}.{family}"
     try:
@@ -31,7 +31,8 @@ def find(kind: str, family: str, name: str) -> Callable[[tuple[Any, ...], Any], 
     except ModuleNotFoundError as error:
         if error.name == "cupy":
             raise ImportError(
-                f"{name}: arrays on a GPU need CuPy: pip install 'arrayops-nn[cuda12]' or 'arrayops-nn[cuda13]'"
+                f"{name}: CuPy is not installed, expected for arrays on a GPU: "
+                "pip install 'arrayops-nn[cuda12]' or 'arrayops-nn[cuda13]'"
             ) from error
         if error.name != module:
             raise
@@ -42,5 +43,5 @@ def find(kind: str, family: str, name: str) -> Callable[[tuple[Any, ...], Any], 
     if kind == "cpu":
         raise ImportError(f"{name}: {module} is missing or incomplete: install arrayops-nn again")
     raise NotImplementedError(
-        f"{name}: arrays on {kind} are not supported by this version of arrayops, move them to the CPU"
+        f"{name}: arrays on {kind} are not supported by this version of arrayops: move them to the CPU"
     )

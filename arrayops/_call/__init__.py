@@ -1,1 +1,1 @@
-"""A call of an operator: arrays in, framework, checks, backend, arrays out."""
+"""Operator calls: framework detection, checks, conversion of arrays and dispatch to a backend."""

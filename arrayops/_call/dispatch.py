@@ -1,4 +1,4 @@
-"""The one way of a call: arrays in, framework, checks, backend, arrays out."""
+"""Dispatch: the path of every call from the caller's arrays to a backend and back."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
@@ -14,7 +14,7 @@ ON_CPU = nullcontext()
 
 @opaque
 def dispatch(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:
-    """Run ``op`` on arrays of one framework and one device; return its results as arrays of the same.
+    """Run ``op`` on arrays of one framework and device; return its results as arrays of that framework and device.
 
     Parameters
     ----------
@@ -28,19 +28,20 @@ def dispatch(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:
     Returns
     -------
     tuple of array or None
-        One entry for each result that the operator's ``infer`` promised.
+        One entry for each meta that the operator's ``infer`` returned, None for None.
 
     Raises
     ------
     TypeError
-        For a missing array, an array of no known framework, mixed frameworks, or one that wants a gradient.
+        If an array is missing, of no supported framework or of another framework than the first, or requires a
+        gradient.
     ValueError
-        For arrays on different devices, and whatever ``op.infer`` finds.
+        If arrays are on different devices, or ``op.infer`` raises it.
     """
     framework: Framework | None = None
     device: Device | None = None
-    kind: type | None = None
-    first = ""
+    first_type: type | None = None
+    first_name = ""
     like: Any = None
     metas: list[Meta | None] = []
     for spec, array in zip(op.specs(len(arrays)), arrays, strict=True):
@@ -49,70 +50,74 @@ def dispatch(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:
                 raise TypeError(f"{op.name}: {spec.name} is None, expected an array")
             metas.append(None)
             continue
-        # Arrays of a call are nearly always of one type, whose framework is then known.
-        found = framework if type(array) is kind else _frameworks.find(array)
-        if found is None:
+        # The arrays of a call nearly always have one type: look its framework up only once.
+        own_framework = framework if type(array) is first_type else _frameworks.find(array)
+        if own_framework is None:
             raise TypeError(
                 f"{op.name}: {spec.name} is {_frameworks.type_name(array)}, expected an array of NumPy, CuPy, PyTorch, "
                 "JAX, TensorFlow or another array API library with DLPack"
             )
         if framework is None:
-            framework, kind, first, like = found, type(array), spec.name, array
-        elif found is not framework:
+            framework, first_type, first_name, like = own_framework, type(array), spec.name, array
+        elif own_framework is not framework:
             raise TypeError(
-                f"{op.name}: {spec.name} is an array of {found.name}, expected {framework.name} as for {first}"
+                f"{op.name}: {spec.name} is an array of {own_framework.name}, expected {framework.name} as for "
+                f"{first_name}"
             )
         try:
-            if found.differentiates and found.wants_gradient(array):
-                raise Unreadable(gradient_refusal(op, found))
-            metas.append(found.describe(array))
-            where = found.device(array)
+            if own_framework.differentiates and own_framework.requires_gradient(array):
+                raise Unreadable(gradient_refusal(op, spec.name, own_framework))
+            metas.append(own_framework.describe(array))
+            array_device = own_framework.device(array)
         except Unreadable as reason:
             raise TypeError(f"{op.name}: {spec.name} {reason}") from None
         if device is None:
-            device = where
-        elif where is not device and where != device:
-            moved = found.moved(array, device)
-            if moved is None:
-                raise ValueError(f"{op.name}: {spec.name} is on {where}, expected {device} as for {first}")
+            device = array_device
+        elif array_device is not device and array_device != device:
+            copy = own_framework.copy_to(array, device)
+            if copy is None:
+                raise ValueError(f"{op.name}: {spec.name} is on {array_device}, expected {device} as for {first_name}")
             number = len(metas) - 1
-            arrays = (*arrays[:number], moved, *arrays[number + 1 :])
+            arrays = (*arrays[:number], copy, *arrays[number + 1 :])
     if framework is None or device is None:
-        raise TypeError(f"{op.name}: got no array")
-    promised = op.infer_cached(tuple(metas), parameters)
+        raise TypeError(f"{op.name}: got no array, expected at least one")
+    result_metas = op.infer_cached(tuple(metas), parameters)
     function = _backends.find(device.kind, op.family, op.name)
-    take, give = framework.to_backend, framework.from_backend
+    to_backend, from_backend = framework.to_backend, framework.from_backend
     with ON_CPU if device.kind == "cpu" else framework.launching(device):
-        results = function(tuple([None if array is None else take(array) for array in arrays]), parameters)
-        if op.saved and len(promised) > len(op.outputs):
-            results, promised = _saved_by_backend(op, results, promised)
+        results = function(tuple([None if array is None else to_backend(array) for array in arrays]), parameters)
+        if op.saved and len(result_metas) > len(op.outputs):
+            results, result_metas = _saved_by_backend(op, results, result_metas)
         return tuple(
-            [None if meta is None else give(result, like) for result, meta in zip(results, promised, strict=True)]
+            [
+                None if meta is None else from_backend(result, like)
+                for result, meta in zip(results, result_metas, strict=True)
+            ]
         )
 
 
 def dispatch_saving(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """`dispatch`, and beside the results what `dispatch_backward` takes as ``saved``.
+    """`dispatch` that also returns the intermediate results that `dispatch_backward` takes as ``saved``.
 
     Returns
     -------
     results : tuple of array or None
-        As of `dispatch`.
+        The results of `dispatch`.
     saved : tuple of array or None
-        One entry for each name in ``op.saved``; None for what the call has not or the backend does not save.
+        One entry for each name in ``op.saved``; None if the call does not compute it or the backend does not save it.
     """
     if not op.saved:
         return dispatch(op, arrays, parameters), ()
-    found = dispatch(op, arrays, parameters._replace(save=True))
-    return found[: len(op.outputs)], found[len(op.outputs) :]
+    results = dispatch(op, arrays, parameters._replace(save=True))
+    return results[: len(op.outputs)], results[len(op.outputs) :]
 
 
-def _saved_by_backend(op: Op, results: tuple[Any, ...], promised: Metas) -> tuple[tuple[Any, ...], Metas]:
-    """Results of a call that saves, with None and no promise for what the backend did not save."""
+def _saved_by_backend(op: Op, results: tuple[Any, ...], metas: Metas) -> tuple[tuple[Any, ...], Metas]:
+    """Results and metas of a saving call, with None for each array that the backend did not save."""
     count = len(op.outputs)
     saved = results[count:] or (None,) * len(op.saved)
-    kept = [None if array is None else meta for array, meta in zip(saved, promised[count:], strict=True)]
-    return (*results[:count], *saved), (*promised[:count], *kept)
+    saved_metas = [None if array is None else meta for array, meta in zip(saved, metas[count:], strict=True)]
+    return (*results[:count], *saved), (*metas[:count], *saved_metas)
 
 
 def dispatch_backward(
@@ -123,7 +128,7 @@ def dispatch_backward(
     needs: Iterable[str] | None,
     saved: Sequence[Any] = (),
 ) -> tuple[Any, ...]:
-    """Run the backward of ``op``: one gradient for each differentiable array, None for those not made.
+    """Run the backward of ``op``: one gradient for each differentiable array, None if not requested.
 
     Parameters
     ----------
@@ -134,33 +139,38 @@ def dispatch_backward(
     parameters : hashable
         Its parameter tuple.
     needs : iterable of str, or None
-        Names of the gradients that are wanted; None means all.
+        Names of the requested gradients; None means all.
     saved : sequence of array or None
-        What `dispatch_saving` returned with these arrays and parameters; without it the backward finds it anew.
+        The ``saved`` that `dispatch_saving` returned for these arrays and parameters; without it, the backward
+        recomputes it.
     """
-    wanted = op.all_needs if needs is None else checked_needs(op, needs)
+    requested = op.all_needs if needs is None else checked_needs(op, needs)
     if all(array is None for array in saved):
         saved = ()
-    return dispatch(op.backward, (*gradients, *arrays, *saved), BackwardParameters(parameters, wanted))
+    return dispatch(op.backward, (*gradients, *arrays, *saved), BackwardParameters(parameters, requested))
 
 
 def checked_needs(op: Op, needs: Iterable[str]) -> frozenset[str]:
-    """``needs`` as a set, every name of which is a differentiable array of ``op``."""
+    """Return ``needs`` as a set, after checking that each name is a differentiable array of ``op``."""
     try:
-        wanted = frozenset((needs,) if isinstance(needs, str) else needs)
+        requested = frozenset((needs,) if isinstance(needs, str) else needs)
     except TypeError:
         raise TypeError(f"{op.name}_backward: needs is {needs!r}, expected names among {op.differentiable}") from None
-    for name in sorted(wanted, key=str):
+    for name in sorted(requested, key=str):
         if name not in op.differentiable:
             raise ValueError(f"{op.name}_backward: needs has {name!r}, expected names among {op.differentiable}")
-    return wanted
+    return requested
 
 
-def gradient_refusal(op: Op, framework: Framework) -> str:
-    """Why an array that asks for a gradient is not taken, and what to call instead."""
+def gradient_refusal(op: Op, name: str, framework: Framework) -> str:
+    """Error message for an array that requires a gradient, with the function to call instead."""
+    detached = framework.detached.format(name=name)
     if op.forward is not None:
-        return f"asks {framework.name} for a gradient, but {op.name} has none: second derivatives are not provided"
+        return (
+            f"requires a gradient, but arrayops.{op.name} is not differentiable, as second derivatives are not "
+            f"supported: pass {detached}"
+        )
     return (
-        f"asks {framework.name} for a gradient, which {op.name} does not carry through {framework.name}: "
-        f"pass detached arrays and call arrayops.{op.backward.name} for the gradients"
+        f"requires a gradient, but arrayops.{op.name} does not take part in {framework.name}'s automatic "
+        f"differentiation: pass {detached} and call arrayops.{op.backward.name} for the gradients"
     )

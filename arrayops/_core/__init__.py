@@ -1,1 +1,1 @@
-"""What every operator shares: records, dispatch, checks and shape arithmetic."""
+"""Shared by all operators: operator records, argument checks, shape arithmetic and process-wide settings."""

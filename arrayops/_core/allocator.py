@@ -1,4 +1,4 @@
-"""Which allocator the CUDA backend's arrays of the current call come from."""
+"""The allocator from which the CUDA backend takes its arrays during the current call."""
 
 from collections.abc import Callable
 from threading import local
@@ -7,15 +7,15 @@ from typing import Any
 Allocate = Callable[[tuple[int, ...], Any], Any]
 """Shape and dtype -> uninitialised C-contiguous `cupy.ndarray` on the current device.
 
-Its memory must be ordered by stream: once freed, it may be reused only by later work on the current stream.
+The memory must be stream-ordered: once freed, only later work on the current stream may reuse it.
 """
 
 
 class CurrentAllocator(local):
-    """The allocator of this thread's call; each thread has its own."""
+    """The allocator of the call that this thread is running; thread-local."""
 
     allocate: Allocate | None = None
-    """None for CuPy's own memory pool."""
+    """None: use CuPy's memory pool."""
 
 
 current = CurrentAllocator()

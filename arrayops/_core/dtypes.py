@@ -1,4 +1,4 @@
-"""Names of the dtypes that operators know, as every framework spells them, and bfloat16 for NumPy, which has none."""
+"""Names of the supported dtypes, the same in every framework, and a bfloat16 dtype for NumPy, which lacks one."""
 
 from typing import Any, Final
 
@@ -15,14 +15,14 @@ FLOATING: Final = frozenset({FLOAT16, BFLOAT16, FLOAT32, FLOAT64})
 INTEGER: Final = frozenset({"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"})
 
 BFLOAT16_DTYPE: Final = np.dtype([(BFLOAT16, np.uint16)])
-"""How bfloat16 arrays reach the CPU backends: 16 bits without arithmetic, whether or not ml_dtypes is installed."""
+"""Dtype of bfloat16 arrays in the CPU backends: opaque 16-bit values, with or without ml_dtypes installed."""
 
 
 def bfloat16_bits(values: "np.ndarray[Any, Any]") -> "np.ndarray[Any, np.dtype[np.uint32]]":
-    """The bits of float32 or float64 ``values`` as bfloat16, rounded to nearest even by way of float32."""
+    """Convert float32 or float64 ``values`` to bfloat16 bit patterns; float64 is rounded to float32 first."""
     bits: np.ndarray[Any, np.dtype[np.uint32]] = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    # Adding half a unit of the last digit kept, less one where that digit is even, carries into it as rounding to
-    # nearest even does. NaN is set apart: the carry could turn it into infinity.
+    # Round to nearest, ties to even: add half a unit in the last kept bit, minus one if that bit is 0, and truncate.
+    # NaN is handled separately, because the carry could turn it into infinity.
     rounded = (bits + (((bits >> 16) & 1) + np.uint32(0x7FFF))) >> 16
     quiet = (bits >> 16) | 0x40
     return np.where(np.isnan(values), quiet, rounded)

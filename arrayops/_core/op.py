@@ -1,4 +1,4 @@
-"""The record that describes one operator, and the record of its backward derived from it."""
+"""The record of one operator, and the record of its backward, which is derived from it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ Kind = Literal["float", "label", "mask"]
 
 
 class Meta(NamedTuple):
-    """Shape and dtype name of an array: all that checks and shape rules may look at."""
+    """Shape and dtype name of an array; checks and shape rules see nothing else of it."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -22,9 +22,9 @@ Metas = tuple[Meta | None, ...]
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """One array argument: its name in the public signature and what may stand there.
+    """One array argument: its name in the public signature and the arrays it accepts.
 
-    ``variadic`` holds for the last argument alone and lets it take any number of arrays.
+    ``variadic``, allowed for the last argument only, makes it accept any number of arrays.
     """
 
     name: str
@@ -35,7 +35,7 @@ class ArraySpec:
 
 
 class BackwardParameters(NamedTuple):
-    """Parameters of a backward call: those of the forward, and the names of the gradients that are wanted."""
+    """Parameters of a backward call: those of the forward, and the names of the requested gradients."""
 
     forward: Any
     needs: frozenset[str]
@@ -54,23 +54,24 @@ class Op:
     Attributes
     ----------
     name : str
-        Public name; the backend functions and the public function bear it.
+        Name of the public function and of the backend functions.
     family : str
-        Public module, and module in each backend.
+        Name of the public module and of the module in each backend.
     arrays : tuple of ArraySpec
-        Array arguments in the order in which backends receive them.
+        Array arguments, in the order in which backends receive them.
     infer : callable
-        ``(metas, parameters) -> metas of the results``, None for a result that is not made.
+        ``(metas, parameters) -> metas of the results``, None for a result that is not computed.
     outputs : tuple of str
         Names of the results.
     differentiable_outputs : tuple of str
-        Those results that take a gradient.
+        Names of the results that are differentiable.
     forward : Op or None
-        For a backward, the operator whose gradient it is.
+        For a backward operator, its forward operator.
     saved : tuple of str
-        Names of what the forward can hand on to its backward, as results behind ``outputs``. Its parameters then have a
-        field ``save``, False by default, with which ``infer`` promises them too. A backend may leave them out; the
-        backward gets those that there are as its last arrays, and without any none. Not for variadic operators.
+        Names of the intermediate results that the forward can save for its backward; they follow ``outputs``. The
+        parameters of such an operator have a field ``save``, False by default; if True, ``infer`` returns their metas
+        too. Saving is optional for a backend: the backward receives the saved arrays as its last arrays, None for
+        each that is absent, or none of them. Not for variadic operators.
     """
 
     name: str
@@ -83,7 +84,7 @@ class Op:
     saved: tuple[str, ...] = ()
 
     def specs(self, count: int) -> tuple[ArraySpec, ...]:
-        """Specification of each of ``count`` arrays of a call; variadic ones are numbered, and saved ones left out."""
+        """The specs of the ``count`` arrays of a call: variadic arrays numbered, saved arrays omitted if not passed."""
         last = self.arrays[-1]
         if last.variadic:
             return self._numbered(count)
@@ -92,7 +93,7 @@ class Op:
 
     @cached_property
     def _numbered(self) -> Callable[[int], tuple[ArraySpec, ...]]:
-        """`specs` of a variadic operator, with a memory: making them takes as long as the rest of a call's checks."""
+        """`specs` of a variadic operator, cached: building them takes as long as all other checks of a call."""
         *fixed, last = self.arrays
 
         def numbered(count: int) -> tuple[ArraySpec, ...]:
@@ -102,51 +103,53 @@ class Op:
 
     @cached_property
     def infer_cached(self) -> Callable[[Metas, Any], Metas]:
-        """``infer`` with a memory of recent calls, so that a repeated call pays for no check of shapes."""
+        """``infer``, cached, so that a repeated call does not repeat the shape checks."""
         return lru_cache(maxsize=512)(self.infer)
 
     @cached_property
     def differentiable(self) -> tuple[str, ...]:
-        """Names of the arguments that have a gradient, in order."""
+        """Names of the differentiable arguments, in order."""
         return tuple(spec.name for spec in self.arrays if spec.differentiable)
 
     @cached_property
     def all_needs(self) -> frozenset[str]:
-        """What ``needs`` stands for when it is None."""
+        """Value of ``needs`` when the caller passes None: all gradients."""
         return frozenset(self.differentiable)
 
     @cached_property
     def backward(self) -> "Op":
         """The operator ``<name>_backward``.
 
-        Its arrays are the gradients of the differentiable outputs followed by the arrays of the forward and by what it
-        saved, if anything; its results are the gradients of the differentiable arrays, None for those absent or not in
-        ``needs``.
+        Its arrays are the gradients of the differentiable outputs, the arrays of the forward and the arrays that the
+        forward saved, if any. Its results are the gradients of the differentiable arrays, None for an array that is
+        absent or not in ``needs``.
         """
         forward, name = self, f"{self.name}_backward"
         if self.forward is not None:
-            raise TypeError(f"{self.name} is a backward: second derivatives are not provided")
-        # Of several outputs not every one need have been used.
-        several = len(self.differentiable_outputs) > 1
+            raise TypeError(f"{self.name} is a backward operator: second derivatives are not supported")
+        # With multiple outputs, some may be unused and have no gradient.
+        multiple = len(self.differentiable_outputs) > 1
         gradients = tuple(
-            ArraySpec(f"grad_{output}", optional=several, differentiable=False)
+            ArraySpec(f"grad_{output}", optional=multiple, differentiable=False)
             for output in self.differentiable_outputs
         )
         saved = tuple(ArraySpec(result, optional=True, differentiable=False) for result in self.saved)
 
         def infer(metas: Metas, parameters: BackwardParameters) -> Metas:
-            arrays, p = metas[len(gradients) :], parameters.forward
-            behind: Metas = ()
+            arrays, forward_parameters = metas[len(gradients) :], parameters.forward
+            saved_metas: Metas = ()
             if saved and len(arrays) > len(forward.arrays):
-                arrays, behind = arrays[: -len(saved)], arrays[-len(saved) :]
-                p = p._replace(save=True)
+                arrays, saved_metas = arrays[: -len(saved)], arrays[-len(saved) :]
+                forward_parameters = forward_parameters._replace(save=True)
             try:
-                results = forward.infer(arrays, p)
+                results = forward.infer(arrays, forward_parameters)
             except (TypeError, ValueError) as error:
                 raise type(error)(str(error).replace(f"{forward.name}:", f"{name}:", 1)) from None
-            outputs = dict(zip(forward.outputs + (forward.saved if behind else ()), results, strict=True))
+            outputs = dict(zip(forward.outputs + (forward.saved if saved_metas else ()), results, strict=True))
             named = forward.differentiable_outputs + forward.saved
-            for spec, output, meta in zip(gradients + saved, named, metas[: len(gradients)] + behind, strict=False):
+            for spec, output, meta in zip(
+                gradients + saved, named, metas[: len(gradients)] + saved_metas, strict=False
+            ):
                 expected = outputs[output]
                 if meta is None or expected is None or meta == expected:
                     continue

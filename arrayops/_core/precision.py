@@ -1,4 +1,4 @@
-"""How float32 products are formed on GPUs."""
+"""Precision of float32 multiplications on GPUs."""
 
 from arrayops._core import checks
 
@@ -8,19 +8,19 @@ _mode = "highest"
 
 
 def set_float32_precision(mode: str) -> None:
-    """Choose how float32 arrays are multiplied on GPUs.
+    """Set the precision of float32 multiplications on GPUs.
 
     Parameters
     ----------
     mode : {"highest", "tf32"}
         "highest", the default, keeps all 24 bits of float32. "tf32" rounds factors to 11 bits, with a relative error
-        near 1e-3, and lets GPUs from compute capability 8.0 on form products on their tensor cores. It concerns
-        float32 arrays alone, sums stay float32, and CPUs and older GPUs go on as under "highest".
+        near 1e-3, and lets GPUs of compute capability 8.0 or higher multiply on tensor cores. It affects float32 arrays
+        only; sums stay float32. CPUs and older GPUs always use "highest".
 
     Raises
     ------
     ValueError
-        For another mode.
+        If ``mode`` is neither.
 
     Examples
     --------
@@ -35,7 +35,7 @@ def set_float32_precision(mode: str) -> None:
 
 
 def get_float32_precision() -> str:
-    """How float32 arrays are multiplied on GPUs: "highest" or "tf32".
+    """Return the precision of float32 multiplications on GPUs: "highest" or "tf32".
 
     Returns
     -------

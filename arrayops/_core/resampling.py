@@ -1,6 +1,7 @@
-"""Weights of resizing along one axis, computed in float64 with NumPy: which input samples make an output, and how much.
+"""Interpolation weights of resizing along one axis, computed in float64 with NumPy.
 
-Resizing an image is one such matrix for its rows and one for its columns; the gradient is the two transposed matrices.
+Each row of a weight matrix holds the input samples and weights of one output. An image is resized by one matrix along
+its rows and one along its columns; the gradient uses the two transposed matrices.
 """
 
 from functools import lru_cache
@@ -12,10 +13,10 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 Indices = np.ndarray[Any, np.dtype[np.int64]]
 
 CUBIC = -0.75
-"""Parameter a of the cubic kernel: torch's and ONNX's."""
+"""Parameter a of the cubic kernel, as in torch and ONNX."""
 
 CUBIC_ANTIALIAS = -0.5
-"""With antialiasing: Keys' third-order kernel, as in torch and Pillow."""
+"""Parameter a with antialiasing: Keys' third-order kernel, as in torch and Pillow."""
 
 
 class Sampling(NamedTuple):
@@ -29,10 +30,10 @@ class Sampling(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """A matrix of ``inputs`` columns, whose rows are 0 outside one short run of columns.
+    """A banded matrix with ``inputs`` columns: each row is 0 outside one short range of columns.
 
-    Row i holds ``values[i]`` from column ``first[i]`` on, ``length[i]`` of them; what follows in ``values`` is 0. A run
-    starts and ends with a weight that is not 0.
+    Row i holds the first ``length[i]`` entries of ``values[i]``, starting at column ``first[i]``; the remaining entries
+    of ``values[i]`` are 0. The first and the last weight of a range are nonzero.
     """
 
     inputs: int
@@ -56,22 +57,22 @@ class Weights(NamedTuple):
         )
 
     def entries(self) -> tuple[Indices, Indices, Floats]:
-        """Rows, columns and values of what is not 0."""
+        """Rows, columns and values of the nonzero entries."""
         rows, taps = np.nonzero(self.values)
         return rows, self.first[rows] + taps, self.values[rows, taps]
 
 
 def from_entries(rows: Any, columns: Any, values: Any, outputs: int, inputs: int) -> Weights:
-    """The matrix with these entries; those of one place add up."""
-    place, inverse = np.unique(np.ravel(rows) * inputs + np.ravel(columns), return_inverse=True)
-    sums = np.bincount(inverse.ravel(), np.ravel(values), len(place))
-    place, sums = place[sums != 0], sums[sums != 0]
-    row, column = np.divmod(place, inputs)
+    """The matrix with these entries; entries with the same row and column are summed."""
+    flat_index, inverse = np.unique(np.ravel(rows) * inputs + np.ravel(columns), return_inverse=True)
+    sums = np.bincount(inverse.ravel(), np.ravel(values), len(flat_index))
+    flat_index, sums = flat_index[sums != 0], sums[sums != 0]
+    row, column = np.divmod(flat_index, inputs)
     bounds = np.searchsorted(row, np.arange(outputs + 1))
-    some = bounds[1:] > bounds[:-1]
+    nonempty = bounds[1:] > bounds[:-1]
     first, length = np.zeros((2, outputs), np.int64)
-    first[some] = column[bounds[:-1][some]]
-    length[some] = column[bounds[1:][some] - 1] - first[some] + 1
+    first[nonempty] = column[bounds[:-1][nonempty]]
+    length[nonempty] = column[bounds[1:][nonempty] - 1] - first[nonempty] + 1
     dense = np.zeros((outputs, max(int(length.max(initial=0)), 1)))
     dense[row, column - first[row]] = sums
     return Weights(inputs, first, length, dense)
@@ -79,7 +80,7 @@ def from_entries(rows: Any, columns: Any, values: Any, outputs: int, inputs: int
 
 @lru_cache(maxsize=256)
 def weights(sampling: Sampling) -> Weights:
-    """The matrix of a resizing."""
+    """The weight matrix of a resizing."""
     inputs, outputs, mode, _, antialias = sampling
     if mode == "nearest":
         columns = nearest(sampling)[:, None]
@@ -96,50 +97,50 @@ def weights(sampling: Sampling) -> Weights:
 
 @lru_cache(maxsize=256)
 def transposed(sampling: Sampling) -> Weights:
-    """The transposed matrix of a resizing: that of its gradient."""
+    """The transposed weight matrix of a resizing, which computes its gradient."""
     rows, columns, values = weights(sampling).entries()
     return from_entries(columns, rows, values, sampling.inputs, sampling.outputs)
 
 
 def nearest(sampling: Sampling) -> Indices:
-    """The input sample of every output.
+    """The input sample of each output in mode "nearest".
 
-    In half_pixel and asymmetric coordinates positions are rounded to float32 on the way, as in torch: where one falls
-    half-way between two samples, that rounding decides. (Torch's own code paths round at different steps, and so
-    differ at some such places from each other; these are the samples of its channels_last path, for all dtypes.)
+    In half_pixel and asymmetric coordinates, positions are computed in float32, as in torch: for a position half-way
+    between two samples, the rounding decides. (Torch's own code paths round at different steps and disagree for some
+    of these positions; the samples here are those of its channels_last path, for all dtypes.)
     """
     inputs, outputs, _, coordinates, _ = sampling
-    place: Indices = np.arange(outputs)
+    output: Indices = np.arange(outputs)
     if coordinates == "align_corners":
         steps = max(outputs - 1, 1)
-        last: Indices = (2 * place * (inputs - 1) + steps) // (2 * steps)
-        return last
+        rounded: Indices = (2 * output * (inputs - 1) + steps) // (2 * steps)
+        return rounded
     step = np.float32(inputs) / np.float32(outputs)
     offset = np.float32(0.5 if coordinates == "half_pixel" else 0)
-    found = np.floor((place.astype(np.float32) + offset) * step)
-    below: Indices = np.minimum(found.astype(np.int64), inputs - 1)
-    return below
+    position = np.floor((output.astype(np.float32) + offset) * step)
+    columns: Indices = np.minimum(position.astype(np.int64), inputs - 1)
+    return columns
 
 
 def positions(sampling: Sampling) -> tuple[Indices, Floats]:
-    """Where every output lies among the inputs: the sample at or before it, and the fraction of a step behind that.
+    """Position of each output in input coordinates: the sample at or before it, and the fractional part.
 
-    Positions are fractions of whole numbers, so that those which fall on a sample do so exactly.
+    Positions are computed as ratios of integers, so that a position on a sample is exact.
     """
     inputs, outputs, _, coordinates, _ = sampling
-    place = np.arange(outputs)
+    output = np.arange(outputs)
     if coordinates == "half_pixel":
-        numerator, denominator = (2 * place + 1) * inputs - outputs, 2 * outputs
+        numerator, denominator = (2 * output + 1) * inputs - outputs, 2 * outputs
     elif coordinates == "align_corners":
-        numerator, denominator = place * (inputs - 1), max(outputs - 1, 1)
+        numerator, denominator = output * (inputs - 1), max(outputs - 1, 1)
     else:
-        numerator, denominator = place * inputs, outputs
-    before, rest = np.divmod(numerator, denominator)
-    return before, rest / denominator
+        numerator, denominator = output * inputs, outputs
+    before, remainder = np.divmod(numerator, denominator)
+    return before, remainder / denominator
 
 
 def interpolated(sampling: Sampling) -> tuple[Indices, Floats]:
-    """Columns and values of linear and cubic interpolation; samples beyond the border repeat the last."""
+    """Columns and values of linear and cubic interpolation; edge samples are replicated beyond the border."""
     before, fraction = positions(sampling)
     taps = np.arange(2) if sampling.mode == "bilinear" else np.arange(-1, 3)
     distance = np.abs(taps - fraction[:, None])
@@ -148,19 +149,19 @@ def interpolated(sampling: Sampling) -> tuple[Indices, Floats]:
 
 
 def filtered(sampling: Sampling) -> tuple[Indices, Floats]:
-    """Columns and values of linear and cubic filters as wide as the step between outputs, where that is more than 1.
+    """Columns and values of antialiased linear and cubic filters, widened by the step between outputs if above 1.
 
-    Samples beyond the border have no weight, and the others sum to 1. In align_corners coordinates the step is that
-    between corners, but filters stay centred as in half_pixel: torch's convention.
+    Samples beyond the border have weight 0; the remaining weights are normalised to sum to 1. In align_corners
+    coordinates the step is the one between corners, but filters are centred as in half_pixel: torch's convention.
     """
     inputs, outputs, mode, coordinates, _ = sampling
-    # A step from one output to the next is the fraction over / under of a sample.
+    # The step between outputs is over / under input samples.
     over, under = inputs, outputs
     if coordinates == "align_corners":
         over, under = (inputs - 1, outputs - 1) if outputs > 1 else (0, 1)
-    place = np.arange(outputs)
-    # Centres in halves of a sample, times under.
-    centre = 2 * place * over + under if coordinates == "asymmetric" else (2 * place + 1) * over
+    output = np.arange(outputs)
+    # Filter centres in units of half a sample, times under.
+    centre = 2 * output * over + under if coordinates == "asymmetric" else (2 * output + 1) * over
     wide = max(over, under)
     reach = -(-wide * (1 if mode == "bilinear" else 2) // under)
     columns = (centre // (2 * under))[:, None] + np.arange(-reach - 1, reach + 2)
@@ -171,16 +172,16 @@ def filtered(sampling: Sampling) -> tuple[Indices, Floats]:
 
 
 def area(inputs: int, outputs: int) -> tuple[Indices, Floats]:
-    """Columns and values of adaptive average pooling: the mean over all samples that an output's extent touches."""
-    place = np.arange(outputs)
-    start, stop = place * inputs // outputs, -(-(place + 1) * inputs // outputs)
+    """Columns and values of adaptive average pooling: the mean of all samples that an output's extent overlaps."""
+    output = np.arange(outputs)
+    start, stop = output * inputs // outputs, -(-(output + 1) * inputs // outputs)
     columns = start[:, None] + np.arange(int((stop - start).max()))
     values = np.where(columns < stop[:, None], 1 / (stop - start)[:, None], 0)
     return np.minimum(columns, inputs - 1), values
 
 
 def tent(distance: Floats) -> Floats:
-    """The kernel of linear interpolation."""
+    """The triangle kernel of linear interpolation."""
     return np.maximum(1 - distance, 0)
 
 

@@ -11,11 +11,11 @@ SPATIAL = ("height", "width")
 
 
 class Axis(NamedTuple):
-    """A sliding window along one spatial axis.
+    """Geometry of a sliding window along one spatial axis.
 
-    ``before`` and ``after`` are the zeros around the input; for a transposed window they surround the input after
-    it was stuffed with ``stride - 1`` zeros between its samples, over which a window of stride 1 then slides. A
-    negative ``before`` or ``after`` cuts samples off.
+    ``before`` and ``after`` count the zeros that pad the input. A transposed window pads the dilated input, with
+    ``stride - 1`` zeros inserted between samples, and slides over it with stride 1. Negative ``before`` or ``after``
+    crop the input.
     """
 
     size: int
@@ -29,11 +29,11 @@ class Axis(NamedTuple):
 
     @property
     def extent(self) -> int:
-        """Input samples from the first tap to the last."""
+        """Size of the dilated kernel: samples from the first tap to the last."""
         return (self.kernel - 1) * self.dilation + 1
 
     def reversed(self) -> "Axis":
-        """The window from its outputs back to its inputs, as gradients go."""
+        """The window of the gradient with respect to the input."""
         return self._replace(
             size=self.output,
             output=self.size,
@@ -44,12 +44,12 @@ class Axis(NamedTuple):
 
 
 def whole(value: Any) -> bool:
-    """Whether ``value`` is a whole number, NumPy's included, and no bool."""
+    """Whether ``value`` is an integer, Python's or NumPy's, and not a bool."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def pair(op: str, name: str, value: Any, least: int) -> Pair:
-    """``value``, a whole number or two of them, as (rows, columns), each at least ``least``."""
+    """Normalise ``value``, an integer or a pair of them, to (rows, columns), each at least ``least``."""
     if type(value) is int and value >= least:
         return value, value
     values = (value, value) if whole(value) else value
@@ -88,7 +88,7 @@ def window(op: str, axis: int, size: int, kernel: int, stride: int, dilation: in
     """The window of a convolution along ``axis`` (0 rows, 1 columns) of an input of ``size``.
 
     Output sizes are torch's, ``(size + before + after - extent) // stride + 1``; "SAME" is TensorFlow's and ONNX's
-    SAME_UPPER: ``ceil(size / stride)``, the odd zero behind.
+    SAME_UPPER: ``ceil(size / stride)``, with the extra zero at the end if the padding is odd.
     """
     extent = (kernel - 1) * dilation + 1
     if isinstance(pad, str):
@@ -101,7 +101,7 @@ def window(op: str, axis: int, size: int, kernel: int, stride: int, dilation: in
         if output < 1:
             raise ValueError(
                 f"{op}: filter {SPATIAL[axis]} is {extent} (size {kernel}, dilation {dilation}), expected at most "
-                f"{size + before + after}, the padded input's"
+                f"{size + before + after}, the size of the padded input"
             )
     return Axis(size, kernel, stride, dilation, before, after, output)
 
@@ -115,30 +115,30 @@ def transposed_window(
     with "SAME".
     """
     extent = (kernel - 1) * dilation + 1
-    front, back, extra = transposed_padding(op, axis, extent, stride, dilation, pad, output_padding)
-    output = (size - 1) * stride + extent - front - back + extra if size else 0
+    before, after, added = transposed_padding(op, axis, extent, stride, dilation, pad, output_padding)
+    output = (size - 1) * stride + extent - before - after + added if size else 0
     if size and output < 1:
         raise ValueError(
             f"{op}: output {SPATIAL[axis]} is {output} (input {size}, filter {extent}, stride {stride}, padding "
-            f"{front} and {back}), expected at least 1"
+            f"{before} and {after}), expected at least 1"
         )
-    return Axis(size, kernel, stride, dilation, extent - 1 - front, extent - 1 - back + extra, output, True)
+    return Axis(size, kernel, stride, dilation, extent - 1 - before, extent - 1 - after + added, output, True)
 
 
 def transposed_input_size(
     op: str, axis: int, output: int, kernel: int, stride: int, dilation: int, pad: Padding, output_padding: int
 ) -> int:
-    """Size of the input from which `transposed_window` makes an output of size ``output``."""
+    """Size of the input for which `transposed_window` gives an output of size ``output``."""
     extent = (kernel - 1) * dilation + 1
-    front, back, extra = transposed_padding(op, axis, extent, stride, dilation, pad, output_padding)
-    least = extent - front - back + extra
-    steps, rest = divmod(output - least, stride)
-    if output and (rest or steps < 0):
+    before, after, added = transposed_padding(op, axis, extent, stride, dilation, pad, output_padding)
+    least = extent - before - after + added
+    steps, remainder = divmod(output - least, stride)
+    if output and (remainder or steps < 0):
         below, above = (least + max(steps + i, i) * stride for i in (0, 1))
         raise ValueError(
             f"{op}: guide {SPATIAL[axis]} is {output}, expected {below} or {above}, the nearest output sizes of a "
-            f"transposed convolution with filter {extent}, stride {stride}, padding {front} and {back} and "
-            f"output_padding {extra}"
+            f"transposed convolution with filter {extent}, stride {stride}, padding {before} and {after} and "
+            f"output_padding {added}"
         )
     return steps + 1 if output else 0
 
@@ -146,7 +146,7 @@ def transposed_input_size(
 def transposed_padding(
     op: str, axis: int, extent: int, stride: int, dilation: int, pad: Padding, output_padding: int
 ) -> tuple[int, int, int]:
-    """Output samples cut off in front and behind, and those added behind, by a transposed convolution."""
+    """Output samples that a transposed convolution crops at the start and at the end, and those it adds at the end."""
     if isinstance(pad, str):
         if output_padding:
             raise ValueError(f"{op}: output_padding is {output_padding}, expected 0 with padding 'SAME'")

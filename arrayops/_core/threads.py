@@ -1,31 +1,31 @@
-"""How many CPU threads the operators may use."""
+"""Number of CPU threads that operators may use."""
 
 import os
 
 _requested: int | None = None
 
 
-def _wish() -> int | None:
-    """What ``ARRAYOPS_NUM_THREADS`` says."""
-    found = os.environ.get("ARRAYOPS_NUM_THREADS", "")
-    return int(found) if found.isdigit() else None
+def _thread_limit_of_environment() -> int | None:
+    """Value of ``ARRAYOPS_NUM_THREADS``; None if unset or not a number."""
+    value = os.environ.get("ARRAYOPS_NUM_THREADS", "")
+    return int(value) if value.isdigit() else None
 
 
-_most = _wish()
+_environment_limit = _thread_limit_of_environment()
 
 
 def set_num_threads(count: int | None) -> None:
-    """Limit the CPU threads that operators use.
+    """Limit the number of CPU threads that operators use.
 
     Parameters
     ----------
     count : int or None
-        At least 1; None returns to the default. Results do not depend on it, to the last bit.
+        At least 1; None restores the default. Results are bitwise independent of it.
 
     Raises
     ------
     ValueError
-        For a count below 1.
+        If ``count`` is not a whole number of at least 1.
 
     Examples
     --------
@@ -42,10 +42,10 @@ def set_num_threads(count: int | None) -> None:
 
 
 def get_num_threads() -> int:
-    """Number of CPU threads that an operator called now may use.
+    """Return the number of CPU threads that operators may use.
 
-    Without `set_num_threads` it is the number of CPUs that the calling thread may run on, at most the value that the
-    environment variable ``ARRAYOPS_NUM_THREADS`` had when arrayops was imported.
+    The default is the number of CPUs that the calling thread may run on, limited by the value of the environment
+    variable ``ARRAYOPS_NUM_THREADS`` at the import of arrayops.
 
     Returns
     -------
@@ -60,4 +60,4 @@ def get_num_threads() -> int:
     if _requested is not None:
         return _requested
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return available if _most is None else max(1, min(available, _most))
+    return available if _environment_limit is None else max(1, min(available, _environment_limit))

@@ -17,7 +17,7 @@ Flags = NDArray[np.bool_]
 FIT_FRACTION = 0.48
 # The picture of a quick run: small, with edges of the motorcycle on both sides.
 QUICK_CROP = (slice(100, 301), slice(220, 541))
-# Fewer fitted or evaluated columns a factor than this hold too few samples to say anything.
+# Fewer fitted or evaluated columns a factor than this have too few samples for a meaningful error.
 MIN_SAMPLES = 4
 
 
@@ -146,7 +146,7 @@ def sample(disparity: Floats, measured: Flags, factor: int) -> Samples:
     Returns
     -------
     Samples
-        The samples; sample ``(i, j)`` lies on pixel ``(i * factor, j * factor)``.
+        The samples; sample ``(i, j)`` is pixel ``(i * factor, j * factor)``.
     """
     return Samples(
         np.ascontiguousarray(disparity[::factor, ::factor]), np.ascontiguousarray(measured[::factor, ::factor])

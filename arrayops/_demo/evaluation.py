@@ -107,7 +107,7 @@ def table(evaluations: Sequence[Evaluation]) -> Any:
     """
     result = load("rich.table").Table(
         title="RMSE in pixels of disparity, on columns not fitted to",
-        caption="less is better; the same samples and pixels for all methods",
+        caption="lower is better; the same samples and pixels for all methods",
     )
     for column in ("factor", "samples", "pixels", "nearest", "bilinear", "PAC", "PAC vs bilinear"):
         result.add_column(column, justify="right")

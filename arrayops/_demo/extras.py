@@ -33,5 +33,5 @@ def load(module: str) -> ModuleType:
     except ModuleNotFoundError as error:
         package = module.partition(".")[0]
         if (error.name or "").partition(".")[0] != package:
-            raise  # the package is there, and something that it imports itself is not
+            raise  # the package is installed, but a package that it imports is not
         raise DemoError(f'the demo needs {package}: pip install "arrayops-nn[examples]"') from error

@@ -17,7 +17,7 @@ from arrayops._demo.extras import DemoError, load
 ERROR_LIMIT = 10.0
 DISPARITY_COLOURS = "viridis"
 ERROR_COLOURS = "magma"
-MISSING_COLOUR = "0.6"  # shows through where there is no number
+MISSING_COLOUR = "0.6"  # where there is no measurement
 DISPARITY_LABEL = "disparity [pixels]"
 TITLES = {"bilinear": "Bilinear", "PAC": "PAC, guided by the photo"}
 ROW_HEIGHT = 3.2
@@ -92,7 +92,7 @@ def _draw_overview(part: Any, scene: Scene, truth: NDArray[Any], limits: Limits,
     rectangle = load("matplotlib.patches").Rectangle
     corner = columns.start - 0.5, rows.start - 0.5
     for axis in axes[:2]:
-        # The strip that neither the fit nor the evaluation counts, and the detail.
+        # The gap that belongs to neither the fit nor the evaluation, and the detail.
         axis.axvspan(scene.fit_stop - 0.5, scene.evaluation_start - 0.5, color="white", alpha=0.6, lw=0)
         axis.add_patch(
             rectangle(corner, shape[1], shape[0], fill=False, edgecolor="white", linestyle="--", linewidth=1.5)

@@ -66,8 +66,8 @@ def fit(
 ) -> Upsampler:
     """Fit the guided upsampler to the left part of the picture.
 
-    Every step draws another offset of the sampling lattice, so that in time the fit sees every measured pixel as a
-    sample, and does not adapt to a single choice.
+    Every step draws another offset of the sampling lattice, so that over the steps every measured pixel is a sample and
+    the fit does not adapt to one lattice.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def fit(
         decay = _decay(iteration / iterations)
         upsampler.log_scales += scale_steps.step(back.log_scales, decay)
         upsampler.weight += weight_steps.step(symmetrized(back.weight), decay)
-        # Projection onto filters that are not negative: the result stays a weighted mean, and the fit cannot diverge.
+        # Projection onto nonnegative filters: the result stays a weighted mean, and the fit cannot diverge.
         np.maximum(upsampler.weight, 0, out=upsampler.weight)
         if report is not None:
             report(back.loss)
@@ -108,8 +108,8 @@ def fit(
 def symmetrized(weight: Floats) -> Floats:
     """Mean over the flips and the transpose of the filter.
 
-    Distance matters, direction does not: an eighth of the numbers is left to fit, which keeps the large filters of the
-    large factors from learning the noise of the few samples there are.
+    The filter depends on distance, not on direction: an eighth of the parameters remains to be fitted, which keeps the
+    large filters of large factors from overfitting the noise of few samples.
 
     Parameters
     ----------

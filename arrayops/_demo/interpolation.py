@@ -1,6 +1,6 @@
-"""The unguided methods: nearest and bilinear upsampling that know about missing samples.
+"""The unguided methods: nearest and bilinear upsampling with missing samples.
 
-Output pixel ``(y, x)`` lies at ``(y / factor, x / factor)`` among the samples. h samples give ``(h - 1) * factor + 1``
+Output pixel ``(y, x)`` is at sample coordinates ``(y / factor, x / factor)``. h samples give ``(h - 1) * factor + 1``
 pixels, so that every pixel lies between samples and none is extrapolated.
 """
 
@@ -64,8 +64,8 @@ def nearest(samples: Samples, factor: int) -> Floats:
 def bilinear(samples: Samples, factor: int) -> Floats:
     """Bilinear interpolation of the measured samples.
 
-    The weights of the missing ones among the four samples around a pixel are shared out among the others; where all
-    that count are missing, the nearest measured sample stands in. On these data that is more accurate than filling the
+    The weights of the four samples around a pixel are renormalised over the measured ones; if all samples with nonzero
+    weight are missing, the nearest measured sample is used. On these data that is more accurate than filling the
     missing samples first.
 
     Parameters

@@ -6,7 +6,7 @@ With x the samples, m their mask, W the filter and K the adaptive kernel of the 
 
 The two sums are the two channels of one call on ``(x, 1)`` with a shared filter. Dividing makes y a weighted mean of
 disparities: a constant map stays constant under every guide, and a filter that is not negative never overshoots. b is
-the bilinear result; it takes over, by the small constant e, where no sample looks like the pixel.
+the bilinear result; weighted by the small constant e, it dominates where no sample resembles the pixel.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from arrayops._demo.interpolation import bilinear_filter
 REACH = 2
 # Weight of the bilinear result, against a sum of weights of at most 1.
 PRIOR = np.float32(0.01)
-# The photo is blurred by this many factors before it guides: one noisy pixel speaks for a sample's whole surroundings.
+# The photo is blurred by this many factors before it guides: otherwise one noisy pixel would stand for
+# a sample's whole neighbourhood.
 BLUR = 0.08
 # Red, green, blue, x and y, per unit of the features. Small enough that the fit starts close to plain bilinear.
 INITIAL_SCALES = (1.0, 1.0, 1.0, 0.125, 0.125)
@@ -33,12 +34,13 @@ INITIAL_SCALES = (1.0, 1.0, 1.0, 0.125, 0.125)
 
 @dataclass
 class Upsampler:
-    """What is fitted.
+    """The fitted parameters.
 
     Attributes
     ----------
     log_scales : ndarray of float32, shape (5,)
-        Logarithms of the scales of the guide's channels. Only a scale's square matters, so it may as well be positive.
+        Logarithms of the scales of the guide's channels. Only the square of a scale enters the kernel, so
+        positive scales suffice.
     weight : ndarray of float32, shape (1, 1, k, k)
         The filter.
     """

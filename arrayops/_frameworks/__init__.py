@@ -1,7 +1,7 @@
-"""Array frameworks: how each hands its arrays to a backend and takes the results back.
+"""Array frameworks: adapters that convert arrays to backend arrays and results back.
 
-An adapter module is imported the first time an array of its framework arrives, never before, so that nothing here
-imports a framework for the user.
+An adapter module is imported with the first array of its framework, so that arrayops never imports a framework that the
+user has not imported.
 """
 
 from importlib import import_module
@@ -24,28 +24,32 @@ _found: dict[type, Framework | None] = {}
 
 
 def find(array: Any) -> Framework | None:
-    """The framework of an array, or None; one dictionary look-up after the first array of a type."""
-    kind = type(array)
+    """The framework of an array, or None; one dictionary look-up, except for the first array of a type."""
+    array_type = type(array)
     try:
-        return _found[kind]
+        return _found[array_type]
     except KeyError:
-        return _found.setdefault(kind, _search(kind))
+        return _found.setdefault(array_type, _search(array_type))
 
 
-def _search(kind: type) -> Framework | None:
-    for base in kind.__mro__:
+def _search(array_type: type) -> Framework | None:
+    for base in array_type.__mro__:
         adapter = ADAPTERS.get(base.__module__.partition(".")[0])
         if adapter is not None:
             framework: Framework = import_module(f"arrayops._frameworks.{adapter}").framework
-            return framework if framework.recognises(kind) else None
-    if hasattr(kind, "__dlpack__") and hasattr(kind, "__array_namespace__"):
+            return framework if framework.recognises(array_type) else None
+    if hasattr(array_type, "__dlpack__") and hasattr(array_type, "__array_namespace__"):
         from arrayops._frameworks.dlpack import ArrayAPIFramework
 
-        return ArrayAPIFramework.of(kind)
+        return ArrayAPIFramework.of(array_type)
     return None
 
 
 def type_name(value: Any) -> str:
     """Readable name of a value's type, with its module unless built in."""
-    kind = type(value)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    array_type = type(value)
+    return (
+        array_type.__qualname__
+        if array_type.__module__ == "builtins"
+        else f"{array_type.__module__}.{array_type.__qualname__}"
+    )

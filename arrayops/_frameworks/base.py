@@ -1,4 +1,4 @@
-"""What dispatch asks of a framework."""
+"""Interface of framework adapters, as dispatch uses it."""
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
@@ -8,9 +8,9 @@ from arrayops._core.op import Meta
 
 
 class Device(NamedTuple):
-    """Where an array lies.
+    """Device of an array.
 
-    ``kind`` is "cpu" or "cuda"; ``label`` is the framework's own name where kind and number do not tell all.
+    ``kind`` is "cpu" or "cuda"; ``label`` is the framework's own name if kind and number do not identify the device.
     """
 
     kind: str
@@ -22,7 +22,7 @@ class Device(NamedTuple):
 
 
 class _GPUs(dict[int, Device]):
-    """CUDA devices by number; the same object each time, which dispatch tells apart at once."""
+    """CUDA devices by number; one object per device, so that dispatch can compare by identity first."""
 
     def __missing__(self, number: int) -> Device:
         return self.setdefault(number, Device("cuda", number))
@@ -32,7 +32,7 @@ GPUS = _GPUs()
 
 
 class Unreadable(TypeError):
-    """An array whose data must not or cannot be read; the message continues "<operator>: <argument> ..."."""
+    """Raised for an array that cannot or must not be read; dispatch prefixes "<operator>: <argument> "."""
 
 
 class Framework(ABC):
@@ -40,11 +40,13 @@ class Framework(ABC):
 
     name: ClassVar[str]
     differentiates: ClassVar[bool] = True
-    """Whether the framework records gradients at all; without, ``wants_gradient`` is not asked."""
+    """Whether the framework has automatic differentiation; if not, ``requires_gradient`` is not called."""
+    detached: ClassVar[str] = "a detached {name}"
+    """Expression for an argument ``name`` without its gradient, for error messages."""
 
     @abstractmethod
-    def recognises(self, kind: type) -> bool:
-        """Whether instances of ``kind`` are arrays of this framework."""
+    def recognises(self, array_type: type) -> bool:
+        """Whether instances of ``array_type`` are arrays of this framework."""
 
     @abstractmethod
     def describe(self, array: Any) -> Meta:
@@ -52,24 +54,24 @@ class Framework(ABC):
 
     @abstractmethod
     def device(self, array: Any) -> Device:
-        """Where the array lies; raises Unreadable for a device that no backend serves."""
+        """The array's device; raises Unreadable if arrayops does not support it."""
 
-    def moved(self, array: Any, device: Device) -> Any:
-        """The array on ``device``, where the framework itself keeps it elsewhere; None where that is for the caller."""
+    def copy_to(self, array: Any, device: Device) -> Any:
+        """A copy on ``device`` of an array that the framework placed elsewhere; None if the caller must move it."""
         return None
 
-    def wants_gradient(self, array: Any) -> bool:
+    def requires_gradient(self, array: Any) -> bool:
         """Whether the framework would record a gradient through this array."""
         return False
 
     @abstractmethod
     def to_backend(self, array: Any) -> Any:
-        """The array as a backend array, without a copy where the framework allows it. It is never written to."""
+        """The array as a backend array, without a copy where the framework allows it. Backends never write to it."""
 
     @abstractmethod
     def from_backend(self, result: Any, like: Any) -> Any:
         """A backend's fresh, C-contiguous result as an array of this framework, on the device of ``like``."""
 
     def launching(self, device: Device) -> AbstractContextManager[Any]:
-        """Context in which GPU work goes to the caller's device, stream and allocator."""
+        """Context in which GPU work uses the caller's device, stream and allocator."""
         return nullcontext()

@@ -1,6 +1,6 @@
-"""CuPy arrays, which are the CUDA backend's own, and what other frameworks need to lend their GPU arrays to it.
+"""CuPy arrays, which the CUDA backend uses natively, and launch contexts shared with the adapters of other frameworks.
 
-bfloat16 is ``ml_dtypes.bfloat16`` in CuPy; `cupy.from_dlpack` takes and gives it when ml_dtypes is installed.
+bfloat16 is ``ml_dtypes.bfloat16`` in CuPy; `cupy.from_dlpack` supports it if ml_dtypes is installed.
 """
 
 import sys
@@ -20,25 +20,25 @@ from arrayops._frameworks.numpy import NAMES, dtype_name
 def launching(number: int, stream: int | None = None, allocate: Allocate | None = None) -> AbstractContextManager[Any]:
     """Context in which CuPy works on GPU ``number``.
 
-    Without more it launches on CuPy's own current stream and takes memory from CuPy's pool, which keeps freed memory
-    apart by stream, so that temporaries of a call are used again only behind the work that still reads them.
+    By default it launches on CuPy's current stream and allocates from CuPy's memory pool. The pool reuses freed memory
+    only on the same stream, so that temporaries of a call are reused only after the work that still reads them.
 
     Parameters
     ----------
     number : int
-        GPU.
+        Device number.
     stream : int, optional
         Handle of a foreign stream (``cudaStream_t``) to launch on.
     allocate : callable, optional
-        Allocator of the backend's arrays, ordered by that stream.
+        Allocator of the backend's arrays, ordered on that stream.
     """
-    # Entering the device that is current already would cost as much as the look-up of a plan.
-    device = HERE if cupy.cuda.runtime.getDevice() == number else cupy.cuda.Device(number)
+    # Entering the device that is already current would cost as much as the look-up of a plan.
+    device = CURRENT_DEVICE if cupy.cuda.runtime.getDevice() == number else cupy.cuda.Device(number)
     return device if stream is None else _ForeignLaunch(device, foreign_stream(stream), allocate)
 
 
 class _ForeignLaunch:
-    """A device, a stream and an allocator in one context: nested generators would cost several times as much."""
+    """Context of a device, a stream and an allocator; nested generator contexts would cost several times as much."""
 
     __slots__ = ("_allocate", "_device", "_outer", "_stream")
 
@@ -67,12 +67,12 @@ class _ForeignLaunch:
 
 @lru_cache(maxsize=256)
 def foreign_stream(handle: int) -> Any:
-    """CuPy's stream for a handle that another library owns; it is never destroyed from here."""
+    """CuPy stream for a handle that another library owns; arrayops never destroys it."""
     return cupy.cuda.Stream.from_external(_Handle(handle))
 
 
 class _Handle:
-    """A stream handle as CUDA's stream protocol wants it."""
+    """A stream handle that implements the CUDA stream protocol."""
 
     def __init__(self, handle: int) -> None:
         self._handle = handle
@@ -81,7 +81,7 @@ class _Handle:
         return 0, self._handle
 
 
-HERE: AbstractContextManager[Any] = nullcontext()
+CURRENT_DEVICE: AbstractContextManager[Any] = nullcontext()
 
 
 class CuPyFramework(Framework):
@@ -90,12 +90,12 @@ class CuPyFramework(Framework):
     name: ClassVar[str] = "CuPy"
     differentiates: ClassVar[bool] = False
 
-    def recognises(self, kind: type) -> bool:
-        return issubclass(kind, cupy.ndarray)
+    def recognises(self, array_type: type) -> bool:
+        return issubclass(array_type, cupy.ndarray)
 
     def describe(self, array: Any) -> Meta:
         dtype = array.dtype
-        # As Meta(...), in half the time.
+        # Equal to Meta(...), in half the time.
         return tuple.__new__(Meta, (array.shape, NAMES.get(dtype) or dtype_name(dtype)))
 
     def device(self, array: Any) -> Device:

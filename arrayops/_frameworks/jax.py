@@ -1,4 +1,4 @@
-"""JAX arrays: read through NumPy's view of their buffer, made from results whose memory JAX then keeps."""
+"""JAX arrays: inputs are read as NumPy views of their buffers; JAX takes over the memory of results."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,12 +21,13 @@ class JAXFramework(Framework):
     """Concrete jax.Array on one device."""
 
     name: ClassVar[str] = "JAX"
+    detached: ClassVar[str] = "jax.lax.stop_gradient({name})"
 
-    def recognises(self, kind: type) -> bool:
-        return issubclass(kind, (jax.Array, Tracer))
+    def recognises(self, array_type: type) -> bool:
+        return issubclass(array_type, (jax.Array, Tracer))
 
-    def wants_gradient(self, array: Any) -> bool:
-        # Tracers of jax.grad, jvp, vjp and linearize; those of jit and vmap are refused by describe.
+    def requires_gradient(self, array: Any) -> bool:
+        # Tracers of jax.grad, jvp, vjp and linearize; describe rejects those of jit and vmap.
         return isinstance(array, Tracer) and type(array).__module__.endswith("interpreters.ad")
 
     def describe(self, array: Any) -> Meta:
@@ -36,7 +37,7 @@ class JAXFramework(Framework):
                 "arrayops outside the transformation"
             )
         if array.is_deleted():
-            raise Unreadable("is a JAX array that was deleted or donated, expected one that still holds data")
+            raise Unreadable("is a deleted or donated JAX array, expected one that still holds data")
         dtype = array.dtype
         return Meta(array.shape, NAMES.get(dtype) or dtype_name(dtype))
 
@@ -49,7 +50,7 @@ class JAXFramework(Framework):
             import cupy
 
             return cupy.from_dlpack(array)
-        # Read-only, and no copy; np.from_dlpack would refuse bfloat16.
+        # A read-only view without a copy; np.from_dlpack does not support bfloat16.
         return host_view(np.asarray(array))
 
     def from_backend(self, result: Any, like: Any) -> Any:
@@ -57,7 +58,7 @@ class JAXFramework(Framework):
         if result.dtype == BFLOAT16_DTYPE and not on_gpu:
             result = result.view(jax.numpy.bfloat16)
         elif result.dtype.itemsize == 8 and jax.dtypes.canonicalize_dtype(result.dtype) != result.dtype:
-            return _taken_wide(result) if on_gpu else _put_wide(result, like)
+            return _import_wide(result) if on_gpu else _put_wide(result, like)
         return jax.dlpack.from_dlpack(result) if on_gpu else _put(result, like)
 
     def launching(self, device: Device) -> Any:
@@ -66,12 +67,12 @@ class JAXFramework(Framework):
 
 @contextmanager
 def _launching(number: int) -> Iterator[None]:
-    """Launch on CuPy's current stream, once the GPU has done what JAX asked it for, and wait for it.
+    """Launch on CuPy's current stream after the GPU has finished JAX's pending work, and synchronize it on exit.
 
-    JAX and CuPy order the data between their streams through the stream argument of ``__dlpack__``, but neither's
-    allocator knows of the other's stream. An argument that is freed on return could be overwritten while CuPy's stream
-    reads it. And JAX gives a result's memory back to CuPy as soon as the result is dropped, though a computation on
-    JAX's stream may still read it, or wait for its turn: this call must not write there before.
+    The stream argument of ``__dlpack__`` orders data between the streams of JAX and CuPy, but neither allocator knows
+    the other's stream. An argument that is freed on return could be overwritten while CuPy's stream still reads it. And
+    JAX returns a result's memory to CuPy as soon as the result is deleted, although a running or queued computation on
+    JAX's stream may still read it: this call must not write to that memory before.
     """
     import cupy
 
@@ -89,23 +90,23 @@ def _classify(array: Any, device: Any) -> Device:
     if not isinstance(device, jax.Device):
         count = len(array.sharding.device_set)
         raise Unreadable(
-            f"is sharded over {count} devices, expected an array on one device: gather it by jax.device_put"
+            f"is sharded over {count} devices, expected an array on one device: gather it with jax.device_put"
         )
     if device.process_index != jax.process_index():
         raise Unreadable(f"is on {device} of another process, expected an array of this process")
     if device.platform == "cpu":
-        found = Device("cpu", device.id)
+        converted = Device("cpu", device.id)
     elif device.platform in ("gpu", "cuda"):
-        found = Device("cuda", array.__dlpack_device__()[1])
+        converted = Device("cuda", array.__dlpack_device__()[1])
     else:
-        raise Unreadable(f"is on {device}, which no backend serves: move it to the CPU")
-    return _devices.setdefault(device, found)
+        raise Unreadable(f"is on {device}, which arrayops does not support: move it to the CPU with jax.device_put")
+    return _devices.setdefault(device, converted)
 
 
 def _put(result: Any, like: Any) -> Any:
-    """``result`` on the device of ``like``, and bound to it only if ``like`` is.
+    """``result`` on the device of ``like``, committed to it only if ``like`` is.
 
-    JAX takes over memory that is 64-byte aligned, as results are, and copies any other.
+    JAX takes over 64-byte aligned memory, as of all results, without a copy, and copies any other.
     """
     if like.committed:
         return jax.device_put(result, like.device)
@@ -114,10 +115,10 @@ def _put(result: Any, like: Any) -> Any:
 
 
 def _put_wide(result: Any, like: Any) -> Any:
-    """A result of 64 bits while jax_enable_x64 is off.
+    """Convert a 64-bit result while jax_enable_x64 is off.
 
-    Floating-point results come from inputs of 64 bits, made while it was on, and stay like them. Integers become 32
-    bits wide, as all integers do in JAX without x64, and it is an error if that changes a value.
+    float64 results come from float64 inputs, which were created while it was on, and stay float64. Integers become
+    32-bit, as all integers in JAX without x64; a value that does not fit raises OverflowError.
     """
     if result.dtype.kind == "f":
         with jax.enable_x64(True):
@@ -126,22 +127,24 @@ def _put_wide(result: Any, like: Any) -> Any:
     return _put(result, like)
 
 
-def _taken_wide(result: Any) -> Any:
-    """The same of a GPU's result, which JAX takes over; ``jax.dlpack`` by itself would cut off without a word."""
+def _import_wide(result: Any) -> Any:
+    """`_put_wide` for a GPU result, which JAX takes over; ``jax.dlpack`` alone would silently truncate values."""
     kept = result.dtype if result.dtype.kind == "f" else jax.dtypes.canonicalize_dtype(result.dtype)
     with jax.enable_x64(True):
-        taken = jax.dlpack.from_dlpack(result)
-        if kept != taken.dtype:
-            _check_fits(taken, kept)
-        return taken.astype(kept)
+        imported = jax.dlpack.from_dlpack(result)
+        if kept != imported.dtype:
+            _check_fits(imported, kept)
+        return imported.astype(kept)
 
 
 def _check_fits(result: Any, dtype: "np.dtype[Any]") -> None:
-    """Refuse integers that do not fit the 32 bits that they get."""
+    """Raise OverflowError if integers do not fit the 32-bit ``dtype``."""
     narrow = np.iinfo(dtype)
     if result.size and not narrow.min <= int(result.min()) <= int(result.max()) <= narrow.max:
         raise OverflowError(
-            f"a result is {result.dtype} with values beyond {narrow.dtype}, which JAX would cut off: set jax_enable_x64"
+            f"a result is {result.dtype} with values out of range of {narrow.dtype}, which JAX would "
+            "truncate: "
+            "set jax_enable_x64"
         )
 
 

@@ -1,4 +1,4 @@
-"""NumPy arrays, which are the CPU backend's own."""
+"""NumPy arrays, which the CPU backend uses natively."""
 
 from typing import Any, ClassVar
 
@@ -17,17 +17,17 @@ HOST = Device("cpu", 0)
 
 
 def dtype_name(dtype: "np.dtype[Any]") -> str:
-    """Name of a NumPy dtype; those that no operator takes keep NumPy's name and are refused by the checks."""
+    """Name of a NumPy dtype; unsupported dtypes keep NumPy's name and are rejected by the checks."""
     name = NAMES.get(dtype)
     if name is None:
-        # Registered by ml_dtypes, which is not imported here: it is known by its name alone.
+        # ml_dtypes, which registers bfloat16, is not imported here: its dtype is identified by name.
         name = dtypes.BFLOAT16 if dtype.name == dtypes.BFLOAT16 and dtype.itemsize == 2 else str(dtype)
         NAMES[dtype] = name
     return name
 
 
 def host_view(array: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
-    """``array`` with bfloat16 as the backend's dtype, whatever package registered it."""
+    """``array`` with bfloat16 viewed as the backend's dtype, whichever package registered it."""
     dtype = array.dtype
     if dtype.kind == "V" and dtype != BFLOAT16_DTYPE and dtype_name(dtype) == dtypes.BFLOAT16:
         return array.view(BFLOAT16_DTYPE)
@@ -40,15 +40,15 @@ class NumPyFramework(Framework):
     name: ClassVar[str] = "NumPy"
     differentiates: ClassVar[bool] = False
 
-    def recognises(self, kind: type) -> bool:
-        return issubclass(kind, (np.ndarray, np.generic))
+    def recognises(self, array_type: type) -> bool:
+        return issubclass(array_type, (np.ndarray, np.generic))
 
     def describe(self, array: Any) -> Meta:
-        # The first condition also keeps numpy.ma, which takes 20 ms to load, from being imported for plain arrays.
+        # The first condition also avoids importing numpy.ma, which takes 20 ms, for plain arrays.
         if type(array) is not np.ndarray and isinstance(array, np.ma.MaskedArray):
             raise Unreadable("is a numpy.ma.MaskedArray, expected a plain array; pass its mask as mask=")
         dtype = array.dtype
-        # As Meta(...), in half the time.
+        # Equal to Meta(...), in half the time.
         return tuple.__new__(Meta, (array.shape, NAMES.get(dtype) or dtype_name(dtype)))
 
     def device(self, array: Any) -> Device:

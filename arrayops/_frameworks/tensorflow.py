@@ -1,4 +1,4 @@
-"""TensorFlow eager tensors: read through NumPy's view of their buffer, made from results by DLPack."""
+"""TensorFlow eager tensors: inputs are read as NumPy views of their buffers; results are imported with DLPack."""
 
 from typing import Any, ClassVar
 
@@ -12,11 +12,11 @@ from arrayops._core.op import Meta
 from arrayops._frameworks.base import Device, Framework, Unreadable
 from arrayops._frameworks.numpy import host_view
 
-ALIGNMENT = 64
-"""Bytes: TensorFlow aborts the process on first use of imported memory that starts elsewhere."""
+ALIGNMENT_BYTES = 64
+"""TensorFlow aborts the process on first use of imported memory that is not aligned to this."""
 
 KDL_CUDA = 2
-"""DLPack's number for memory of CUDA devices."""
+"""DLPack's device type of CUDA devices."""
 
 _devices: dict[str, Device] = {}
 
@@ -25,26 +25,27 @@ class TensorFlowFramework(Framework):
     """Eager tf.Tensor on the CPU and on NVIDIA GPUs."""
 
     name: ClassVar[str] = "TensorFlow"
+    detached: ClassVar[str] = "tf.stop_gradient({name})"
 
-    def recognises(self, kind: type) -> bool:
-        return issubclass(kind, (tf.Tensor, tf.Variable))
+    def recognises(self, array_type: type) -> bool:
+        return issubclass(array_type, (tf.Tensor, tf.Variable))
 
-    def wants_gradient(self, array: Any) -> bool:
-        # Nonzero when a GradientTape or ForwardAccumulator that is recording watches the tensor; no public call tells.
+    def requires_gradient(self, array: Any) -> bool:
+        # Nonzero if a recording GradientTape or ForwardAccumulator watches the tensor; there is no public API for this.
         return isinstance(array, EagerTensor) and pywrap_tfe.TFE_Py_TapeSetPossibleGradientTypes((array,)) != 0
 
     def describe(self, array: Any) -> Meta:
         if not isinstance(array, EagerTensor):
-            _refuse(array)
+            _reject(array)
         return Meta(tuple(array.shape.as_list()), array.dtype.name)
 
     def device(self, array: Any) -> Device:
-        place = array.backing_device
-        return _devices.get(place) or _classify(place)
+        name = array.backing_device
+        return _devices.get(name) or _classify(name)
 
-    def moved(self, array: Any, device: Device) -> Any:
-        # TensorFlow keeps int32 in memory of the host, whatever device it is made for, and callers cannot move it.
-        # Beside arrays on a GPU, as labels are, it goes there with 64 bits.
+    def copy_to(self, array: Any, device: Device) -> Any:
+        # TensorFlow keeps int32 tensors in host memory whatever device is requested, so callers cannot move them. With
+        # other arguments on a GPU, as labels have, they are copied there as int64.
         if device.kind != "cuda" or array.dtype != tf.int32 or self.device(array).kind != "cpu":
             return None
         with tf.device(f"/GPU:{device.number}"):
@@ -55,9 +56,9 @@ class TensorFlowFramework(Framework):
             import cupy
 
             return cupy.from_dlpack(_Exporter(array))
-        # No copy, which array.numpy() would make; but bfloat16 scalars have no other way.
+        # array.numpy() copies and np.asarray does not, but bfloat16 scalars support only the former.
         view = host_view(np.asarray(array if array.shape.rank else array.numpy()))
-        # bfloat16 arrives writable.
+        # Views of bfloat16 tensors are writable.
         view.setflags(write=False)
         return view
 
@@ -65,19 +66,19 @@ class TensorFlowFramework(Framework):
         if not isinstance(result, np.ndarray):
             import cupy
 
-            # TensorFlow does not tell its stream: the memory must be complete when it gets it.
+            # TensorFlow does not expose its stream: the result must be complete before it is imported.
             cupy.cuda.get_current_stream().synchronize()
             return tf.experimental.dlpack.from_dlpack(result.__dlpack__())
         half = result.dtype == BFLOAT16_DTYPE
         if half:
             result = result.view(np.uint16)
-        if result.size and result.ctypes.data % ALIGNMENT == 0:
+        if result.size and result.ctypes.data % ALIGNMENT_BYTES == 0:
             tensor = tf.experimental.dlpack.from_dlpack(result.__dlpack__())
             if not half and tensor.backing_device == like.backing_device:
                 return tensor
         else:
             tensor = result
-        # Without the device, eager operations would move the result to the first GPU.
+        # Without tf.device, eager operations would move the result to the first GPU.
         with tf.device(like.backing_device):
             return tf.bitcast(tensor, tf.bfloat16) if half else tf.identity(tensor)
 
@@ -88,9 +89,9 @@ class TensorFlowFramework(Framework):
 
 
 class _Exporter:
-    """A GPU tensor for `cupy.from_dlpack`, which passes a stream that TensorFlow refuses to take.
+    """DLPack exporter of a GPU tensor for `cupy.from_dlpack`, whose stream argument TensorFlow rejects.
 
-    The tensor is complete when the capsule is made, so there is no stream to wait for.
+    The tensor is complete when the capsule is created, so there is no stream to synchronize.
     """
 
     def __init__(self, array: Any) -> None:
@@ -103,21 +104,21 @@ class _Exporter:
         return KDL_CUDA, framework.device(self._array).number
 
 
-def _refuse(array: Any) -> None:
+def _reject(array: Any) -> None:
     if isinstance(array, tf.Variable):
         raise Unreadable("is a tf.Variable, expected a tensor: pass variable.value()")
     raise Unreadable(
         "is a symbolic tensor of tf.function or a Keras model, expected an eager tensor: call arrayops outside the "
-        "graph, or inside it by tf.py_function"
+        "graph, or inside it with tf.py_function"
     )
 
 
-def _classify(place: str) -> Device:
-    kind, _, index = place.rpartition("device:")[2].partition(":")
-    served = {"CPU": "cpu", "GPU": "cuda"}.get(kind)
-    if served is None:
-        raise Unreadable(f"is on {place}, which no backend serves: move it to the CPU")
-    return _devices.setdefault(place, Device(served, int(index)))
+def _classify(name: str) -> Device:
+    kind, _, index = name.rpartition("device:")[2].partition(":")
+    supported_kind = {"CPU": "cpu", "GPU": "cuda"}.get(kind)
+    if supported_kind is None:
+        raise Unreadable(f"is on {name}, which arrayops does not support: move it to the CPU")
+    return _devices.setdefault(name, Device(supported_kind, int(index)))
 
 
 framework = TensorFlowFramework()

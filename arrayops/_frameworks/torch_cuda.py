@@ -1,10 +1,10 @@
-"""PyTorch tensors on GPUs as CuPy arrays and back, on torch's stream and in torch's memory.
+"""Zero-copy conversion between PyTorch's CUDA tensors and CuPy arrays, on torch's stream and in torch's memory.
 
-Imported with the first CUDA tensor. Tensors and arrays share their memory by pointer: both sides are known here, so
-that DLPack would add nothing but time, and bfloat16 needs no package beside torch.
+Imported with the first CUDA tensor. Tensors and arrays share memory by pointer: DLPack would only add overhead, and
+bfloat16 needs no package besides torch.
 
-Results and temporaries are tensors of torch's caching allocator. What the allocator gets back, it hands out again to
-the same stream alone, and so behind the kernels that still read it; a result is a plain tensor, for which
+Results and temporaries are tensors of torch's caching allocator. It reuses freed memory only on the same stream, and so
+after the kernels that still read it. A result is a plain tensor, for which
 ``record_stream``, the private pools of CUDA graphs and torch's memory statistics work as for any other.
 """
 
@@ -28,7 +28,7 @@ _DTYPES: dict[torch.dtype, "np.dtype[Any]"] = {torch.bfloat16: BFLOAT16_DTYPE} |
 }
 _TORCH_DTYPES = {numpy: own for own, numpy in _DTYPES.items()}
 
-# Looked up once: they run for each array.
+# Looked up once, as they are called for each array.
 UnownedMemory = cupy.cuda.UnownedMemory
 MemoryPointer = cupy.cuda.MemoryPointer
 
@@ -40,14 +40,14 @@ def launching(number: int) -> Any:
 
 @cache
 def allocator(kind: str, number: int) -> Allocate:
-    """Arrays for the backend whose memory is tensors of one device, from which `from_cupy` gets them back."""
+    """Allocator of backend arrays backed by tensors of one device, which `from_cupy` recovers."""
     device = torch.device(kind, number)
 
     def empty(shape: tuple[int, ...], dtype: Any) -> Any:
         dtype = np.dtype(dtype)
         own = _TORCH_DTYPES.get(dtype)
         if own is None:
-            # Of what torch does not know, such as structures, it holds the bytes.
+            # A dtype that torch lacks, such as a structure, is stored as bytes.
             tensor = torch.empty(math.prod(shape) * dtype.itemsize, dtype=torch.uint8, device=device)
         else:
             tensor = torch.empty(shape, dtype=own, device=device)
@@ -69,11 +69,11 @@ def to_cupy(tensor: torch.Tensor, number: int) -> Any:
 
 
 def from_cupy(result: Any, device: torch.device) -> torch.Tensor:
-    """A C-contiguous array made within `launching`, as a tensor of the same memory."""
+    """A C-contiguous array allocated within `launching`, as a tensor that shares its memory."""
     pointer, dtype = result.data, _TORCH_DTYPES[result.dtype]
     tensor: torch.Tensor = pointer.mem._owner
     if tensor.dtype is dtype and tensor.shape == result.shape:
         return tensor
-    # A part of it, or another view. Not a view of the tensor: autograd refuses to change some views in place.
+    # A part or another view of the memory. Not a view of the tensor: autograd forbids in-place changes of some views.
     offset = (pointer.ptr - tensor.data_ptr()) // result.itemsize
     return torch.empty(0, dtype=dtype, device=device).set_(tensor.untyped_storage(), offset, result.shape)

@@ -1,4 +1,4 @@
-"""Operator records: for each family its parameter tuples, shape rules and ``Op`` records. No array is touched here."""
+"""Operator records: for each family its parameter tuples, shape rules and ``Op`` records, on metadata only."""
 
 from arrayops._core.op import Op
 from arrayops._ops import conv, merge, pac, segment

@@ -6,12 +6,12 @@ from arrayops._core import checks, shapes
 from arrayops._core.op import ArraySpec, Meta, Metas, Op
 from arrayops._core.shapes import Padding, Pair
 from arrayops._ops.images import (
+    cached,
     check_filter_and_bias,
     check_input_and_weight,
     check_weight,
     image,
     image_shape,
-    remembering,
     windows,
 )
 
@@ -28,7 +28,7 @@ class ConvParameters(NamedTuple):
     groups: int
 
 
-def parameters(
+def normalized_parameters(
     op: str,
     *,
     stride: Any,
@@ -39,7 +39,7 @@ def parameters(
     output_padding: Any = 0,
     transposed: bool = False,
 ) -> ConvParameters:
-    """Check and normalise the keywords of the public function ``op``."""
+    """Check and normalise the keyword arguments of the public function ``op``."""
     return ConvParameters(
         stride=shapes.pair(op, "stride", stride, 1),
         padding=shapes.padding(op, padding),
@@ -51,27 +51,27 @@ def parameters(
     )
 
 
-remembered_parameters = remembering(parameters)
+cached_parameters = cached(normalized_parameters)
 
 
-def infer(op: str, metas: Metas, p: ConvParameters) -> Metas:
-    """Shape rules of both convolutions."""
+def infer(op: str, metas: Metas, parameters: ConvParameters) -> Metas:
+    """Shape rules of ``conv2d`` and ``conv_transpose2d``."""
     input, weight, bias = metas
-    input, weight = check_input_and_weight(op, p, input, weight)
-    batch, channels, size = image(input.shape, p.layout)
-    outputs = check_weight(op, p, weight, channels)
-    rows, columns = windows(op, p, check_filter_and_bias(op, p, weight, bias, outputs), size)
-    return (Meta(image_shape(batch, outputs, (rows.output, columns.output), p.layout), input.dtype),)
+    input, weight = check_input_and_weight(op, parameters, input, weight)
+    batch, channels, size = image(input.shape, parameters.layout)
+    outputs = check_weight(op, parameters, weight, channels)
+    rows, columns = windows(op, parameters, check_filter_and_bias(op, parameters, weight, bias, outputs), size)
+    return (Meta(image_shape(batch, outputs, (rows.output, columns.output), parameters.layout), input.dtype),)
 
 
-def infer_conv2d(metas: Metas, p: ConvParameters) -> Metas:
+def infer_conv2d(metas: Metas, parameters: ConvParameters) -> Metas:
     """Shape rules of ``conv2d``."""
-    return infer("conv2d", metas, p)
+    return infer("conv2d", metas, parameters)
 
 
-def infer_conv_transpose2d(metas: Metas, p: ConvParameters) -> Metas:
+def infer_conv_transpose2d(metas: Metas, parameters: ConvParameters) -> Metas:
     """Shape rules of ``conv_transpose2d``."""
-    return infer("conv_transpose2d", metas, p)
+    return infer("conv_transpose2d", metas, parameters)
 
 
 ARRAYS = ArraySpec("input"), ArraySpec("weight"), ArraySpec("bias", optional=True)

@@ -1,4 +1,4 @@
-"""What operators on images share: shapes in either layout, weights in groups, windows, and parameters remembered."""
+"""Shared by operators on images: shapes in both layouts, grouped weights, windows and cached parameters."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -8,154 +8,168 @@ from arrayops._core import checks, shapes
 from arrayops._core.op import Meta
 from arrayops._core.shapes import Axis, Padding, Pair
 
-P = TypeVar("P")
+ParametersT = TypeVar("ParametersT")
 
 
 class WindowParameters(Protocol):
-    """What the parameter tuple of every operator with a sliding window holds."""
+    """Fields common to the parameter tuples of all operators with a sliding window."""
 
     @property
     def stride(self) -> Pair:
-        """Steps of the window."""
+        """Stride of the window."""
 
     @property
     def padding(self) -> Padding:
-        """Zeros around the input."""
+        """Zero padding of the input."""
 
     @property
     def output_padding(self) -> Pair:
-        """Outputs that a transposed window adds behind."""
+        """Output rows and columns that a transposed window adds at the end."""
 
     @property
     def dilation(self) -> Pair:
-        """Steps of the taps."""
+        """Dilation: distance between taps."""
 
     @property
     def layout(self) -> str:
-        """NCHW or NHWC."""
+        """Axis order, "NCHW" or "NHWC"."""
 
     @property
     def transposed(self) -> bool:
-        """Whether the window slides over stuffed zeros."""
+        """Whether the convolution is transposed."""
 
     @property
     def groups(self) -> int:
-        """Groups of channels."""
+        """Number of channel groups."""
 
 
-def remembering(parameters: Callable[..., P]) -> Callable[..., P]:
-    """``parameters(op, stride=, padding=, dilation=, ...)`` with a memory of recent calls.
+def cached(parameters: Callable[..., ParametersT]) -> Callable[..., ParametersT]:
+    """``parameters(op, stride=, padding=, dilation=, ...)``, cached.
 
-    Only of calls that give numbers and words: within a tuple the memory could not tell 1 from 1.0 or True, which the
-    checks refuse.
+    Only calls with plain ints and strings use the cache: within a tuple the cache could not tell 1 from 1.0 or True,
+    which the checks reject.
     """
-    remembered = lru_cache(maxsize=512, typed=True)(parameters)
+    cached_function = lru_cache(maxsize=512, typed=True)(parameters)
 
-    def recall(op: str, stride: Any, padding: Any, dilation: Any, **others: Any) -> P:
-        sizes = stride, dilation, others.get("kernel_size", 0), others.get("output_padding", 0)
+    def call(op: str, stride: Any, padding: Any, dilation: Any, **rest: Any) -> ParametersT:
+        sizes = stride, dilation, rest.get("kernel_size", 0), rest.get("output_padding", 0)
         if type(padding) in (int, str) and set(map(type, sizes)) == {int}:
             try:
-                return remembered(op, stride=stride, padding=padding, dilation=dilation, **others)
+                return cached_function(op, stride=stride, padding=padding, dilation=dilation, **rest)
             except TypeError:
-                # Something unhashable, or refused by the checks, which then say it again.
+                # An unhashable value, or one that the checks reject: the uncached call raises the right error.
                 pass
-        return parameters(op, stride=stride, padding=padding, dilation=dilation, **others)
+        return parameters(op, stride=stride, padding=padding, dilation=dilation, **rest)
 
-    return recall
+    return call
 
 
-class Image(NamedTuple):
-    """Batch, channels and size of an array in either layout."""
+class ImageShape(NamedTuple):
+    """Batch, channels and spatial size of an image batch, independent of layout."""
 
     batch: int
     channels: int
     size: Pair
 
 
-def image(shape: tuple[int, ...], layout: str) -> Image:
-    """Read a shape of four axes in ``layout``."""
+def image(shape: tuple[int, ...], layout: str) -> ImageShape:
+    """Batch, channels and size of a 4-axis shape in ``layout``."""
     if layout == "NCHW":
         batch, channels, height, width = shape
     else:
         batch, height, width, channels = shape
-    return Image(batch, channels, (height, width))
+    return ImageShape(batch, channels, (height, width))
 
 
 def image_shape(batch: int, channels: int, size: Pair, layout: str) -> tuple[int, ...]:
-    """Shape of four axes in ``layout``."""
+    """The 4-axis shape in ``layout``."""
     return (batch, channels, *size) if layout == "NCHW" else (batch, *size, channels)
 
 
-def weight_layout(p: WindowParameters) -> str:
-    """Axes of the weight: torch's names with NCHW, TensorFlow's with NHWC."""
-    if p.layout == "NCHW":
-        return "I O kh kw" if p.transposed else "O I kh kw"
-    return "kh kw O I" if p.transposed else "kh kw I O"
+def weight_layout(parameters: WindowParameters) -> str:
+    """Axes of the weight, in torch's order for NCHW and in TensorFlow's for NHWC."""
+    if parameters.layout == "NCHW":
+        return "I O kh kw" if parameters.transposed else "O I kh kw"
+    return "kh kw O I" if parameters.transposed else "kh kw I O"
 
 
-class Weight(NamedTuple):
-    """Channels that a weight connects (of one group where groups cut them) and its filter size."""
+class WeightShape(NamedTuple):
+    """Input and output channels of a weight, those of one group where it is grouped, and its filter size."""
 
     inputs: int
     outputs: int
     kernel_size: Pair
 
 
-def weight_extents(shape: tuple[int, ...], p: WindowParameters) -> Weight:
-    """Read a weight's shape by `weight_layout`."""
-    sizes = dict(zip(weight_layout(p).split(), shape, strict=True))
-    return Weight(sizes["I"], sizes["O"], (sizes["kh"], sizes["kw"]))
+def weight_extents(shape: tuple[int, ...], parameters: WindowParameters) -> WeightShape:
+    """Channels and filter size of a weight's shape, read by `weight_layout`."""
+    sizes = dict(zip(weight_layout(parameters).split(), shape, strict=True))
+    return WeightShape(sizes["I"], sizes["O"], (sizes["kh"], sizes["kw"]))
 
 
 @lru_cache(maxsize=512)
-def windows(op: str, p: WindowParameters, kernel_size: Pair, size: Pair) -> tuple[Axis, Axis]:
+def windows(op: str, parameters: WindowParameters, kernel_size: Pair, size: Pair) -> tuple[Axis, Axis]:
     """Row and column windows over an input of ``size``."""
-    if p.transposed:
+    if parameters.transposed:
         rows, columns = (
             shapes.transposed_window(
-                op, i, size[i], kernel_size[i], p.stride[i], p.dilation[i], p.padding, p.output_padding[i]
+                op,
+                i,
+                size[i],
+                kernel_size[i],
+                parameters.stride[i],
+                parameters.dilation[i],
+                parameters.padding,
+                parameters.output_padding[i],
             )
             for i in (0, 1)
         )
     else:
         rows, columns = (
-            shapes.window(op, i, size[i], kernel_size[i], p.stride[i], p.dilation[i], p.padding) for i in (0, 1)
+            shapes.window(
+                op, i, size[i], kernel_size[i], parameters.stride[i], parameters.dilation[i], parameters.padding
+            )
+            for i in (0, 1)
         )
     return rows, columns
 
 
-def check_weight(op: str, p: WindowParameters, weight: Meta, channels: int) -> int:
-    """A weight fits an input of ``channels`` channels in groups; return the number of output channels."""
-    inputs, outputs, _ = weight_extents(weight.shape, p)
-    if channels % p.groups:
-        raise ValueError(f"{op}: groups is {p.groups}, expected a divisor of the input's {channels} channels")
-    expected = channels if p.transposed else channels // p.groups
+def check_weight(op: str, parameters: WindowParameters, weight: Meta, channels: int) -> int:
+    """Check a weight against an input of ``channels`` channels; return the number of output channels."""
+    inputs, outputs, _ = weight_extents(weight.shape, parameters)
+    if channels % parameters.groups:
+        raise ValueError(f"{op}: groups is {parameters.groups}, expected a divisor of the input's {channels} channels")
+    expected = channels if parameters.transposed else channels // parameters.groups
     if inputs != expected:
         raise ValueError(
             f"{op}: weight is {weight.shape}, expected {expected} input channels for an input of {channels} channels "
-            f"in {p.groups} group{'s' * (p.groups > 1)}"
+            f"in {parameters.groups} group{'s' * (parameters.groups > 1)}"
         )
-    if p.transposed:
-        return outputs * p.groups
-    if outputs % p.groups:
-        raise ValueError(f"{op}: groups is {p.groups}, expected a divisor of the weight's {outputs} output channels")
+    if parameters.transposed:
+        return outputs * parameters.groups
+    if outputs % parameters.groups:
+        raise ValueError(
+            f"{op}: groups is {parameters.groups}, expected a divisor of the weight's {outputs} output channels"
+        )
     return outputs
 
 
-def check_input_and_weight(op: str, p: WindowParameters, input: Meta | None, weight: Meta | None) -> tuple[Meta, Meta]:
-    """Axes and dtypes of a convolution's two arrays, which are returned."""
+def check_input_and_weight(
+    op: str, parameters: WindowParameters, input: Meta | None, weight: Meta | None
+) -> tuple[Meta, Meta]:
+    """Check axes and dtypes of a convolution's input and weight, and return both."""
     if input is None or weight is None:
         raise TypeError(f"{op}: input and weight are {input} and {weight}, expected arrays")
-    checks.axes(op, "input", input, " ".join(p.layout))
+    checks.axes(op, "input", input, " ".join(parameters.layout))
     checks.floating(op, "input", input)
-    checks.axes(op, "weight", weight, weight_layout(p))
+    checks.axes(op, "weight", weight, weight_layout(parameters))
     checks.dtype(op, "weight", weight, input.dtype, "as the input")
     return input, weight
 
 
-def check_filter_and_bias(op: str, p: WindowParameters, weight: Meta, bias: Meta | None, outputs: int) -> Pair:
-    """A filter has a tap at least, and a bias a value for each of the output channels; return the filter's size."""
-    kernel_size = weight_extents(weight.shape, p).kernel_size
+def check_filter_and_bias(op: str, parameters: WindowParameters, weight: Meta, bias: Meta | None, outputs: int) -> Pair:
+    """Check that the filter is not empty and that the bias has one value per output channel; return the filter size."""
+    kernel_size = weight_extents(weight.shape, parameters).kernel_size
     if min(kernel_size) < 1:
         raise ValueError(f"{op}: weight is {weight.shape}, expected a filter of at least 1 x 1")
     if bias is not None:

@@ -1,4 +1,4 @@
-"""Records of resizing and of merging maps of different sizes: parameters, checks and shapes."""
+"""Records of ``resize2d`` and ``merge_feature_maps``: parameters, checks and shapes."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from arrayops._core import checks, shapes
 from arrayops._core.op import ArraySpec, Meta, Metas, Op
 from arrayops._core.resampling import Sampling
 from arrayops._core.shapes import SPATIAL, Pair
-from arrayops._ops.images import Image, image, image_shape
+from arrayops._ops.images import ImageShape, image, image_shape
 
 MODES = ("nearest", "bilinear", "bicubic", "area")
 COORDINATES = ("half_pixel", "align_corners", "asymmetric")
@@ -19,7 +19,7 @@ EXTREMES = {"largest": max, "smallest": min}
 
 
 class ResizeParameters(NamedTuple):
-    """Parameters of ``resize2d``, normalised: either a size or a scale is None."""
+    """Parameters of ``resize2d``, normalised: exactly one of size and scale is None."""
 
     size: Pair | None
     scale: tuple[float, float] | None
@@ -46,9 +46,9 @@ Parameters = ResizeParameters | MergeParameters
 def resize_parameters(
     op: str, *, size: Any, scale: Any, mode: Any, coordinates: Any, antialias: Any, layout: Any
 ) -> ResizeParameters:
-    """Check and normalise the keywords of ``resize2d``."""
+    """Check and normalise the keyword arguments of ``resize2d``."""
     if (size is None) == (scale is None):
-        raise ValueError(f"{op}: size is {size!r} and scale is {scale!r}, expected one of them")
+        raise ValueError(f"{op}: size is {size!r} and scale is {scale!r}, expected exactly one of them")
     return ResizeParameters(
         None if size is None else shapes.pair(op, "size", size, 1),
         None if scale is None else scales(op, scale),
@@ -60,7 +60,7 @@ def resize_parameters(
 def merge_parameters(
     op: str, *, how: Any, size: Any, mode: Any, coordinates: Any, antialias: Any, layout: Any
 ) -> MergeParameters:
-    """Check and normalise the keywords of ``merge_feature_maps``."""
+    """Check and normalise the keyword arguments of ``merge_feature_maps``."""
     if isinstance(size, str):
         if size not in EXTREMES:
             raise ValueError(f"{op}: size is {size!r}, expected 'largest', 'smallest' or (height, width)")
@@ -75,7 +75,7 @@ def merge_parameters(
 
 
 def sampling_parameters(op: str, mode: Any, coordinates: Any, antialias: Any) -> tuple[str, str, bool]:
-    """Mode, coordinates and antialias that go together."""
+    """Check mode, coordinates and antialias, and that they are compatible."""
     mode = checks.choice(op, "mode", mode, MODES)
     coordinates = checks.choice(op, "coordinates", coordinates, COORDINATES)
     antialias = checks.flag(op, "antialias", antialias)
@@ -87,7 +87,7 @@ def sampling_parameters(op: str, mode: Any, coordinates: Any, antialias: Any) ->
 
 
 def scales(op: str, value: Any) -> tuple[float, float]:
-    """``value``, a number or two of them, as the factors of height and width."""
+    """Normalise ``value``, a number or a pair of them, to the scale factors of height and width."""
     values = value if isinstance(value, (tuple, list)) else (value, value)
     if len(values) != 2 or not all(isinstance(v, Real) and not isinstance(v, bool) for v in values):
         raise ValueError(f"{op}: scale is {value!r}, expected a number or a pair of them")
@@ -97,89 +97,94 @@ def scales(op: str, value: Any) -> tuple[float, float]:
     return height, width
 
 
-def resized(op: str, p: ResizeParameters, size: Pair) -> Pair:
+def resized(op: str, parameters: ResizeParameters, size: Pair) -> Pair:
     """Size of the output for an input of ``size``."""
-    if p.size is not None:
-        return p.size
-    assert p.scale is not None
-    found = math.floor(size[0] * p.scale[0]), math.floor(size[1] * p.scale[1])
-    if min(found) < 1:
-        raise ValueError(f"{op}: scale {p.scale} makes {found} of {size}, expected at least 1 x 1")
-    return found
+    if parameters.size is not None:
+        return parameters.size
+    assert parameters.scale is not None
+    output = math.floor(size[0] * parameters.scale[0]), math.floor(size[1] * parameters.scale[1])
+    if min(output) < 1:
+        raise ValueError(
+            f"{op}: scale is {parameters.scale}, which resizes {size} to {output}, expected an output of at least 1 x 1"
+        )
+    return output
 
 
-def samplings(p: Parameters, size: Pair, output: Pair) -> tuple[Sampling, Sampling]:
-    """How rows and columns of a map of ``size`` are resized."""
-    rows, columns = (Sampling(size[i], output[i], p.mode, p.coordinates, p.antialias) for i in (0, 1))
+def samplings(parameters: Parameters, size: Pair, output: Pair) -> tuple[Sampling, Sampling]:
+    """Samplings that resize the rows and columns of a map of ``size`` to ``output``."""
+    rows, columns = (
+        Sampling(size[i], output[i], parameters.mode, parameters.coordinates, parameters.antialias) for i in (0, 1)
+    )
     return rows, columns
 
 
-def check_map(op: str, name: str, meta: Meta | None, layout: str) -> tuple[Meta, Image]:
-    """A floating image batch that has a pixel at least."""
+def check_map(op: str, name: str, meta: Meta | None, layout: str) -> tuple[Meta, ImageShape]:
+    """Check that a map is a floating-point image batch of at least 1 x 1 pixels; return it and its shape."""
     if meta is None:
         raise TypeError(f"{op}: {name} is None, expected an array")
     checks.axes(op, name, meta, " ".join(layout))
     checks.floating(op, name, meta)
-    found = image(meta.shape, layout)
-    for word, extent in zip(SPATIAL, found.size, strict=True):
+    map_shape = image(meta.shape, layout)
+    for axis, extent in zip(SPATIAL, map_shape.size, strict=True):
         if extent < 1:
-            raise ValueError(f"{op}: {name} is {meta.shape}, expected a {word} of at least 1")
-    return meta, found
+            raise ValueError(f"{op}: {name} is {meta.shape}, expected a {axis} of at least 1")
+    return meta, map_shape
 
 
-def infer_resize2d(metas: Metas, p: ResizeParameters) -> Metas:
+def infer_resize2d(metas: Metas, parameters: ResizeParameters) -> Metas:
     """Shape rules of ``resize2d``."""
-    meta, found = check_map("resize2d", "input", metas[0], p.layout)
-    size = resized("resize2d", p, found.size)
-    return (Meta(image_shape(found.batch, found.channels, size, p.layout), meta.dtype),)
+    meta, map_shape = check_map("resize2d", "input", metas[0], parameters.layout)
+    size = resized("resize2d", parameters, map_shape.size)
+    return (Meta(image_shape(map_shape.batch, map_shape.channels, size, parameters.layout), meta.dtype),)
 
 
-def infer_merge_feature_maps(metas: Metas, p: MergeParameters) -> Metas:
+def infer_merge_feature_maps(metas: Metas, parameters: MergeParameters) -> Metas:
     """Shape rules of ``merge_feature_maps``."""
     op = "merge_feature_maps"
-    first, head = check_map(op, "maps[0]", metas[0], p.layout)
-    images = [head]
+    first, first_shape = check_map(op, "maps[0]", metas[0], parameters.layout)
+    map_shapes = [first_shape]
     for i, meta in enumerate(metas[1:], 1):
         name = f"maps[{i}]"
-        meta, found = check_map(op, name, meta, p.layout)
+        meta, map_shape = check_map(op, name, meta, parameters.layout)
         checks.dtype(op, name, meta, first.dtype, "as maps[0]")
-        if found.batch != head.batch:
-            raise ValueError(f"{op}: {name} is {meta.shape}, expected batch {head.batch} as maps[0]")
-        if p.how != "concat" and found.channels != head.channels:
+        if map_shape.batch != first_shape.batch:
+            raise ValueError(f"{op}: {name} is {meta.shape}, expected batch {first_shape.batch} as maps[0]")
+        if parameters.how != "concat" and map_shape.channels != first_shape.channels:
             raise ValueError(
-                f"{op}: {name} is {meta.shape}, expected {head.channels} channels as maps[0] with how {p.how!r}"
+                f"{op}: {name} is {meta.shape}, expected {first_shape.channels} channels as maps[0] with "
+                f"how {parameters.how!r}"
             )
-        images.append(found)
-    size = merged_size(p, [found.size for found in images])
-    channels = sum(found.channels for found in images) if p.how == "concat" else head.channels
-    if p.how == "flat":
-        positions, places = sum(math.prod(found.size) for found in images), math.prod(size)
-        if positions > places:
+        map_shapes.append(map_shape)
+    size = merged_size(parameters, [each.size for each in map_shapes])
+    channels = sum(each.channels for each in map_shapes) if parameters.how == "concat" else first_shape.channels
+    if parameters.how == "flat":
+        positions, capacity = sum(math.prod(each.size) for each in map_shapes), math.prod(size)
+        if positions > capacity:
             raise ValueError(
-                f"{op}: size is {size}, {places} places, expected at least {positions}, the positions of all maps"
+                f"{op}: size is {size}, {capacity} positions, expected at least {positions}, those of all maps together"
             )
-    return (Meta(image_shape(head.batch, channels, size, p.layout), first.dtype),)
+    return (Meta(image_shape(first_shape.batch, channels, size, parameters.layout), first.dtype),)
 
 
-def merged_size(p: MergeParameters, sizes: list[Pair]) -> Pair:
-    """Size to which maps of these ``sizes`` are brought: extremes are taken axis by axis."""
-    if isinstance(p.size, str):
-        extreme = EXTREMES[p.size]
+def merged_size(parameters: MergeParameters, sizes: list[Pair]) -> Pair:
+    """Size to which maps of these ``sizes`` are resized; largest and smallest are taken per axis."""
+    if isinstance(parameters.size, str):
+        extreme = EXTREMES[parameters.size]
         return extreme(height for height, _ in sizes), extreme(width for _, width in sizes)
-    return p.size
+    return parameters.size
 
 
 def concatenated(maps: Sequence[tuple[int, ...]], layout: str) -> list[tuple[slice, ...]]:
-    """Where maps of these shapes lie in their concatenation: an index each."""
+    """Index of each of the maps of these shapes in their concatenation along channels."""
     axis = layout.index("C")
     ends = list(accumulate((shape[axis] for shape in maps), initial=0))
     return [(slice(None),) * axis + (slice(*edges),) for edges in pairwise(ends)]
 
 
 class Flat(NamedTuple):
-    """How maps lie one behind the other in a flat result: its shape then, and the index and shape of each map.
+    """Layout of a flat result: its flattened shape, and the index and shape of each map within it.
 
-    Last comes what no map takes, as images of one row.
+    The last part is the remainder that no map fills, as images of one row.
     """
 
     shape: tuple[int, ...]
@@ -187,18 +192,18 @@ class Flat(NamedTuple):
 
 
 def flattened(result: tuple[int, ...], maps: Sequence[tuple[int, ...]], layout: str) -> Flat:
-    """How maps of these shapes lie in a result of shape ``result``."""
+    """Layout of flattened maps of these shapes in a result of shape ``result``."""
     batch, channels, (height, width) = image(result, layout)
-    places = height * width
+    capacity = height * width
     sizes = [image(shape, layout).size for shape in maps]
-    ends = [*accumulate((math.prod(size) for size in sizes), initial=0), places]
+    ends = [*accumulate((math.prod(size) for size in sizes), initial=0), capacity]
     sizes.append((1, ends[-1] - ends[-2]))
     parts: list[tuple[tuple[slice, ...], tuple[int, ...]]] = []
     for edges, size in zip(pairwise(ends), sizes, strict=True):
         positions = slice(*edges)
         index = (slice(None), slice(None), positions) if layout == "NCHW" else (slice(None), positions)
         parts.append((index, image_shape(batch, channels, size, layout)))
-    return Flat((batch, channels, places) if layout == "NCHW" else (batch, places, channels), parts)
+    return Flat((batch, channels, capacity) if layout == "NCHW" else (batch, capacity, channels), parts)
 
 
 RESIZE2D = Op("resize2d", "merge", (ArraySpec("input"),), infer_resize2d)

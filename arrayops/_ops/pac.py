@@ -7,12 +7,12 @@ from arrayops._core import checks, dtypes, shapes
 from arrayops._core.op import ArraySpec, Meta, Metas, Op
 from arrayops._core.shapes import Axis, Padding, Pair
 from arrayops._ops.images import (
+    cached,
     check_filter_and_bias,
     check_input_and_weight,
     check_weight,
     image,
     image_shape,
-    remembering,
     weight_extents,
     windows,
 )
@@ -24,8 +24,8 @@ FROM_WEIGHT = object()
 class PacParameters(NamedTuple):
     """Parameters of every pixel-adaptive operator, normalised.
 
-    ``kernel_size`` is None where the weight gives it. ``filters`` is "grouped" (a weight for each pair of channels of
-    a group), "shared" (one filter for every channel) or "none" (pooling).
+    ``kernel_size`` is None for operators with a weight, whose shape determines it. ``filters`` is "grouped" (one filter
+    per pair of input and output channels of a group), "shared" (one filter for all channels) or "none" (pooling).
     """
 
     kernel_size: Pair | None
@@ -43,7 +43,7 @@ class PacParameters(NamedTuple):
     filters: str
 
 
-def parameters(
+def normalized_parameters(
     op: str,
     *,
     stride: Any,
@@ -61,10 +61,10 @@ def parameters(
     groups: Any = 1,
     shared_filters: Any = None,
 ) -> PacParameters:
-    """Check and normalise the keywords of the public function ``op``.
+    """Check and normalise the keyword arguments of the public function ``op``.
 
-    ``normalize`` has either of its public names; ``kernel_size`` is `FROM_WEIGHT` where a weight gives it.
-    ``shared_filters`` is None for an operator without weights.
+    ``normalize`` and ``normalize_kernel`` are the two public names of one option. ``kernel_size`` is `FROM_WEIGHT` for
+    operators with a weight; ``shared_filters`` is None for operators without one.
     """
     filters = "none" if shared_filters is None else "grouped"
     if shared_filters is not None and checks.flag(op, "shared_filters", shared_filters):
@@ -88,7 +88,7 @@ def parameters(
     )
 
 
-remembered_parameters = remembering(parameters)
+cached_parameters = cached(normalized_parameters)
 
 
 def kernel_shape(batch: int, channels: int, kernel_size: Pair, size: Pair, layout: str) -> tuple[int, ...]:
@@ -99,54 +99,61 @@ def kernel_shape(batch: int, channels: int, kernel_size: Pair, size: Pair, layou
 
 
 @lru_cache(maxsize=512)
-def kernel_windows(op: str, p: PacParameters, guide_size: Pair) -> tuple[Axis, Axis]:
-    """Row and column windows of `pac_kernel2d`, which knows the size of the guide alone."""
-    assert p.kernel_size is not None
+def kernel_windows(op: str, parameters: PacParameters, guide_size: Pair) -> tuple[Axis, Axis]:
+    """Row and column windows of `pac_kernel2d`, derived from the guide's size only."""
+    assert parameters.kernel_size is not None
     size = guide_size
-    if p.transposed:
+    if parameters.transposed:
         rows, columns = (
             shapes.transposed_input_size(
-                op, i, size[i], p.kernel_size[i], p.stride[i], p.dilation[i], p.padding, p.output_padding[i]
+                op,
+                i,
+                size[i],
+                parameters.kernel_size[i],
+                parameters.stride[i],
+                parameters.dilation[i],
+                parameters.padding,
+                parameters.output_padding[i],
             )
             for i in (0, 1)
         )
         size = rows, columns
-    return windows(op, p, p.kernel_size, size)
+    return windows(op, parameters, parameters.kernel_size, size)
 
 
 def check_mask(op: str, mask: Meta | None, batch: int, size: Pair, layout: str) -> None:
-    """A mask is bool, has one channel and the input's resolution."""
+    """Check that a mask is bool, with one channel and the input's resolution."""
     if mask is not None:
         checks.dtype(op, "mask", mask, dtypes.BOOL, "(True where the input is valid)")
         checks.shape(op, "mask", mask, image_shape(batch, 1, size, layout), "as the input, with one channel")
 
 
 def check_companion(op: str, name: str, meta: Meta, input_dtype: str) -> None:
-    """Guide and kernel are of the input's dtype, or float32 beside a half-precision input."""
+    """Check that a guide or kernel has the input's dtype, or float32 with a half-precision input."""
     checks.floating(op, name, meta)
     if meta.dtype != input_dtype and not (input_dtype in dtypes.HALF and meta.dtype == dtypes.FLOAT32):
         allowed = f"{input_dtype} or float32" if input_dtype in dtypes.HALF else input_dtype
-        raise TypeError(f"{op}: {name} is {meta.dtype}, expected {allowed} beside an input of {input_dtype}")
+        raise TypeError(f"{op}: {name} is {meta.dtype}, expected {allowed} for an input of {input_dtype}")
 
 
 def check_adaptive(
     op: str,
-    p: PacParameters,
+    parameters: PacParameters,
     guide: Meta,
     inv_alpha: Meta | None,
     inv_lambda: Meta | None,
     smooth_kernel: Meta | None,
 ) -> None:
-    """The arrays that shape the adaptive kernel, beside their guide."""
-    channels = image(guide.shape, p.layout).channels
+    """Check the optional arrays of the adaptive kernel against the guide."""
+    channels = image(guide.shape, parameters.layout).channels
     for name, meta in (("inv_alpha", inv_alpha), ("inv_lambda", inv_lambda)):
-        if (meta is None) == (p.kernel_type == "inv"):
+        if (meta is None) == (parameters.kernel_type == "inv"):
             got, expected = ("None", "an array") if meta is None else ("given", "None")
-            raise ValueError(f"{op}: {name} is {got}, expected {expected} with kernel_type {p.kernel_type!r}")
+            raise ValueError(f"{op}: {name} is {got}, expected {expected} with kernel_type {parameters.kernel_type!r}")
         if meta is None:
             continue
         checks.dtype(op, name, meta, guide.dtype, "as the guide")
-        allowed = ((), (1,), (channels,)) if p.channel_wise else ((), (1,))
+        allowed = ((), (1,), (channels,)) if parameters.channel_wise else ((), (1,))
         if meta.shape not in allowed:
             raise ValueError(f"{op}: {name} is {meta.shape}, expected {' or '.join(map(str, allowed))}")
     if smooth_kernel is not None:
@@ -156,31 +163,33 @@ def check_adaptive(
             raise ValueError(f"{op}: smooth_kernel is {smooth_kernel.shape}, expected odd sizes")
 
 
-def infer_kernel(metas: Metas, p: PacParameters) -> Metas:
+def infer_kernel(metas: Metas, parameters: PacParameters) -> Metas:
     """Shape rules of ``pac_kernel2d``."""
     op = "pac_kernel2d"
     guide, mask, inv_alpha, inv_lambda, smooth_kernel = metas
-    if guide is None or p.kernel_size is None:
+    if guide is None or parameters.kernel_size is None:
         raise TypeError(f"{op}: guide is None, expected an array")
-    checks.axes(op, "guide", guide, " ".join(p.layout))
+    checks.axes(op, "guide", guide, " ".join(parameters.layout))
     checks.floating(op, "guide", guide)
-    check_adaptive(op, p, guide, inv_alpha, inv_lambda, smooth_kernel)
-    batch, channels, size = image(guide.shape, p.layout)
-    rows, columns = kernel_windows(op, p, size)
-    check_mask(op, mask, batch, (rows.size, columns.size), p.layout)
+    check_adaptive(op, parameters, guide, inv_alpha, inv_lambda, smooth_kernel)
+    batch, channels, size = image(guide.shape, parameters.layout)
+    rows, columns = kernel_windows(op, parameters, size)
+    check_mask(op, mask, batch, (rows.size, columns.size), parameters.layout)
     output = rows.output, columns.output
-    kernel = kernel_shape(batch, channels if p.channel_wise else 1, p.kernel_size, output, p.layout)
-    return Meta(kernel, guide.dtype), output_mask(mask, batch, output, p.layout)
+    kernel = kernel_shape(
+        batch, channels if parameters.channel_wise else 1, parameters.kernel_size, output, parameters.layout
+    )
+    return Meta(kernel, guide.dtype), output_mask(mask, batch, output, parameters.layout)
 
 
 def output_mask(mask: Meta | None, batch: int, size: Pair, layout: str) -> Meta | None:
-    """What is promised of the output mask: none without a mask."""
+    """Meta of the output mask; None without a mask."""
     return None if mask is None else Meta(image_shape(batch, 1, size, layout), dtypes.BOOL)
 
 
 def check_guide_or_kernel(
     op: str,
-    p: PacParameters,
+    parameters: PacParameters,
     input: Meta,
     kernel_size: Pair,
     guide: Meta | None,
@@ -188,97 +197,101 @@ def check_guide_or_kernel(
     mask: Meta | None,
     options: tuple[Meta | None, Meta | None, Meta | None],
 ) -> Pair:
-    """Check what the adaptive kernel comes from; return the output size."""
-    batch, channels, size = image(input.shape, p.layout)
-    rows, columns = windows(op, p, kernel_size, size)
+    """Check the guide, or the precomputed kernel, and the options of the adaptive kernel; return the output size."""
+    batch, channels, size = image(input.shape, parameters.layout)
+    rows, columns = windows(op, parameters, kernel_size, size)
     output = rows.output, columns.output
     if guide is not None and kernel is not None:
-        raise ValueError(f"{op}: guide and kernel are both given, expected one of them")
+        raise ValueError(f"{op}: guide and kernel are both given, expected exactly one of them")
     if guide is not None:
-        checks.axes(op, "guide", guide, " ".join(p.layout))
+        checks.axes(op, "guide", guide, " ".join(parameters.layout))
         check_companion(op, "guide", guide, input.dtype)
-        guide_image = image(guide.shape, p.layout)
+        guide_image = image(guide.shape, parameters.layout)
         if guide_image.batch != batch:
             raise ValueError(f"{op}: guide is {guide.shape}, expected batch {batch} of the input")
-        expected, whose = (output, "output") if p.transposed else (size, "input")
+        expected, whose = (output, "output") if parameters.transposed else (size, "input")
         if guide_image.size != expected:
             raise ValueError(f"{op}: guide is {guide.shape}, expected height and width {expected} of the {whose}")
-        if p.filters == "none" and p.channel_wise and guide_image.channels != channels:
+        if parameters.filters == "none" and parameters.channel_wise and guide_image.channels != channels:
             raise ValueError(
                 f"{op}: guide is {guide.shape}, expected {channels} channels as the input with channel_wise"
             )
-        check_adaptive(op, p, guide, *options)
-        check_mask(op, mask, batch, size, p.layout)
+        check_adaptive(op, parameters, guide, *options)
+        check_mask(op, mask, batch, size, parameters.layout)
     elif kernel is not None:
         given = zip(("mask", "inv_alpha", "inv_lambda", "smooth_kernel"), (mask, *options), strict=True)
         settings = (
-            ("normalize_kernel", p.normalize),
-            ("asymmetric", p.asymmetric),
-            ("kernel_type", p.kernel_type != "gaussian"),
+            ("normalize_kernel", parameters.normalize),
+            ("asymmetric", parameters.asymmetric),
+            ("kernel_type", parameters.kernel_type != "gaussian"),
         )
         for name, present in (*((name, meta is not None) for name, meta in given), *settings):
             if present:
-                raise ValueError(f"{op}: {name} is given, expected none beside kernel: pass it to pac_kernel2d")
-        letters = "N G kh kw H W" if p.layout == "NCHW" else "N H W kh kw G"
+                raise ValueError(f"{op}: {name} is given, expected none with kernel: pass it to pac_kernel2d")
+        letters = "N G kh kw H W" if parameters.layout == "NCHW" else "N H W kh kw G"
         checks.axes(op, "kernel", kernel, letters)
         check_companion(op, "kernel", kernel, input.dtype)
-        allowed = [kernel_shape(batch, 1, kernel_size, output, p.layout)]
-        if p.filters == "none":
-            per_channel = kernel_shape(batch, channels, kernel_size, output, p.layout)
-            allowed = [per_channel] if p.channel_wise else [*allowed, per_channel]
+        allowed = [kernel_shape(batch, 1, kernel_size, output, parameters.layout)]
+        if parameters.filters == "none":
+            per_channel = kernel_shape(batch, channels, kernel_size, output, parameters.layout)
+            allowed = [per_channel] if parameters.channel_wise else [*allowed, per_channel]
         if kernel.shape not in allowed:
             raise ValueError(f"{op}: kernel is {kernel.shape}, expected {' or '.join(map(str, allowed))}")
     else:
-        raise ValueError(f"{op}: guide and kernel are both None, expected one of them")
+        raise ValueError(f"{op}: guide and kernel are both None, expected exactly one of them")
     return output
 
 
-def infer_conv(op: str, metas: Metas, p: PacParameters) -> Metas:
+def infer_conv(op: str, metas: Metas, parameters: PacParameters) -> Metas:
     """Shape rules of ``pac_conv2d`` and ``pac_conv_transpose2d``."""
     input, guide, weight, bias, kernel, mask, *options = metas
-    input, weight = check_input_and_weight(op, p, input, weight)
-    batch, channels, _ = image(input.shape, p.layout)
-    outputs = check_filters(op, p, weight, channels)
-    kernel_size = check_filter_and_bias(op, p, weight, bias, outputs)
+    input, weight = check_input_and_weight(op, parameters, input, weight)
+    batch, channels, _ = image(input.shape, parameters.layout)
+    outputs = check_filters(op, parameters, weight, channels)
+    kernel_size = check_filter_and_bias(op, parameters, weight, bias, outputs)
     alpha, lambda_, smooth = options
-    size = check_guide_or_kernel(op, p, input, kernel_size, guide, kernel, mask, (alpha, lambda_, smooth))
-    output = Meta(image_shape(batch, outputs, size, p.layout), input.dtype)
-    return output, output_mask(mask, batch, size, p.layout)
+    size = check_guide_or_kernel(op, parameters, input, kernel_size, guide, kernel, mask, (alpha, lambda_, smooth))
+    output = Meta(image_shape(batch, outputs, size, parameters.layout), input.dtype)
+    return output, output_mask(mask, batch, size, parameters.layout)
 
 
-def check_filters(op: str, p: PacParameters, weight: Meta, channels: int) -> int:
-    """The channels that a weight connects, beside the input's; return the number of output channels."""
-    if p.filters != "shared":
-        return check_weight(op, p, weight, channels)
-    inputs, outputs, _ = weight_extents(weight.shape, p)
-    if p.groups != 1:
-        raise ValueError(f"{op}: groups is {p.groups}, expected 1 with shared_filters")
+def check_filters(op: str, parameters: PacParameters, weight: Meta, channels: int) -> int:
+    """Check the weight's channels against the input's; return the number of output channels."""
+    if parameters.filters != "shared":
+        return check_weight(op, parameters, weight, channels)
+    inputs, outputs, _ = weight_extents(weight.shape, parameters)
+    if parameters.groups != 1:
+        raise ValueError(f"{op}: groups is {parameters.groups}, expected 1 with shared_filters")
     if (inputs, outputs) != (1, 1):
         raise ValueError(f"{op}: weight is {weight.shape}, expected one filter, 1 by 1 channels, with shared_filters")
     return channels
 
 
-def infer_conv2d(metas: Metas, p: PacParameters) -> Metas:
+def infer_conv2d(metas: Metas, parameters: PacParameters) -> Metas:
     """Shape rules of ``pac_conv2d``."""
-    return infer_conv("pac_conv2d", metas, p)
+    return infer_conv("pac_conv2d", metas, parameters)
 
 
-def infer_conv_transpose2d(metas: Metas, p: PacParameters) -> Metas:
+def infer_conv_transpose2d(metas: Metas, parameters: PacParameters) -> Metas:
     """Shape rules of ``pac_conv_transpose2d``."""
-    return infer_conv("pac_conv_transpose2d", metas, p)
+    return infer_conv("pac_conv_transpose2d", metas, parameters)
 
 
-def infer_pool2d(metas: Metas, p: PacParameters) -> Metas:
+def infer_pool2d(metas: Metas, parameters: PacParameters) -> Metas:
     """Shape rules of ``pac_pool2d``."""
     op = "pac_pool2d"
     input, guide, kernel, mask, alpha, lambda_, smooth = metas
-    if input is None or p.kernel_size is None:
+    if input is None or parameters.kernel_size is None:
         raise TypeError(f"{op}: input is None, expected an array")
-    checks.axes(op, "input", input, " ".join(p.layout))
+    checks.axes(op, "input", input, " ".join(parameters.layout))
     checks.floating(op, "input", input)
-    size = check_guide_or_kernel(op, p, input, p.kernel_size, guide, kernel, mask, (alpha, lambda_, smooth))
-    batch, channels, _ = image(input.shape, p.layout)
-    return Meta(image_shape(batch, channels, size, p.layout), input.dtype), output_mask(mask, batch, size, p.layout)
+    size = check_guide_or_kernel(
+        op, parameters, input, parameters.kernel_size, guide, kernel, mask, (alpha, lambda_, smooth)
+    )
+    batch, channels, _ = image(input.shape, parameters.layout)
+    return Meta(image_shape(batch, channels, size, parameters.layout), input.dtype), output_mask(
+        mask, batch, size, parameters.layout
+    )
 
 
 ADAPTIVE = (

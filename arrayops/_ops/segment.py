@@ -15,18 +15,18 @@ from arrayops._core.shapes import whole
 REDUCTIONS = ("mean", "sum", "max", "min", "var", "count")
 DIFFERENTIABLE = REDUCTIONS[:-1]
 POSITIONS = {"max": "max_positions", "min": "min_positions"}
-"""What extremes save: for each value the place of its pixel in the flattened image, -1 in segments without pixels."""
+"""Saved results of extremes: the flat pixel index of each value in its image, -1 for empty segments."""
 
-OF_INTEGERS = frozenset({"sum", "max", "min", "count"})
+INTEGER_REDUCTIONS = frozenset({"sum", "max", "min", "count"})
 
-MOST_SEGMENTS = 2**31 - 2
-"""Positions of segments, and one more for the pixels that are left out, fit into 32 bits."""
+MAX_SEGMENTS = 2**31 - 2
+"""Segment ids, and one more for ignored pixels, fit into 32 bits."""
 
 
 class SegmentParameters(NamedTuple):
     """Parameters of every reduction, normalised; ``reductions`` are distinct, in the order of `REDUCTIONS`.
 
-    With ``save``, extremes come with the positions of the first pixels that attain them.
+    With ``save``, extremes are returned with the position of the first pixel that attains each.
     """
 
     reductions: tuple[str, ...]
@@ -39,7 +39,7 @@ class SegmentParameters(NamedTuple):
 
 
 class UnpoolParameters(NamedTuple):
-    """Parameters of the way back to pixels, normalised."""
+    """Parameters of ``segment_unpool``, normalised."""
 
     ignore_label: int | None
     fill: float
@@ -48,13 +48,13 @@ class UnpoolParameters(NamedTuple):
 
 
 class LabelParameters(NamedTuple):
-    """What finding the number of segments depends on."""
+    """Parameters of ``num_segments``."""
 
     ignore_label: int | None
 
 
-class Pixels(NamedTuple):
-    """Shape of features: images, channels, and the axes of an image; ``flat`` features (P, C) are one image."""
+class FeatureShape(NamedTuple):
+    """Shape of features: batch, channels and spatial size; ``flat`` features (P, C) count as one image."""
 
     batch: int
     channels: int
@@ -67,21 +67,21 @@ class Pixels(NamedTuple):
         return self.size if self.flat else (self.batch, *self.size)
 
 
-def pixels(shape: tuple[int, ...], layout: str) -> Pixels:
-    """Read a shape of 4 axes in ``layout``, or (P, C)."""
+def pixels(shape: tuple[int, ...], layout: str) -> FeatureShape:
+    """Read the shape of features: 4 axes in ``layout``, or (P, C)."""
     if len(shape) == 2:
-        return Pixels(1, shape[1], shape[:1], True)
+        return FeatureShape(1, shape[1], shape[:1], True)
     if layout == "NCHW":
-        return Pixels(shape[0], shape[1], shape[2:], False)
-    return Pixels(shape[0], shape[3], shape[1:3], False)
+        return FeatureShape(shape[0], shape[1], shape[2:], False)
+    return FeatureShape(shape[0], shape[3], shape[1:3], False)
 
 
-def pooled_shape(found: Pixels, segments: int, layout: str) -> tuple[int, ...]:
+def pooled_shape(features: FeatureShape, segments: int, layout: str) -> tuple[int, ...]:
     """Shape of the pooled features."""
-    if found.flat:
-        return segments, found.channels
-    inner = (found.channels, segments) if layout == "NCHW" else (segments, found.channels)
-    return (found.batch, *inner)
+    if features.flat:
+        return segments, features.channels
+    inner = (features.channels, segments) if layout == "NCHW" else (segments, features.channels)
+    return (features.batch, *inner)
 
 
 # --- parameters -----------------------------------------------------------------------------------
@@ -91,13 +91,13 @@ def segments(op: str, value: Any) -> int:
     """Check a number of segments."""
     if not whole(value):
         raise TypeError(f"{op}: num_segments is {value!r}, expected a whole number or None")
-    if not 0 <= value <= MOST_SEGMENTS:
-        raise ValueError(f"{op}: num_segments is {value!r}, expected 0 to {MOST_SEGMENTS}")
+    if not 0 <= value <= MAX_SEGMENTS:
+        raise ValueError(f"{op}: num_segments is {value!r}, expected 0 to {MAX_SEGMENTS}")
     return int(value)
 
 
 def ignored(op: str, value: Any) -> int | None:
-    """Check the label that stands for no segment."""
+    """Check the label of pixels that belong to no segment."""
     if value is None:
         return None
     if not whole(value):
@@ -106,7 +106,7 @@ def ignored(op: str, value: Any) -> int | None:
 
 
 def number(op: str, name: str, value: Any) -> float:
-    """Check a real number; a whole one stays an int, and so exact."""
+    """Check a real number; integers stay int, and so exact."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
         raise TypeError(f"{op}: {name} is {value!r}, expected a number")
     return int(value) if isinstance(value, Integral) else float(value)
@@ -120,7 +120,7 @@ def checking(op: str, value: Any) -> bool | None:
 
 
 def ordered(op: str, value: Any) -> tuple[str, ...]:
-    """Check names of reductions, and keep their order."""
+    """Check names of reductions; their order is kept."""
     expected = f"expected distinct names among {REDUCTIONS}"
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise TypeError(f"{op}: reductions is {value!r}, {expected}")
@@ -134,7 +134,7 @@ def ordered(op: str, value: Any) -> tuple[str, ...]:
 
 
 def fits(op: str, name: str, value: float, dtype: str) -> None:
-    """``value`` stands in a result of ``dtype``."""
+    """Check that a result of ``dtype`` can represent ``value``."""
     if dtype in dtypes.FLOATING:
         return
     if dtype == dtypes.BOOL:
@@ -158,7 +158,7 @@ def result_dtype(reduction: str, dtype: str) -> str:
 
 
 def check_labels(op: str, labels: Meta | None, expected: tuple[int, ...], whose: str) -> None:
-    """Labels are integers, one for each pixel."""
+    """Check that labels are integers, one per pixel."""
     if labels is None:
         raise TypeError(f"{op}: labels is None, expected an array")
     checks.integer(op, "labels", labels)
@@ -166,86 +166,94 @@ def check_labels(op: str, labels: Meta | None, expected: tuple[int, ...], whose:
 
 
 def bad_label(
-    op: str, shape: tuple[int, ...], at: int, value: int, segments: int, ignore_label: int | None
+    op: str, shape: tuple[int, ...], index: int, value: int, segments: int, ignore_label: int | None
 ) -> ValueError:
-    """The error of label number ``at`` of labels of ``shape``, which names no segment."""
-    position = ", ".join(str(int(i)) for i in np.unravel_index(at, shape))
+    """Error for the label at flat ``index`` of labels of ``shape``, which is out of range."""
+    position = ", ".join(str(int(i)) for i in np.unravel_index(index, shape))
     expected = f"0 to {segments - 1}" if segments else "no label, for 0 segments"
     ignored = "" if ignore_label is None else f" or the ignore_label {ignore_label}"
     return ValueError(f"{op}: labels[{position}] is {value}, expected {expected}{ignored}")
 
 
-def infer_reductions(op: str, metas: Metas, p: SegmentParameters) -> dict[str, Meta]:
-    """Shape rules of every reduction of features."""
+def infer_reductions(op: str, metas: Metas, parameters: SegmentParameters) -> dict[str, Meta]:
+    """Result metas of all requested reductions of features, by name."""
     features, labels = metas
     if features is None:
         raise TypeError(f"{op}: features is None, expected an array")
     if len(features.shape) not in (2, 4):
         raise ValueError(
-            f"{op}: features is {features.shape}, expected 4 axes ({', '.join(p.layout)}), or 2 (P, C) without images"
+            f"{op}: features is {features.shape}, expected 4 axes ({', '.join(parameters.layout)}), "
+            "or 2 (P, C) without images"
         )
     if features.dtype not in dtypes.INTEGER:
         checks.floating(op, "features", features)
-    for reduction in p.reductions:
-        if features.dtype in dtypes.INTEGER and reduction not in OF_INTEGERS:
+    for reduction in parameters.reductions:
+        if features.dtype in dtypes.INTEGER and reduction not in INTEGER_REDUCTIONS:
             raise TypeError(
                 f"{op}: features is {features.dtype}, expected float16, bfloat16, float32 or float64 for the "
                 f"{reduction} of segments"
             )
-    found = pixels(features.shape, p.layout)
-    check_labels(op, labels, found.labels, "features")
-    pooled = pooled_shape(found, p.num_segments, p.layout)
-    made = {}
-    for reduction in p.reductions:
+    feature_shape = pixels(features.shape, parameters.layout)
+    check_labels(op, labels, feature_shape.labels, "features")
+    pooled = pooled_shape(feature_shape, parameters.num_segments, parameters.layout)
+    results = {}
+    for reduction in parameters.reductions:
         dtype = result_dtype(reduction, features.dtype)
         if reduction == "count":
-            made[reduction] = Meta((*found.labels[: -len(found.size)], p.num_segments), dtype)
+            results[reduction] = Meta(
+                (*feature_shape.labels[: -len(feature_shape.size)], parameters.num_segments), dtype
+            )
         else:
-            fits(op, "empty", p.empty, dtype)
-            made[reduction] = Meta(pooled, dtype)
-    return made
+            fits(op, "empty", parameters.empty, dtype)
+            results[reduction] = Meta(pooled, dtype)
+    return results
 
 
 def position_dtype(size: int) -> str:
-    """Dtype of places in an image of ``size`` pixels."""
+    """Dtype of pixel positions in an image of ``size`` pixels."""
     return "int32" if size <= np.iinfo(np.int32).max else "int64"
 
 
-def infer_positions(made: dict[str, Meta], metas: Metas, p: SegmentParameters) -> dict[str, Meta]:
-    """Shape rule of the positions of extremes, if they are to be saved."""
+def infer_positions(results: dict[str, Meta], metas: Metas, parameters: SegmentParameters) -> dict[str, Meta]:
+    """Shape rule of the positions of extremes, if they are saved."""
     labels = metas[1]
-    if not p.save or labels is None:
+    if not parameters.save or labels is None:
         return {}
     dtype = position_dtype(math.prod(labels.shape[-2:]))
-    return {saved: Meta(made[name].shape, dtype) for name, saved in POSITIONS.items() if name in made}
+    return {saved: Meta(results[name].shape, dtype) for name, saved in POSITIONS.items() if name in results}
 
 
-def infer_one(op: str, metas: Metas, p: SegmentParameters) -> Metas:
+def infer_one(op: str, metas: Metas, parameters: SegmentParameters) -> Metas:
     """Shape rule of an operator with one reduction of features."""
-    made = infer_reductions(op, metas, p)
-    return (*made.values(), *infer_positions(made, metas, p).values())
+    results = infer_reductions(op, metas, parameters)
+    return (*results.values(), *infer_positions(results, metas, parameters).values())
 
 
-def infer_segment_reduce(metas: Metas, p: SegmentParameters) -> Metas:
-    """Shape rule of several reductions: one result for each that there is, None for those not asked for."""
-    made = infer_reductions("segment_reduce", metas, p)
-    results = tuple(made.get(reduction) for reduction in REDUCTIONS)
-    if not p.save:
-        return results
-    saved = infer_positions(made, metas, p)
-    return results + tuple(saved.get(name) for name in POSITIONS.values())
+def infer_segment_reduce(metas: Metas, parameters: SegmentParameters) -> Metas:
+    """Shape rule of several reductions: one result per reduction, None for those not requested."""
+    results = infer_reductions("segment_reduce", metas, parameters)
+    outputs = tuple(results.get(reduction) for reduction in REDUCTIONS)
+    if not parameters.save:
+        return outputs
+    saved = infer_positions(results, metas, parameters)
+    return outputs + tuple(saved.get(name) for name in POSITIONS.values())
 
 
-def infer_segment_count(metas: Metas, p: SegmentParameters) -> Metas:
-    """Shape rule of counting pixels."""
+def infer_segment_count(metas: Metas, parameters: SegmentParameters) -> Metas:
+    """Shape rule of ``segment_count``."""
     (labels,) = metas
     check_own_labels("segment_count", labels)
     assert labels is not None
-    return (Meta((*labels.shape[:-2], p.num_segments) if len(labels.shape) == 3 else (p.num_segments,), "int64"),)
+    return (
+        Meta(
+            (*labels.shape[:-2], parameters.num_segments) if len(labels.shape) == 3 else (parameters.num_segments,),
+            "int64",
+        ),
+    )
 
 
 def check_own_labels(op: str, labels: Meta | None) -> None:
-    """Labels are integers, of images or of plain pixels."""
+    """Check that labels without features are integers, (N, H, W) or (P,)."""
     if labels is None:
         raise TypeError(f"{op}: labels is None, expected an array")
     checks.integer(op, "labels", labels)
@@ -253,8 +261,8 @@ def check_own_labels(op: str, labels: Meta | None) -> None:
         raise ValueError(f"{op}: labels is {labels.shape}, expected 3 axes (N, H, W), or 1 (P) without images")
 
 
-def infer_segment_unpool(metas: Metas, p: UnpoolParameters) -> Metas:
-    """Shape rule of the way back to pixels."""
+def infer_segment_unpool(metas: Metas, parameters: UnpoolParameters) -> Metas:
+    """Shape rule of ``segment_unpool``."""
     op = "segment_unpool"
     pooled, labels = metas
     check_own_labels(op, labels)
@@ -266,13 +274,13 @@ def infer_segment_unpool(metas: Metas, p: UnpoolParameters) -> Metas:
     if len(labels.shape) == 1:
         checks.axes(op, "pooled", pooled, "S C")
     else:
-        checks.axes(op, "pooled", pooled, "N C S" if p.layout == "NCHW" else "N S C")
+        checks.axes(op, "pooled", pooled, "N C S" if parameters.layout == "NCHW" else "N S C")
         if pooled.shape[0] != labels.shape[0]:
             raise ValueError(
                 f"{op}: pooled is {pooled.shape}, expected {labels.shape[0]} images as the labels {labels.shape}"
             )
-    fits(op, "fill", p.fill, pooled.dtype)
-    return (Meta(unpooled_shape(pooled.shape, labels.shape, p.layout), pooled.dtype),)
+    fits(op, "fill", parameters.fill, pooled.dtype)
+    return (Meta(unpooled_shape(pooled.shape, labels.shape, parameters.layout), pooled.dtype),)
 
 
 def pooled_segments(shape: tuple[int, ...], layout: str) -> int:
@@ -281,15 +289,15 @@ def pooled_segments(shape: tuple[int, ...], layout: str) -> int:
 
 
 def unpooled_shape(pooled: tuple[int, ...], labels: tuple[int, ...], layout: str) -> tuple[int, ...]:
-    """Shape of pooled features spread over the pixels of labels."""
+    """Shape of pooled features gathered to the pixels of labels."""
     if len(labels) == 1:
         return (*labels, pooled[1])
     batch, *size = labels
     return (batch, pooled[1], *size) if layout == "NCHW" else (batch, *size, pooled[2])
 
 
-def infer_num_segments(metas: Metas, p: LabelParameters) -> Metas:
-    """Shape rule of finding the number of segments."""
+def infer_num_segments(metas: Metas, parameters: LabelParameters) -> Metas:
+    """Shape rule of ``num_segments``."""
     check_own_labels("num_segments", metas[0])
     return (Meta((), "int64"),)
 
@@ -324,5 +332,5 @@ OPS = (
     SEGMENT_UNPOOL,
 )
 
-# No public operator: what a call without num_segments asks first. It reads data, so that on a GPU its caller waits.
+# Not public: called first when num_segments is None. It reads the labels on the host, so on a GPU the caller waits.
 NUM_SEGMENTS = Op("num_segments", "segment", (LABELS,), infer_num_segments, differentiable_outputs=())

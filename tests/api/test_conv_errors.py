@@ -117,7 +117,7 @@ BAD: dict[str, tuple[str, dict[str, Any], type[Exception], str]] = {
         "conv2d",
         {"dilation": 4},
         ValueError,
-        "filter height is 9 (size 3, dilation 4), expected at most 6, the padded input's",
+        "filter height is 9 (size 3, dilation 4), expected at most 6, the size of the padded input",
     ),
     "output_padding": (
         "conv_transpose2d",

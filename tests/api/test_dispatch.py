@@ -68,8 +68,8 @@ class Foreign(numpy.NumPyFramework):
     name = "Foreign"
     differentiates = True
 
-    def recognises(self, kind: type) -> bool:
-        return kind is ForeignArray
+    def recognises(self, array_type: type) -> bool:
+        return array_type is ForeignArray
 
     def describe(self, array: Any) -> Meta:
         if array.unreadable:
@@ -78,10 +78,10 @@ class Foreign(numpy.NumPyFramework):
 
     def device(self, array: Any) -> base.Device:
         if array.place is None:
-            raise base.Unreadable("is nowhere, which no backend serves: move it to the CPU")
+            raise base.Unreadable("is nowhere, which arrayops does not support: move it to the CPU")
         return array.place
 
-    def wants_gradient(self, array: Any) -> bool:
+    def requires_gradient(self, array: Any) -> bool:
         return array.gradient
 
     def to_backend(self, array: Any) -> Any:
@@ -193,7 +193,7 @@ class TestRefusals:
 
     def test_no_array_at_all(self, recorder: Recorder) -> None:
         op = Op("idle", "toy", (ArraySpec("input", optional=True),), infer)
-        assert message(TypeError, op, (None,), Options()) == "idle: got no array"
+        assert message(TypeError, op, (None,), Options()) == "idle: got no array, expected at least one"
 
     @pytest.mark.parametrize(
         ("value", "name"),
@@ -232,7 +232,7 @@ class TestRefusals:
 
     def test_device_that_no_backend_serves(self, recorder: Recorder, foreign: Foreign) -> None:
         assert message(TypeError, JOINED, (ForeignArray(None), None, ONE), Options()) == (
-            "joined: first is nowhere, which no backend serves: move it to the CPU"
+            "joined: first is nowhere, which arrayops does not support: move it to the CPU"
         )
 
     def test_unreadable(self, recorder: Recorder, foreign: Foreign) -> None:
@@ -242,23 +242,23 @@ class TestRefusals:
 
     def test_gradient(self, recorder: Recorder, foreign: Foreign) -> None:
         assert message(TypeError, JOINED, (ForeignArray(), None, ForeignArray(gradient=True)), Options()) == (
-            "joined: rest[0] asks Foreign for a gradient, which joined does not carry through Foreign: pass detached "
-            "arrays and call arrayops.joined_backward for the gradients"
+            "joined: rest[0] requires a gradient, but arrayops.joined does not take part in Foreign's automatic "
+            "differentiation: pass a detached rest[0] and call arrayops.joined_backward for the gradients"
         )
 
     def test_gradient_of_a_gradient(self, recorder: Recorder, foreign: Foreign) -> None:
         with pytest.raises(TypeError) as error:
             dispatch_backward(JOINED, (ForeignArray(gradient=True),), (ForeignArray(), None, ForeignArray()), (), None)
         assert str(error.value) == (
-            "joined_backward: grad_output asks Foreign for a gradient, but joined_backward has none: second "
-            "derivatives are not provided"
+            "joined_backward: grad_output requires a gradient, but arrayops.joined_backward is not differentiable, as "
+            "second derivatives are not supported: pass a detached grad_output"
         )
 
     def test_order(self, recorder: Recorder, foreign: Foreign) -> None:
         """Arguments are looked at from the first to the last; what one array is comes before what several are."""
         gradient, dream = ForeignArray(gradient=True), ForeignArray(unreadable=True)
         assert "list" in message(TypeError, JOINED, ([1], None, gradient), Options())
-        assert "asks Foreign" in message(TypeError, JOINED, (gradient, None, [1]), Options())
+        assert "in Foreign's automatic differentiation" in message(TypeError, JOINED, (gradient, None, [1]), Options())
         assert "expected NumPy as for first" in message(TypeError, JOINED, (ONE, None, dream), Options())
         assert "wake up" in message(TypeError, JOINED, (dream, None, ONE), Options())
         # Metadata is judged by infer when all arrays are known to be of one framework and device.
@@ -273,7 +273,7 @@ class TestRefusals:
         place = base.Device("cuda", 0)
         arrays = (ForeignArray(place), None, ForeignArray(place))
         assert message(NotImplementedError, JOINED, arrays, Options()) == (
-            "joined: arrays on cuda are not supported by this version of arrayops, move them to the CPU"
+            "joined: arrays on cuda are not supported by this version of arrayops: move them to the CPU"
         )
 
 
@@ -325,7 +325,8 @@ class TestBackwardRecord:
             dispatch_backward(JOINED, (ONE,), (ONE[0], None, ONE), Options(), None)
 
     def test_has_no_backward(self) -> None:
-        with pytest.raises(TypeError, match="joined_backward is a backward: second derivatives are not provided"):
+        message = "joined_backward is a backward operator: second derivatives are not supported"
+        with pytest.raises(TypeError, match=message):
             _ = JOINED.backward.backward
 
 

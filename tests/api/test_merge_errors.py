@@ -48,13 +48,13 @@ BAD: dict[str, tuple[str, dict[str, Any], type[Exception], str]] = {
         RESIZE,
         {"size": None},
         ValueError,
-        "size is None and scale is None, expected one of them",
+        "size is None and scale is None, expected exactly one of them",
     ),
     "size and scale": (
         RESIZE,
         {"scale": 2},
         ValueError,
-        "size is (3, 5) and scale is 2, expected one of them",
+        "size is (3, 5) and scale is 2, expected exactly one of them",
     ),
     "size 0": (RESIZE, {"size": (3, 0)}, ValueError, "size is (3, 0), expected at least 1"),
     "size of three": (RESIZE, {"size": (3, 4, 5)}, ValueError, f"size is (3, 4, 5), {PAIR}"),
@@ -82,7 +82,7 @@ BAD: dict[str, tuple[str, dict[str, Any], type[Exception], str]] = {
         RESIZE,
         {"size": None, "scale": (0.1, 1)},
         ValueError,
-        "scale (0.1, 1.0) makes (0, 8) of (6, 8), expected at least 1 x 1",
+        "scale is (0.1, 1.0), which resizes (6, 8) to (0, 8), expected an output of at least 1 x 1",
     ),
     "mode": (
         RESIZE,
@@ -171,13 +171,13 @@ BAD: dict[str, tuple[str, dict[str, Any], type[Exception], str]] = {
         MERGE,
         {"maps": [f32(1, 128, 15, 15), f32(1, 128, 6, 6)], "how": "flat", "size": (20, 13)},
         ValueError,
-        "size is (20, 13), 260 places, expected at least 261, the positions of all maps",
+        "size is (20, 13), 260 positions, expected at least 261, those of all maps together",
     ),
     "flat to the largest": (
         MERGE,
         {"maps": [f32(1, 15, 15, 8), f32(1, 6, 6, 8)], "how": "flat", "layout": "NHWC"},
         ValueError,
-        "size is (15, 15), 225 places, expected at least 261, the positions of all maps",
+        "size is (15, 15), 225 positions, expected at least 261, those of all maps together",
     ),
 }
 

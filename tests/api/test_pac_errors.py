@@ -297,21 +297,25 @@ bad(
 
 # Guide or kernel
 bad(
-    "guide and kernel", "pac_conv2d", {"kernel": K}, ValueError, "guide and kernel are both given, expected one of them"
+    "guide and kernel",
+    "pac_conv2d",
+    {"kernel": K},
+    ValueError,
+    "guide and kernel are both given, expected exactly one of them",
 )
 bad(
     "neither guide nor kernel",
     "pac_conv2d",
     {"guide": None},
     ValueError,
-    "guide and kernel are both None, expected one of them",
+    "guide and kernel are both None, expected exactly one of them",
 )
 bad(
     "neither, pooling",
     "pac_pool2d",
     {"guide": None},
     ValueError,
-    "guide and kernel are both None, expected one of them",
+    "guide and kernel are both None, expected exactly one of them",
 )
 for _name, _value in {
     "mask": MASK,
@@ -327,7 +331,7 @@ for _name, _value in {
         "pac_conv2d",
         {"guide": None, "kernel": K, _name: _value},
         ValueError,
-        f"{_name} is given, expected none beside kernel: pass it to pac_kernel2d",
+        f"{_name} is given, expected none with kernel: pass it to pac_kernel2d",
     )
 bad(
     "inv without alpha",
@@ -478,14 +482,14 @@ bad(
     "pac_conv2d",
     {"weight": f32(5, 4, 9, 3), "padding": 1},
     ValueError,
-    "filter height is 9 (size 9, dilation 1), expected at most 8, the padded input's",
+    "filter height is 9 (size 9, dilation 1), expected at most 8, the size of the padded input",
 )
 bad(
     "dilated filter wider than the padded input",
     "pac_pool2d",
     {"dilation": (1, 4)},
     ValueError,
-    "filter width is 9 (size 3, dilation 4), expected at most 8, the padded input's",
+    "filter width is 9 (size 3, dilation 4), expected at most 8, the size of the padded input",
 )
 bad(
     "filter of size 0",
@@ -586,35 +590,35 @@ bad(
     "pac_conv2d",
     {"guide": G.astype(np.float64)},
     TypeError,
-    "guide is float64, expected float32 beside an input of float32",
+    "guide is float64, expected float32 for an input of float32",
 )
 bad(
     "guide half beside float32",
     "pac_pool2d",
     {"guide": G.astype(np.float16)},
     TypeError,
-    "guide is float16, expected float32 beside an input of float32",
+    "guide is float16, expected float32 for an input of float32",
 )
 bad(
     "guide of the other half type",
     "pac_pool2d",
     {"input": X.astype(np.float16), "guide": G.astype(BFLOAT16)},
     TypeError,
-    "guide is bfloat16, expected float16 or float32 beside an input of float16",
+    "guide is bfloat16, expected float16 or float32 for an input of float16",
 )
 bad(
     "guide double beside half",
     "pac_pool2d",
     {"input": X.astype(BFLOAT16), "guide": G.astype(np.float64)},
     TypeError,
-    "guide is float64, expected bfloat16 or float32 beside an input of bfloat16",
+    "guide is float64, expected bfloat16 or float32 for an input of bfloat16",
 )
 bad(
     "kernel dtype",
     "pac_conv2d",
     {"guide": None, "kernel": K.astype(np.float64)},
     TypeError,
-    "kernel is float64, expected float32 beside an input of float32",
+    "kernel is float64, expected float32 for an input of float32",
 )
 bad(
     "smooth dtype",

@@ -117,14 +117,16 @@ def test_library_is_told_by_its_package(toy: Backend) -> None:
 
 
 def test_bfloat16_is_refused(toy: Backend) -> None:
-    with pytest.raises(TypeError, match=r"^scaled: input is a bfloat16 array of .*, which NumPy cannot take: pass it "):
+    with pytest.raises(
+        TypeError, match=r"^scaled: input is a bfloat16 array of .*, which NumPy cannot import, expected "
+    ):
         toy.scaled(BFloat16())
 
 
 def test_device_that_no_backend_serves(toy: Backend) -> None:
     with pytest.raises(TypeError) as error:
         toy.scaled(OnMetal())
-    assert str(error.value) == "scaled: input is on there, which no backend serves: move it to the CPU"
+    assert str(error.value) == "scaled: input is on there, which arrayops does not support: move it to the CPU"
 
 
 def test_dlpack_alone_is_not_enough(toy: Backend) -> None:

@@ -11,8 +11,8 @@ from arrayops._backends.numpy.memory import empty
 from toy_op import FLOATS, Backend, address, unaligned
 
 GRADIENT = (
-    "scaled: input asks JAX for a gradient, which scaled does not carry through JAX: pass detached arrays and call "
-    "arrayops.scaled_backward for the gradients"
+    "scaled: input requires a gradient, but arrayops.scaled does not take part in JAX's automatic differentiation: "
+    "pass jax.lax.stop_gradient(input) and call arrayops.scaled_backward for the gradients"
 )
 TRACED = (
     "scaled: input is traced inside a JAX transformation (jit, vmap, scan, grad), expected a concrete array: call "
@@ -117,7 +117,8 @@ class TestDevices:
             with pytest.raises(TypeError) as error:
                 toy.scaled(jax.device_put(np.ones(4), sharding))
             assert str(error.value) == (
-                "scaled: input is sharded over 2 devices, expected an array on one device: gather it by jax.device_put"
+                "scaled: input is sharded over 2 devices, expected an array on one device: gather it with "
+                "jax.device_put"
             )
 
     def test_sharded_over_one_device(self, jax: Any, toy: Backend) -> None:
@@ -151,8 +152,8 @@ class TestWideIntegers:
         with pytest.raises(OverflowError) as error:
             toy.scaled(array)
         assert str(error.value) == (
-            f"a result is {dtype} with values beyond {dtype.replace('64', '32')}, which JAX would cut off: set "
-            "jax_enable_x64"
+            f"a result is {dtype} with values out of range of {dtype.replace('64', '32')}, which JAX would truncate: "
+            "set jax_enable_x64"
         )
 
 
@@ -248,9 +249,7 @@ def test_deleted(jax: Any, toy: Backend) -> None:
     array.delete()
     with pytest.raises(TypeError) as error:
         toy.scaled(array)
-    assert str(error.value) == (
-        "scaled: input is a JAX array that was deleted or donated, expected one that still holds data"
-    )
+    assert str(error.value) == ("scaled: input is a deleted or donated JAX array, expected one that still holds data")
 
 
 def test_abstract_values_are_no_arrays(jax: Any, toy: Backend) -> None:

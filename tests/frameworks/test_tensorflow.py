@@ -13,12 +13,12 @@ from arrayops._frameworks.numpy import HOST
 from toy_op import FLOATS, Backend, address, bfloat16, unaligned
 
 GRADIENT = (
-    "scaled: input asks TensorFlow for a gradient, which scaled does not carry through TensorFlow: pass detached "
-    "arrays and call arrayops.scaled_backward for the gradients"
+    "scaled: input requires a gradient, but arrayops.scaled does not take part in TensorFlow's automatic "
+    "differentiation: pass tf.stop_gradient(input) and call arrayops.scaled_backward for the gradients"
 )
 SYMBOLIC = (
     "scaled: input is a symbolic tensor of tf.function or a Keras model, expected an eager tensor: call arrayops "
-    "outside the graph, or inside it by tf.py_function"
+    "outside the graph, or inside it with tf.py_function"
 )
 
 
@@ -109,7 +109,7 @@ class TestDevices:
         toy.scaled(tf.ones(2), tf.constant([2**31 - 1, -5]))
         assert toy.arrays[1].dtype == np.int64
         assert toy.arrays[1].tolist() == [2**31 - 1, -5]
-        assert framework.moved(tf.constant([1]), HOST) is None
+        assert framework.copy_to(tf.constant([1]), HOST) is None
         monkeypatch.setattr(framework, "device", lambda array: gpu if array.dtype == tf.float32 else HOST)
         with pytest.raises(ValueError, match=r"^scaled: weight is on cpu:0, expected cuda:0 as for input$"):
             toy.scaled(tf.ones(2), tf.constant([1, 2], tf.int64))
@@ -121,7 +121,7 @@ class TestDevices:
         framework = _frameworks.find(tf.ones(1))
         with pytest.raises(TypeError) as error:
             framework.device(OnTPU())
-        assert str(error.value) == f"is on {OnTPU.backing_device}, which no backend serves: move it to the CPU"
+        assert str(error.value) == f"is on {OnTPU.backing_device}, which arrayops does not support: move it to the CPU"
 
 
 class TestGradients:
@@ -155,7 +155,7 @@ class TestGradients:
         tensor = tf.ones(3)
         with tf.GradientTape() as tape:
             tape.watch(tensor)
-            with pytest.raises(tf.errors.InvalidArgumentError, match="asks TensorFlow for a gradient"):
+            with pytest.raises(tf.errors.InvalidArgumentError, match="in TensorFlow's automatic differentiation"):
                 tf.py_function(toy.scaled, [tensor], tf.float32)
 
 
@@ -207,7 +207,7 @@ class TestKeras:
         with pytest.raises(TypeError) as error:
             toy.scaled(keras.Input((3,)))
         assert str(error.value) == (
-            "scaled: input is a symbolic KerasTensor and holds no data, expected an array: call arrayops on the "
+            "scaled: input is a symbolic KerasTensor without data, expected an array: call arrayops on the "
             "outputs of the model"
         )
 

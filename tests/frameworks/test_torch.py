@@ -14,8 +14,8 @@ from tolerances import BFLOAT16, assert_close
 from toy_op import FLOATS, Backend, address, bfloat16
 
 GRADIENT = (
-    "scaled: input asks PyTorch for a gradient, which scaled does not carry through PyTorch: pass detached arrays and "
-    "call arrayops.scaled_backward for the gradients"
+    "scaled: input requires a gradient, but arrayops.scaled does not take part in PyTorch's automatic differentiation: "
+    "pass input.detach() and call arrayops.scaled_backward for the gradients"
 )
 TRANSFORMED = (
     "scaled: input belongs to a torch.func transformation (vmap, grad, jvp), expected a plain tensor: call arrayops "
@@ -111,8 +111,8 @@ class TestGradients:
         with pytest.raises(TypeError) as error:
             ao.pac_conv2d(image, image, torch.ones(1, 1, 3, 3, requires_grad=True))
         assert str(error.value) == (
-            "pac_conv2d: weight asks PyTorch for a gradient, which pac_conv2d does not carry through PyTorch: pass "
-            "detached arrays and call arrayops.pac_conv2d_backward for the gradients"
+            "pac_conv2d: weight requires a gradient, but arrayops.pac_conv2d does not take part in PyTorch's automatic "
+            "differentiation: pass weight.detach() and call arrayops.pac_conv2d_backward for the gradients"
         )
 
     def test_second_derivative(self, torch: Any) -> None:
@@ -120,8 +120,8 @@ class TestGradients:
         with pytest.raises(TypeError) as error:
             ao.pac_conv2d_backward(torch.ones(1, 1, 2, 2, requires_grad=True), image, image, torch.ones(1, 1, 3, 3))
         assert str(error.value) == (
-            "pac_conv2d_backward: grad_output asks PyTorch for a gradient, but pac_conv2d_backward has none: second "
-            "derivatives are not provided"
+            "pac_conv2d_backward: grad_output requires a gradient, but arrayops.pac_conv2d_backward is not "
+            "differentiable, as second derivatives are not supported: pass grad_output.detach()"
         )
 
     def test_dual_tensor_keeps_its_tangent(self, torch: Any, toy: Backend) -> None:
@@ -171,7 +171,7 @@ class TestSilentErrors:
         with pytest.raises(TypeError) as error:
             toy.scaled(torch.empty(3, device="meta"))
         assert str(error.value) == (
-            "scaled: input is on the meta device and holds no data, expected a tensor on the CPU or a CUDA device"
+            "scaled: input is on the meta device, without data, expected a tensor on the CPU or a CUDA device"
         )
 
     def test_device_that_no_backend_serves(self, torch: Any, toy: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +181,7 @@ class TestSilentErrors:
             is_cpu = is_cuda = is_meta = False
             device = torch.device("mps", 0)
 
-        with pytest.raises(TypeError, match=r"^is on mps:0, which no backend serves: move it to the CPU$"):
+        with pytest.raises(TypeError, match=r"^is on mps:0, which arrayops does not support: move it to the CPU$"):
             framework.device(OnMetal())
 
     def test_fake_tensor(self, torch: Any, toy: Backend) -> None:
@@ -193,7 +193,8 @@ class TestSilentErrors:
             with pytest.raises(TypeError) as error:
                 toy.scaled(real)
         assert str(error.value) == (
-            "scaled: input is traced by FakeTensorMode, which cannot record arrayops: call arrayops outside the trace"
+            "scaled: input is traced by FakeTensorMode, which cannot record arrayops functions: call arrayops "
+            "outside the trace"
         )
         with pytest.raises(TypeError) as error:
             toy.scaled(fake)
@@ -215,7 +216,8 @@ class TestSilentErrors:
                 with pytest.raises(TypeError) as error:
                     tracer()
             assert str(error.value) == (
-                f"scaled: input is traced by {name}, which cannot record arrayops: call arrayops outside the trace"
+                f"scaled: input is traced by {name}, which cannot record arrayops functions: call arrayops "
+                "outside the trace"
             )
 
     def test_subclasses(self, torch: Any, toy: Backend) -> None:
@@ -243,6 +245,7 @@ class TestSilentErrors:
 
     def test_layouts(self, torch: Any, toy: Backend) -> None:
         eye = torch.eye(4)
+        quantized = "is a quantized tensor, expected a floating-point tensor: pass tensor.dequantize()"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             parts = [torch.ones(2), torch.ones(3)]
@@ -250,12 +253,10 @@ class TestSilentErrors:
                 "has layout torch.sparse_coo, expected torch.strided: pass tensor.to_dense()": eye.to_sparse(),
                 "has layout torch.sparse_csr, expected torch.strided: pass tensor.to_dense()": eye.to_sparse_csr(),
                 "has layout torch._mkldnn, expected torch.strided: pass tensor.to_dense()": eye.to_mkldnn(),
-                "is a quantized tensor, expected a plain one: pass tensor.dequantize()": torch.quantize_per_tensor(
-                    eye, 0.1, 0, torch.quint8
-                ),
+                quantized: torch.quantize_per_tensor(eye, 0.1, 0, torch.quint8),
             }
             nested = [torch.nested.nested_tensor(parts, layout=layout) for layout in (torch.strided, torch.jagged)]
-        dense = "is a nested tensor, expected a dense one: pass its components one at a time"
+        dense = "is a nested tensor, expected a dense tensor: pass its components one at a time"
         for message, tensor in (*layouts.items(), *((dense, tensor) for tensor in nested)):
             with pytest.raises(TypeError) as error:
                 toy.scaled(tensor)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from arrayops._backends.numpy.memory import Array, load
 from arrayops._core.shapes import Axis, Pair
-from arrayops._core.taps import Phase, Source, axis_taps
+from arrayops._core.taps import Phase, PhasePlanes, axis_taps
 
 EDGES = 3
 """Ranges of outputs along an axis, by the taps that they have; where there are more images are padded instead."""
@@ -94,7 +94,7 @@ def ranges(axis: Axis, cut: bool) -> list[Strip]:
     return strips
 
 
-def _strip(phase: Phase, source: Source, taps: list[tuple[int, int]], start: int, stop: int) -> Strip:
+def _strip(phase: Phase, source: PhasePlanes, taps: list[tuple[int, int]], start: int, stop: int) -> Strip:
     """Outputs ``start`` to ``stop`` of a phase, of taps given by number and first sample, a constant number apart."""
     numbers, step = slice(0, 0), 1
     if taps:

@@ -20,7 +20,7 @@ import numpy as np
 from arrayops._backends.numpy.memory import Array, load
 from arrayops._backends.numpy.views import Grid
 from arrayops._core.shapes import Axis, Pair
-from arrayops._core.taps import AxisTaps, Phase, Source, axis_taps
+from arrayops._core.taps import AxisTaps, Phase, PhasePlanes, axis_taps
 
 
 class FlatTap(NamedTuple):
@@ -225,7 +225,7 @@ def cut_tiles(
     return tuple(tiles)
 
 
-def shared_pitch(source: Source, size: int, columns: int, pitch: int) -> int:
+def shared_pitch(source: PhasePlanes, size: int, columns: int, pitch: int) -> int:
     """Pitch of rows whose last taps read the zeros in front of the next row, in place of zeros of their own.
 
     ``pitch`` is what rows with zeros of their own take, which is the answer where there is nothing to share.
@@ -308,7 +308,7 @@ def _outputs(row: Phase, column: Phase, corner: Pair, size: Pair) -> Outputs:
     return Outputs(slices[0], slices[1], (extent[0], extent[1]))
 
 
-def _cut(sources: tuple[Source, Source], image: Pair, corner: Pair, size: Pair, pitch: int) -> Cut:
+def _cut(sources: tuple[PhasePlanes, PhasePlanes], image: Pair, corner: Pair, size: Pair, pitch: int) -> Cut:
     vertical, horizontal = (
         [_overlap(source, plane, image[i], corner[i], size[i] + source.reach) for plane in source.planes]
         for i, source in enumerate(sources)
@@ -321,7 +321,7 @@ def _cut(sources: tuple[Source, Source], image: Pair, corner: Pair, size: Pair, 
     return Cut(len(parts), size[0] + sources[0].reach + 1, pitch, parts)
 
 
-def _overlap(source: Source, plane: int, size: int, start: int, length: int) -> tuple[slice, slice]:
+def _overlap(source: PhasePlanes, plane: int, size: int, start: int, length: int) -> tuple[slice, slice]:
     """Places of a plane, ``length`` of them from ``start``, that hold image samples, and those samples."""
     stride, shift = source.stride, plane - source.before
     first = max(start, -(shift // stride))
