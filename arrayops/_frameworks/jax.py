@@ -88,10 +88,14 @@ def _launching(number: int) -> Iterator[None]:
 
 def _classify(array: Any, device: Any) -> Device:
     if not isinstance(device, jax.Device):
-        count = len(array.sharding.device_set)
-        raise Unreadable(
-            f"is sharded over {count} devices, expected an array on one device: gather it with jax.device_put"
-        )
+        devices = array.sharding.device_set
+        if len(devices) != 1:
+            raise Unreadable(
+                f"is sharded over {len(devices)} devices, expected an array on one device: gather it with "
+                "jax.device_put"
+            )
+        # JAX before 0.10 gives the sharding here, even if it names a single device.
+        (device,) = devices
     if device.process_index != jax.process_index():
         raise Unreadable(f"is on {device} of another process, expected an array of this process")
     if device.platform == "cpu":

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 import arrayops as ao
+from arrayops.segment import Reduction
 from gpu_harness import Comparison, Place, Row, dtype_name, main
 
 BATCH, SIZE, CELL = 4, 512, 26
@@ -114,7 +115,7 @@ def make(place: Place, what: str, channels: int, dtype: torch.dtype, layout: str
             return [scattered(flat[0].double(), how)]
 
     elif what == "all":
-        names = ("mean", "sum", "max", "min", "var")
+        names: tuple[Reduction, ...] = ("mean", "sum", "max", "min", "var")
         rivals = {"arrayops": lambda i: ao.segment_reduce(x[i], labels, names, segments, **given)}
 
         def expected() -> list[torch.Tensor]:
