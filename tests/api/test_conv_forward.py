@@ -115,3 +115,17 @@ def test_pixels_that_no_window_sees_are_never_used(layout: str) -> None:
     broken = case.arrays["input"].copy()
     broken[(slice(None),) * (3 if layout == "NCHW" else 2) + (slice(3, None, 4),)] = np.nan
     assert case.replace(input=broken).call(ao).tobytes() == case.call(ao).tobytes()
+
+
+@pytest.mark.parametrize("dtype", [FLOAT16, FLOAT64], ids=str)
+@pytest.mark.parametrize("axis", [0, 1])
+def test_output_padding_of_a_filter_of_one_tap_is_zero(axis: int, dtype: np.dtype) -> None:
+    # Stride 1 and output_padding, which dilation allows: outputs that no tap reaches.
+    dilation, padding = ((2, 1), (1, 0)) if axis == 0 else ((1, 2), (0, 1))
+    for number in range(1, 60):
+        # Freed memory that a result without these values would show.
+        junk = [np.full(size, 0x3C, np.uint8) for size in range(60, 120)]
+        del junk
+        image, weight = np.full((1, 1, 1, 1), number, dtype), np.full((1, 1, 1, 1), 2, dtype)
+        got = ao.conv_transpose2d(image, weight, dilation=dilation, output_padding=padding)
+        assert got.ravel().tolist() == [2 * number, 0]

@@ -106,7 +106,9 @@ def correlate(samples: Array, weight: Array, axes: Axes, bias: Array | None, res
     added = None if bias is None else widened(bias, dtype).reshape(groups, outputs, 1)
     images, results = grouped_images(samples, groups), grouped_images(result, groups)
     # The product is all there is to do: of the samples where they lie, whatever lies beside them.
-    plain = kernel_height == kernel_width == 1 and strips.margin == 0 and strips.rows.first == 0
+    # Rows of output_padding have no samples.
+    same_rows = strips.rows.first == 0 and result.shape[2] <= samples.shape[2]
+    plain = kernel_height == kernel_width == 1 and strips.margin == 0 and same_rows
     reads, writes = _in_place(samples, dtype, plain), _in_place(result, dtype, plain)
     side_by_side = not writes and SIDE_BY_SIDE <= outputs <= MOST_SIDE_BY_SIDE
 
