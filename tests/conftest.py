@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,15 +23,8 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
     return True if collection_path.suffix == ".py" and not collection_path.name.startswith("test_") else None
 
 
-# Their subject is the CUDA backend's modules, which import CuPy.
-OF_CUDA = ("test_backends_are_twins", "test_backends_have_no_operator_without_a_record", "test_cuda_family_has_kernels")
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    without_cupy = importlib.util.find_spec("cupy") is None
     for item in items:
-        if without_cupy and getattr(item, "originalname", None) in OF_CUDA:
-            item.add_marker(pytest.mark.skip(reason="CuPy is not installed"))
         folders = item.path.relative_to(HERE).parts if item.path.is_relative_to(HERE) else ("",)
         for mark in MARKS.get(folders[0], ()):
             item.add_marker(mark)

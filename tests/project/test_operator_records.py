@@ -23,6 +23,8 @@ differentiable_op = pytest.mark.parametrize(
     "op", [op for op in OPS.values() if op.differentiable], ids=lambda op: op.name
 )
 
+needs_cupy = pytest.mark.skipif(importlib.util.find_spec("cupy") is None, reason="CuPy is not installed")
+
 
 def public_names(op: Op) -> tuple[str, ...]:
     """An operator, and its gradient unless nothing that it takes can have one."""
@@ -73,6 +75,7 @@ def test_gradients_are_named_after_the_arrays(op: Op) -> None:
     assert fields == op.differentiable == op.backward.outputs
 
 
+@needs_cupy
 @every_op
 def test_backends_are_twins(op: Op) -> None:
     modules = backend_modules(op.family)
@@ -83,6 +86,7 @@ def test_backends_are_twins(op: Op) -> None:
             assert list(signature.parameters) == ["arrays", "parameters"]
 
 
+@needs_cupy
 def test_backends_have_no_operator_without_a_record() -> None:
     known = {name for op in OPS.values() for name in public_names(op)}
     for family in {op.family for op in OPS.values()}:
@@ -106,6 +110,7 @@ def test_what_is_saved_comes_last_and_may_be_absent(op: Op) -> None:
         assert all(spec.optional and not spec.differentiable for spec in last)
 
 
+@needs_cupy
 @every_op
 def test_cuda_family_has_kernels(op: Op) -> None:
     if "cuda" in backend_modules(op.family):
