@@ -6,7 +6,8 @@ import numpy as np
 
 from arrayops._backends.numpy.memory import Array, compute_dtype, empty, store
 from arrayops._backends.numpy.segment_gradients import gradient
-from arrayops._backends.numpy.segment_labels import Labels, count_pixels, num_segments
+from arrayops._backends.numpy.segment_labels import Labels, count_pixels
+from arrayops._backends.numpy.segment_labels import num_segments as num_segments
 from arrayops._backends.numpy.segment_reduce import reduced
 from arrayops._backends.numpy.segment_rows import pixel_rows, segment_rows
 from arrayops._backends.numpy.segment_spread import spread
@@ -20,25 +21,6 @@ from arrayops._ops.segment import (
     pooled_segments,
     unpooled_shape,
 )
-
-__all__ = [
-    "num_segments",
-    "segment_count",
-    "segment_max",
-    "segment_max_backward",
-    "segment_mean",
-    "segment_mean_backward",
-    "segment_min",
-    "segment_min_backward",
-    "segment_reduce",
-    "segment_reduce_backward",
-    "segment_sum",
-    "segment_sum_backward",
-    "segment_unpool",
-    "segment_unpool_backward",
-    "segment_var",
-    "segment_var_backward",
-]
 
 Results = tuple[Array | None, ...]
 

@@ -12,7 +12,8 @@ import numpy as np
 from arrayops._backends.cuda.engine import memory
 from arrayops._backends.cuda.segment.gather import unpool
 from arrayops._backends.cuda.segment.gradients import gradient
-from arrayops._backends.cuda.segment.labels import SegmentIds, num_segments
+from arrayops._backends.cuda.segment.labels import SegmentIds
+from arrayops._backends.cuda.segment.labels import num_segments as num_segments
 from arrayops._backends.cuda.segment.reduction import reduced
 from arrayops._core.dtypes import bfloat16_bits
 from arrayops._core.op import BackwardParameters
@@ -25,25 +26,6 @@ from arrayops._ops.segment import (
     pooled_segments,
     unpooled_shape,
 )
-
-__all__ = [
-    "num_segments",
-    "segment_count",
-    "segment_max",
-    "segment_max_backward",
-    "segment_mean",
-    "segment_mean_backward",
-    "segment_min",
-    "segment_min_backward",
-    "segment_reduce",
-    "segment_reduce_backward",
-    "segment_sum",
-    "segment_sum_backward",
-    "segment_unpool",
-    "segment_unpool_backward",
-    "segment_var",
-    "segment_var_backward",
-]
 
 Results = tuple[Any, ...]
 
