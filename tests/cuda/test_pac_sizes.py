@@ -39,7 +39,7 @@ def constant(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[ModuleType, 
 
 
 def contractions() -> list[Kernel]:
-    return [kernel for kernel in cuda_device.kernels() if kernel.identity.name.startswith("contraction_fma")]
+    return [kernel for kernel in cuda_device.kernels() if kernel.identity.name.startswith("contraction")]
 
 
 def direct() -> list[bool]:

@@ -36,7 +36,7 @@ def tf32() -> Iterator[None]:
 
 def contractions() -> set[str]:
     names = {kernel.identity.name for kernel in cuda_device.kernels()}
-    return {name for name in names if name.startswith("contraction_fma")}
+    return {name for name in names if name.startswith("contraction")}
 
 
 def has_tensor_cores() -> bool:

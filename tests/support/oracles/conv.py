@@ -96,10 +96,11 @@ def differentiable(operator: str, tensors: dict[str, Any], options: dict[str, An
     groups, bias = options.get("groups", 1), tensors.get("bias")
     if transposed:
         whole = F.conv_transpose2d(x, weight, None, geometry.stride, groups=groups, dilation=geometry.dilation)
-        (top, bottom), (left, right) = crops(options, geometry)
-        result = F.pad(whole, (-left, right, -top, bottom))
+        (top, _), (left, _) = crops(options, geometry)
         height, width = geometry.output_size
-        result = F.pad(result, (0, width - result.shape[3], 0, height - result.shape[2]))
+        # More may be cut off in front than there is without output_padding: so pad first.
+        beyond = [max(0, end - size) for end, size in ((left + width, whole.shape[3]), (top + height, whole.shape[2]))]
+        result = F.pad(whole, (0, beyond[0], 0, beyond[1]))[:, :, top : top + height, left : left + width]
         if bias is not None:
             result = result + bias[:, None, None]
     else:

@@ -1,13 +1,13 @@
 """Convolutions on NVIDIA GPUs; counterpart of ``arrayops._backends.numpy.conv``.
 
-Convolutions of few channels in each group, above all depthwise, are memory-bound and computed by `direct`. All others
-use the contraction of the pixel-adaptive convolution, without its adaptive kernel (`contract`).
+Convolutions of few channels in each group, above all depthwise, are memory-bound and computed by `direct_sums`. All
+others use the contraction of the pixel-adaptive convolution, without its adaptive kernel (`contract`).
 """
 
 from typing import Any
 
 from arrayops._backends.cuda.conv.call import ConvCall
-from arrayops._backends.cuda.conv.direct import direct, direct_weight, is_direct
+from arrayops._backends.cuda.conv.direct import direct_sums, direct_weight_grad, is_direct
 from arrayops._backends.cuda.engine import memory
 from arrayops._backends.cuda.engine.sums import channel_sums
 from arrayops._backends.cuda.window.contraction import contract
@@ -43,7 +43,7 @@ def _forward(op: str, arrays: tuple[Any, ...], parameters: ConvParameters) -> Re
     call = ConvCall(op, parameters, samples, weight)
     result = memory.empty(call.plan.output_shape, call.plan.dtype)
     if result.size:
-        sums = direct if is_direct(call.plan) else contract
+        sums = direct_sums if is_direct(call.plan) else contract
         sums(call, samples, None if bias is None else memory.contiguous(bias), result)
     return (result,)
 
@@ -57,9 +57,9 @@ def _backward(op: str, arrays: tuple[Any, ...], parameters: BackwardParameters) 
     if "input" in needs:
         grad_input = memory.empty(samples.shape, call.plan.dtype)
         if grad_input.size:
-            (direct if use_direct else contract)(call, grad, None, grad_input, backward=True)
+            (direct_sums if use_direct else contract)(call, grad, None, grad_input, backward=True)
     if "weight" in needs:
-        weight_gradient = (direct_weight if use_direct else grad_weight)(call, grad)
+        weight_gradient = (direct_weight_grad if use_direct else grad_weight)(call, grad)
     if bias is not None and "bias" in needs:
         grad_bias = channel_sums(grad, forward.layout, call.plan.accumulator)
     return grad_input, weight_gradient, grad_bias

@@ -16,7 +16,7 @@ from arrayops._backends.cuda.window.plan import WindowCall, WindowPlan, correlat
 from arrayops._ops import images
 
 MAX_DIRECT_WEIGHTS_PER_GROUP = 4
-"""Maximum number of weights of a group and tap for which `direct` is used."""
+"""Maximum number of weights of a group and tap for which `direct_sums` is used."""
 
 # Threads along (pixels, channels) by layout: consecutive threads access contiguous memory.
 BLOCK_SHAPES = {"NCHW": (64, 4), "NHWC": (8, 32)}
@@ -40,7 +40,7 @@ def is_direct(plan: WindowPlan) -> bool:
     return 0 < inputs * outputs <= MAX_DIRECT_WEIGHTS_PER_GROUP
 
 
-def direct(call: WindowCall, source: Any, bias: Any, result: Any, backward: bool = False) -> None:
+def direct_sums(call: WindowCall, source: Any, bias: Any, result: Any, backward: bool = False) -> None:
     """Write the sums over taps and the channels of each group of ``source`` to ``result``."""
     plan = call.plan
     key = view(source) if backward else "forward"
@@ -51,7 +51,7 @@ def direct(call: WindowCall, source: Any, bias: Any, result: Any, backward: bool
     launch(function, grid, (threads, 1, 1), (*call.arguments, geometry, source, call.weight, bias, result))
 
 
-def direct_weight(call: WindowCall, grad: Any) -> Any:
+def direct_weight_grad(call: WindowCall, grad: Any) -> Any:
     """Gradient of the weight."""
     plan = call.plan
     assert plan.weight is not None
