@@ -14,7 +14,7 @@ import numpy as np
 import arrayops as ao
 from arrayops._core.op import Op
 from oracles import conv, merge, pac, segment
-from tolerances import FINITE_DIFFERENCE, RELATIVE, STEP, norm
+from tolerances import FINITE_DIFFERENCE, STEP, assert_close, norm
 
 Call = dict[str, Any]
 
@@ -123,7 +123,7 @@ def check_operator(op: Op, engine: Any = ao) -> None:
         results = max(results, len(got))
         for result, wanted in zip(got, want, strict=True):
             assert result.dtype == wanted.dtype
-            assert_within(result, wanted, RELATIVE[np.dtype(np.float64)], op.name)
+            assert_close(result, wanted, np.float64, what=op.name)
         if op.differentiable:
             check_gradients(op, engine, oracle, call, want)
     assert results == len(op.outputs), f"{op.name}: no call has all of {op.outputs}"
@@ -144,7 +144,7 @@ def check_gradients(op: Op, engine: Any, oracle: Callable[..., Any], call: Call,
             continue
         gradients, arrays = as_tuple(getattr(got, name)), as_tuple(call[name])
         for number, (gradient, array) in enumerate(zip(gradients, arrays, strict=True)):
-            assert gradient.dtype == array.dtype
+            assert (gradient.dtype, gradient.shape) == (array.dtype, array.shape)
 
             def loss(changed: np.ndarray, name: str = name, number: int = number) -> float:
                 value = call[name]
@@ -152,7 +152,9 @@ def check_gradients(op: Op, engine: Any, oracle: Callable[..., Any], call: Call,
                 results = as_tuple(oracle(**{**call, name: value}))
                 return sum(float((g * y).sum()) for g, y in zip(grads, results, strict=False))
 
-            assert_within(gradient, finite_differences(loss, array), FINITE_DIFFERENCE, f"{name} of {op.name}")
+            wanted = finite_differences(loss, array)
+            error = norm(gradient - wanted)
+            assert error <= FINITE_DIFFERENCE * max(norm(wanted), 1), f"{name} of {op.name}: error {error:.3e}"
 
 
 def finite_differences(loss: Callable[[np.ndarray], float], array: np.ndarray) -> np.ndarray:
@@ -166,9 +168,3 @@ def finite_differences(loss: Callable[[np.ndarray], float], array: np.ndarray) -
 
 def as_tuple(value: Any) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, (tuple, list)) else (value,)
-
-
-def assert_within(got: Any, want: Any, relative: float, what: str) -> None:
-    assert got.shape == want.shape, (what, got.shape, want.shape)
-    error = norm(np.asarray(got, np.float64) - np.asarray(want, np.float64))
-    assert error <= relative * max(norm(want), 1), f"{what}: error {error:.3e}"

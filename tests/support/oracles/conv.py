@@ -96,7 +96,7 @@ def differentiable(operator: str, tensors: dict[str, Any], options: dict[str, An
     groups, bias = options.get("groups", 1), tensors.get("bias")
     if transposed:
         whole = F.conv_transpose2d(x, weight, None, geometry.stride, groups=groups, dilation=geometry.dilation)
-        (top, _), (left, _) = crops(options, geometry)
+        top, left = crops(options, geometry)
         height, width = geometry.output_size
         # More may be cut off in front than there is without output_padding: so pad first.
         beyond = [max(0, end - size) for end, size in ((left + width, whole.shape[3]), (top + height, whole.shape[2]))]
@@ -109,14 +109,14 @@ def differentiable(operator: str, tensors: dict[str, Any], options: dict[str, An
     return result.permute(0, 2, 3, 1) if nhwc else result
 
 
-def crops(options: dict[str, Any], geometry: pac_torch.Geometry) -> Any:
-    """Outputs in front that a transposed convolution drops, and nothing behind, which follows from the size."""
+def crops(options: dict[str, Any], geometry: pac_torch.Geometry) -> list[int]:
+    """Rows and columns in front that a transposed convolution drops; those behind follow from the output's size."""
     found = []
     sides = pac.explicit_padding(options.get("padding", 0))
     for a in range(2):
         extent = (geometry.kernel_size[a] - 1) * geometry.dilation[a] + 1
         front = max(extent - geometry.stride[a], 0) // 2 if sides is None else sides[a][0]
-        found.append((front, 0))
+        found.append(front)
     return found
 
 

@@ -13,7 +13,7 @@ BLOCKS_PER_MULTIPROCESSOR = 32
 
 
 class GpuProperties(NamedTuple):
-    """GpuProperties of one GPU."""
+    """Properties of one GPU."""
 
     compute_capability: int
     """Ten times the major version plus the minor: 75, 80, 90, 100. bfloat16 and TF32 tensor cores need 80."""
@@ -28,7 +28,7 @@ class GpuProperties(NamedTuple):
 
 @cache
 def properties(number: int) -> GpuProperties:
-    """GpuProperties of GPU ``number``."""
+    """Properties of GPU ``number``."""
     runtime = cupy.cuda.runtime
     return GpuProperties(
         compute_capability=int(cupy.cuda.Device(number).compute_capability),
@@ -38,5 +38,5 @@ def properties(number: int) -> GpuProperties:
 
 
 def current() -> GpuProperties:
-    """GpuProperties of the GPU that is current for the calling thread."""
+    """Properties of the GPU that is current for the calling thread."""
     return properties(cupy.cuda.runtime.getDevice())

@@ -13,12 +13,12 @@ import cupy
 import numpy as np
 
 from arrayops._backends.cuda.engine import device, launch, module
+from arrayops._backends.cuda.engine.device import THREADS
 from arrayops._core import allocator
 
 MAX_AXES = 6
 MIN_64BIT_ELEMENTS = 2**31
 """Arrays of at least this many elements need 64-bit element indices."""
-THREADS = 256
 BLOCKS_PER_MULTIPROCESSOR = 16
 """Enough to hide the latency of memory."""
 
