@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).parent
-# Compilers, GPUs and frameworks take long; the quick loop is `pytest -m "not slow" -n auto`.
+# Compilers, GPUs and frameworks take long; the quick loop is `pytest -m "not slow" -n auto`. It covers the NumPy
+# engine through the public operators.
 MARKS = {
+    "cpu/numpy_engine": ("slow",),
     "cuda": ("slow",),
     "emulator": ("slow", "emulator"),
     "frameworks": ("slow",),
@@ -25,9 +27,10 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        folders = item.path.relative_to(HERE).parts if item.path.is_relative_to(HERE) else ("",)
-        for mark in MARKS.get(folders[0], ()):
-            item.add_marker(mark)
+        for folder, marks in MARKS.items():
+            if item.path.is_relative_to(HERE / folder):
+                for mark in marks:
+                    item.add_marker(mark)
 
 
 @pytest.fixture(

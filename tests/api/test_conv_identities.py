@@ -155,6 +155,7 @@ def every_bit(case: Case) -> list[bytes]:
     return [array.tobytes() for array in (output, *case.backward(ao, case.grad(output.shape)))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("name", [name for name in LARGE if "33x33" not in name])
 def test_same_bits_for_every_number_of_threads(name: str, layout: str, threads: None) -> None:

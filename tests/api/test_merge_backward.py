@@ -111,6 +111,7 @@ def test_max_gives_the_gradient_to_the_first_map_that_attains_it() -> None:
     assert abs(found[299].sum() - 20) < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("dtype", ONE_QUICK, ids=str)
 def test_max_over_many_tiles(dtype: np.dtype, layout: str) -> None:

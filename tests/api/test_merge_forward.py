@@ -107,6 +107,7 @@ def test_maps_of_the_common_size_are_copied_bit_by_bit(sampling: dict[str, Any],
     assert ao.merge_feature_maps([x, x], **sampling)[:, 3:].tobytes() == x.tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=str)

@@ -149,6 +149,7 @@ def threads() -> Iterator[None]:
     ao.set_num_threads(None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("how", HOWS)
 def test_same_bits_for_every_number_of_threads(how: str, layout: str, threads: None) -> None:

@@ -162,6 +162,7 @@ def test_every_entry_equals_differences_of_the_loops(operator: str, name: str) -
         assert norm(want) > 0.01, field  # a table entry whose gradient is 0 would test nothing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zero", ["batch", "input", "output", "guide"])
 @pytest.mark.parametrize("operator", OPERATORS)
 @examples(10)

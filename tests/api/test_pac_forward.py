@@ -67,6 +67,7 @@ def test_drawn_calls_equal_the_loops(operator: str, dtype: np.dtype, data: st.Da
     check(case, case.call(pac), call.forward_magnitude())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zero", ["batch", "input", "output", "guide"])
 @pytest.mark.parametrize("operator", OPERATORS)
 @examples(15)

@@ -369,6 +369,7 @@ def test_number_of_threads_is_kept_and_restored(threads: None) -> None:
     assert ao.get_num_threads() == default
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("name", [n for n in LARGE if "33x33" not in n])
 def test_same_bits_for_every_number_of_threads(name: str, layout: str, threads: None) -> None:

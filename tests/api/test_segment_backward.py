@@ -16,7 +16,7 @@ from arrayops._ops.segment import SEGMENT_MAX, SEGMENT_MIN, SEGMENT_REDUCE, Segm
 from optional import optional
 from oracles import segment
 from segment_cases import INTEGERS, OPERATORS, REDUCTIONS, Segments, fresh, large, segment_calls
-from strategies import DTYPES, FLOAT16, FLOAT32, FLOAT64, MEMORY, examples, in_memory
+from strategies import FLOAT16, FLOAT32, FLOAT64, MEMORY, ONE_QUICK, examples, in_memory
 from tolerances import FINITE_DIFFERENCE, STEP, assert_close, norm
 
 torch = optional("torch")
@@ -43,7 +43,7 @@ def run(operator: str, case: Segments, grad: Any, *names: Any, **more: Any) -> n
     return fresh(found.features, *arrays)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", ONE_QUICK, ids=str)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @examples(40)
 @given(data=st.data())
@@ -64,7 +64,7 @@ def parameters(case: Segments, names: tuple[str, ...]) -> SegmentParameters:
     return SegmentParameters(names, case.segments, case.ignore_label, 0, check, case.layout)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", ONE_QUICK, ids=str)
 @pytest.mark.parametrize("op", [SEGMENT_MAX, SEGMENT_MIN], ids=lambda op: op.name)
 @examples(40)
 @given(data=st.data())
@@ -115,7 +115,7 @@ def test_some_saved_positions_of_several_reductions(layout: str) -> None:
     assert dispatch_saving(SEGMENT_REDUCE, arrays, p._replace(reductions=("min",)))[1][0] is None
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", ONE_QUICK, ids=str)
 @examples(60)
 @given(data=st.data())
 def test_reduce_sums_the_gradients(dtype: np.dtype, data: st.DataObject) -> None:
@@ -134,7 +134,7 @@ def test_reduce_sums_the_gradients(dtype: np.dtype, data: st.DataObject) -> None
     assert_close(got, want, dtype, scale, repr(case))
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", ONE_QUICK, ids=str)
 @examples(40)
 @given(data=st.data())
 def test_unpool(dtype: np.dtype, data: st.DataObject) -> None:

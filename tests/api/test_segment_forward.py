@@ -16,7 +16,7 @@ from arrayops._backends.numpy import segment_ways
 from optional import optional
 from oracles import segment
 from segment_cases import INTEGERS, OPERATORS, REDUCTIONS, Segments, fresh, large, segment_calls
-from strategies import BFLOAT16, DTYPES, FLOAT16, FLOAT32, FLOAT64, MEMORY, examples, in_memory
+from strategies import BFLOAT16, DTYPES, FLOAT16, FLOAT32, FLOAT64, MEMORY, ONE_QUICK, examples, in_memory
 from tolerances import assert_close
 
 torch = optional("torch")
@@ -44,7 +44,7 @@ def magnitude(reduction: str, case: Segments, **more: Any) -> Any:
     return segment.reduce(reduction, wide, case.labels, case.segments, **case.options, **more)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", ONE_QUICK, ids=str)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @examples(40)
 @given(data=st.data())
@@ -120,6 +120,7 @@ def test_unpool(data: st.DataObject) -> None:
     np.testing.assert_array_equal(got.astype(np.float64), want.astype(np.float64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zero", ["batch", "pixels", "channels", "segments"])
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @examples(15)
@@ -233,6 +234,7 @@ def test_widths_and_many_parts(channels: int) -> None:
 # --- numbers --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
 @pytest.mark.parametrize("name", ["constant", "large offset", "mixed signs", "outlier first", "all but one lost"])
 def test_a_mean_of_ten_million_pixels_keeps_its_digits(name: str, layout: str) -> None:

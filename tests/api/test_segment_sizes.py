@@ -61,6 +61,7 @@ def loops(features: np.ndarray, labels: np.ndarray, segments: int) -> tuple[dict
     return {name: values[:, :-1] for name, values in found.items()}, (size / divisor)[:, :-1]
 
 
+@pytest.mark.slow
 def test_drawn_sizes_and_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every way is taken several times, in both layouts."""
     taken: Counter[tuple[str, str]] = Counter()
