@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+# Before pytest imports its files for their doctests: a file imported before its package becomes a second module.
+import arrayops  # noqa: F401
+
 HERE = Path(__file__).parent
 # Compilers, GPUs and frameworks take long; the quick loop is `pytest -m "not slow" -n auto`. It covers the NumPy
 # engine through the public operators.
