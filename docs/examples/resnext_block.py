@@ -24,7 +24,7 @@ import arrayops as ao
 
 Array = np.ndarray[Any, Any]
 CHANNELS, WIDTH, GROUPS = 256, 128, 32
-RELATIVE = 4e-6
+RELATIVE_TOLERANCE = 4e-6
 
 
 class Weights(NamedTuple):
@@ -35,8 +35,8 @@ class Weights(NamedTuple):
     expand: Array
 
 
-class Middle(NamedTuple):
-    """An implementation of the grouped 3 x 3 convolution and its gradients with respect to input and weight."""
+class GroupedConvolution(NamedTuple):
+    """An implementation of the grouped 3 x 3 convolution: output, and gradients with respect to input and weight."""
 
     forward: Callable[[Array, Array], Array]
     backward: Callable[[Array, Array, Array], tuple[Array, Array]]
@@ -47,52 +47,51 @@ def grouped_forward(x: Array, weight: Array) -> Array:
 
 
 def grouped_backward(grad: Array, x: Array, weight: Array) -> tuple[Array, Array]:
-    found = ao.conv2d_backward(grad, x, weight, groups=GROUPS, padding=1, needs=("input", "weight"))
-    return found.input, found.weight
+    gradients = ao.conv2d_backward(grad, x, weight, groups=GROUPS, padding=1, needs=("input", "weight"))
+    return gradients.input, gradients.weight
 
 
-def recipe_filters(weight: Array) -> Array:
+def depthwise_filters(weight: Array) -> Array:
     """One depthwise filter for each pair of channels, ordered by input channel."""
     outputs, inner, *size = weight.shape
     return weight.reshape(GROUPS, outputs // GROUPS, inner, *size).swapaxes(1, 2).reshape(-1, 1, *size)
 
 
-def recipe_forward(x: Array, weight: Array) -> Array:
-    products = ao.conv2d(x, recipe_filters(weight), groups=x.shape[1], padding=1)
+def emulated_forward(x: Array, weight: Array) -> Array:
+    products = ao.conv2d(x, depthwise_filters(weight), groups=x.shape[1], padding=1)
     batch, _, height, width = products.shape
     outputs, inner = weight.shape[:2]
     summands = products.reshape(batch, GROUPS, inner, outputs // GROUPS, height, width)
     return summands.sum(axis=2).reshape(batch, outputs, height, width)
 
 
-def recipe_backward(grad: Array, x: Array, weight: Array) -> tuple[Array, Array]:
+def emulated_backward(grad: Array, x: Array, weight: Array) -> tuple[Array, Array]:
     batch, outputs, height, width = grad.shape
     inner, *size = weight.shape[1:]
     shape = batch, GROUPS, inner, outputs // GROUPS, height, width
-    spread = np.broadcast_to(grad.reshape(batch, GROUPS, 1, outputs // GROUPS, height, width), shape)
-    filters = recipe_filters(weight)
-    found = ao.conv2d_backward(
-        spread.reshape(batch, -1, height, width), x, filters, groups=x.shape[1], padding=1, needs=("input", "weight")
-    )
-    pairs = found.weight.reshape(GROUPS, inner, outputs // GROUPS, *size)
-    return found.input, pairs.swapaxes(1, 2).reshape(weight.shape)
+    grad_products = np.broadcast_to(grad.reshape(batch, GROUPS, 1, outputs // GROUPS, height, width), shape)
+    filters = depthwise_filters(weight)
+    grad_products = grad_products.reshape(batch, -1, height, width)
+    gradients = ao.conv2d_backward(grad_products, x, filters, groups=x.shape[1], padding=1, needs=("input", "weight"))
+    grad_filters = gradients.weight.reshape(GROUPS, inner, outputs // GROUPS, *size)
+    return gradients.input, grad_filters.swapaxes(1, 2).reshape(weight.shape)
 
 
-WAYS = {
-    "conv2d with groups": Middle(grouped_forward, grouped_backward),
-    "depthwise, reshape, sum": Middle(recipe_forward, recipe_backward),
+IMPLEMENTATIONS = {
+    "conv2d with groups": GroupedConvolution(grouped_forward, grouped_backward),
+    "depthwise, reshape, sum": GroupedConvolution(emulated_forward, emulated_backward),
 }
 
 
-def block(x: Array, weights: Weights, middle: Middle, grad: Array) -> tuple[Array, ...]:
-    """Output, and the gradients of input and weights for the gradient ``grad`` of the output."""
+def block(x: Array, weights: Weights, convolution: GroupedConvolution, grad: Array) -> tuple[Array, ...]:
+    """Output, and the gradients of input and weights for the output gradient ``grad``."""
     first = np.maximum(ao.conv2d(x, weights.reduce), 0)
-    second = np.maximum(middle.forward(first, weights.grouped), 0)
+    second = np.maximum(convolution.forward(first, weights.grouped), 0)
     output = np.maximum(ao.conv2d(second, weights.expand) + x, 0)
 
     grad = grad * (output > 0)
     third = ao.conv2d_backward(grad, second, weights.expand)
-    grad_first, grad_grouped = middle.backward(third.input * (second > 0), first, weights.grouped)
+    grad_first, grad_grouped = convolution.backward(third.input * (second > 0), first, weights.grouped)
     reduced = ao.conv2d_backward(grad_first * (first > 0), x, weights.reduce)
     return output, reduced.input + grad, reduced.weight, grad_grouped, third.weight
 
@@ -122,7 +121,7 @@ def measure(call: Callable[[], Any], rounds: int) -> tuple[float, float]:
     return statistics.median(times), peak / 2**20
 
 
-def draw(path: Path, photo: Array, output: Array, figures: dict[str, tuple[float, float]]) -> None:
+def draw(path: Path, photo: Array, output: Array, measurements: dict[str, tuple[float, float]]) -> None:
     """Plot the photo, the mean of the block's output channels, and bars of time and memory."""
     import matplotlib
 
@@ -134,12 +133,16 @@ def draw(path: Path, photo: Array, output: Array, figures: dict[str, tuple[float
     axes[0].set_title("input")
     axes[1].imshow(output[0].mean(axis=0), cmap="magma")
     axes[1].set_title("output, mean of 256 channels")
-    for place in axes[:2]:
-        place.set_axis_off()
-    for place, number, title in ((axes[2], 0, "forward and backward, ms"), (axes[3], 1, "peak memory, MiB")):
-        values = [value[number] * (1e3 if number == 0 else 1) for value in figures.values()]
-        place.barh(list(figures), values, color=("tab:blue", "tab:gray"))
-        place.set_title(title)
+    for axis in axes[:2]:
+        axis.set_axis_off()
+    times = [1e3 * seconds for seconds, _ in measurements.values()]
+    memory = [mebibytes for _, mebibytes in measurements.values()]
+    for axis, values, title in (
+        (axes[2], times, "forward and backward, ms"),
+        (axes[3], memory, "peak memory, MiB"),
+    ):
+        axis.barh(list(measurements), values, color=("tab:blue", "tab:gray"))
+        axis.set_title(title)
     axes[3].set_yticks([])
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
@@ -148,9 +151,9 @@ def draw(path: Path, photo: Array, output: Array, figures: dict[str, tuple[float
 def main() -> None:
     parser = argparse.ArgumentParser(description="ResNeXt bottleneck: grouped convolution and its emulation.")
     parser.add_argument("--size", type=int, default=56, help="height and width of the maps (default 56)")
-    parser.add_argument("--batch", type=int, default=2, help="images (default 2)")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of timing (default 5)")
-    parser.add_argument("--figure", type=Path, default=Path("resnext_block.png"), help="where to save the figure")
+    parser.add_argument("--batch", type=int, default=2, help="batch size (default 2)")
+    parser.add_argument("--rounds", type=int, default=5, help="number of timed runs (default 5)")
+    parser.add_argument("--figure", type=Path, default=Path("resnext_block.png"), help="path of the figure")
     arguments = parser.parse_args()
 
     photo, x = features(arguments.size, arguments.batch)
@@ -160,27 +163,29 @@ def main() -> None:
     weights = Weights(*(random.standard_normal(s, np.float32) * np.float32(2 / np.prod(s[1:])) ** 0.5 for s in shapes))
     grad = random.standard_normal(x.shape, np.float32)
 
-    results = {name: block(x, weights, middle, grad) for name, middle in WAYS.items()}
+    results = {name: block(x, weights, convolution, grad) for name, convolution in IMPLEMENTATIONS.items()}
     differences = [
-        float(np.linalg.norm(mine - other) / np.linalg.norm(other))
-        for mine, other in zip(*results.values(), strict=True)
+        float(np.linalg.norm(grouped - emulated) / np.linalg.norm(emulated))
+        for grouped, emulated in zip(*results.values(), strict=True)
     ]
-    if max(differences) > RELATIVE:
-        raise SystemExit(f"the two results differ by {max(differences):.1e} of the norm, more than rounding explains")
+    if max(differences) > RELATIVE_TOLERANCE:
+        raise SystemExit(
+            f"the relative difference of the two results is {max(differences):.1e}, more than rounding error"
+        )
 
-    def call(middle: Middle) -> Callable[[], Any]:
-        return lambda: block(x, weights, middle, grad)
+    def call(convolution: GroupedConvolution) -> Callable[[], Any]:
+        return lambda: block(x, weights, convolution, grad)
 
-    figures = {name: measure(call(middle), arguments.rounds) for name, middle in WAYS.items()}
+    measurements = {name: measure(call(convolution), arguments.rounds) for name, convolution in IMPLEMENTATIONS.items()}
     table = Table(title=f"ResNeXt bottleneck, {x.shape} float32, forward and backward")
     for column in ("3 x 3 convolution", "time ms", "peak memory MiB"):
         table.add_column(column, justify="left" if column.startswith("3") else "right")
-    for name, (seconds, memory) in figures.items():
+    for name, (seconds, memory) in measurements.items():
         table.add_row(name, f"{seconds * 1e3:.1f}", f"{memory:.1f}")
     console = Console(width=100)
     console.print(table)
     console.print(f"largest relative difference of output and gradients: {max(differences):.1e}")
-    draw(arguments.figure, photo, results["conv2d with groups"][0], figures)
+    draw(arguments.figure, photo, results["conv2d with groups"][0], measurements)
     console.print(f"figure: {arguments.figure}")
 
 

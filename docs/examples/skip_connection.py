@@ -1,9 +1,9 @@
 """A small U-Net that denoises a photo, trained with the `_backward` functions only.
 
-It has three levels. The encoder uses convolutions and downsampling by area averaging; the decoder uses pixel-adaptive
-upsampling guided by the noisy photo, and at each level a merge with the feature map of the encoder. Sizes need not be
-divisible by two: a photo of 75 x 75 has feature maps of 37 and 18 at the lower levels, which are upsampled to 36 and
-74; the merge resizes them to 37 and 75.
+It has three levels. The encoder uses convolutions and downsampling by area averaging. The decoder uses pixel-adaptive
+upsampling guided by the noisy photo and, at each level, merges the result with the feature map of the encoder. Sizes
+need not be divisible by two: a photo of 75 x 75 has feature maps of 37 and 18 at the lower levels, which are upsampled
+to 36 and 74; the merge resizes them to 37 and 75.
 
 Run: ``python docs/examples/skip_connection.py --figure skip_connection.png``
 """
@@ -60,7 +60,7 @@ def initial_weights(seed: int = 0) -> dict[str, Array]:
     weights = {}
     for name, shape in shapes.items():
         transposed = name.startswith("up")
-        # An output of a 4 x 4 transposed convolution with stride 2 depends on four taps.
+        # Each output of a 4 x 4 transposed convolution with stride 2 depends on four taps.
         terms = shape[0] * 4 if transposed else int(np.prod(shape[1:]))
         scale = 0.1 if name == "last" else 1.0
         weights[name] = random.standard_normal(shape, np.float32) * np.float32(scale * (2 / terms) ** 0.5)
@@ -69,42 +69,42 @@ def initial_weights(seed: int = 0) -> dict[str, Array]:
 
 
 class Network:
-    """Forward and backward pass; the forward pass keeps the arrays that the backward pass needs."""
+    """Forward and backward pass; the forward pass saves the arrays that the backward pass needs."""
 
     def __init__(self, weights: dict[str, Array]) -> None:
         self.weights = weights
         self.gradients: dict[str, Array] = {}
-        self.kept: dict[str, Array] = {}
+        self.saved: dict[str, Array] = {}
 
     def convolve(self, name: str, x: Array, relu: bool = True) -> Array:
         y = ao.conv2d(x, self.weights[name], self.weights[f"{name} bias"], padding=1)
-        self.kept[name] = x
+        self.saved[name] = x
         if relu:
-            y = self.kept[f"{name} output"] = np.maximum(y, 0)
+            y = self.saved[f"{name} output"] = np.maximum(y, 0)
         return y
 
     def convolve_back(self, name: str, grad: Array) -> Array:
-        if f"{name} output" in self.kept:
-            grad = grad * (self.kept[f"{name} output"] > 0)
-        arrays = self.kept[name], self.weights[name], self.weights[f"{name} bias"]
-        found = ao.conv2d_backward(grad, *arrays, padding=1)
-        self.gradients[name], self.gradients[f"{name} bias"] = found.weight, found.bias
-        return found.input
+        if f"{name} output" in self.saved:
+            grad = grad * (self.saved[f"{name} output"] > 0)
+        arrays = self.saved[name], self.weights[name], self.weights[f"{name} bias"]
+        gradients = ao.conv2d_backward(grad, *arrays, padding=1)
+        self.gradients[name], self.gradients[f"{name} bias"] = gradients.weight, gradients.bias
+        return gradients.input
 
     def upsample(self, name: str, x: Array, photo: Array) -> Array:
         """Upsample by 2, guided by the photo resized to the output size."""
         size = 2 * x.shape[2], 2 * x.shape[3]
-        guide = self.kept[f"{name} guide"] = GUIDE * ao.resize2d(photo, size, antialias=True)
-        self.kept[name] = x
+        guide = self.saved[f"{name} guide"] = GUIDE * ao.resize2d(photo, size, antialias=True)
+        self.saved[name] = x
         weight, bias = self.weights[name], self.weights[f"{name} bias"]
         return ao.pac_conv_transpose2d(x, guide, weight, bias, stride=2, padding=1)
 
     def upsample_back(self, name: str, grad: Array) -> Array:
-        arrays = (self.kept[name], self.kept[f"{name} guide"], self.weights[name], self.weights[f"{name} bias"])
+        arrays = (self.saved[name], self.saved[f"{name} guide"], self.weights[name], self.weights[f"{name} bias"])
         needs = "input", "weight", "bias"
-        found = ao.pac_conv_transpose2d_backward(grad, *arrays, stride=2, padding=1, needs=needs)
-        self.gradients[name], self.gradients[f"{name} bias"] = found.weight, found.bias
-        return found.input
+        gradients = ao.pac_conv_transpose2d_backward(grad, *arrays, stride=2, padding=1, needs=needs)
+        self.gradients[name], self.gradients[f"{name} bias"] = gradients.weight, gradients.bias
+        return gradients.input
 
     def pool(self, x: Array) -> Array:
         return ao.resize2d(x, scale=0.5, mode="area")
@@ -114,43 +114,43 @@ class Network:
 
     def forward(self, photo: Array) -> Array:
         """Denoise a photo."""
-        kept = self.kept
-        early = kept["early"] = self.convolve("down1", photo)
-        middle = kept["middle"] = self.convolve("down2", self.pool(early))
-        late = kept["late"] = self.convolve("down3", self.pool(middle))
-        up2 = kept["up2 output"] = self.upsample("up2", late, photo)
+        saved = self.saved
+        early = saved["early"] = self.convolve("down1", photo)
+        middle = saved["middle"] = self.convolve("down2", self.pool(early))
+        late = saved["late"] = self.convolve("down3", self.pool(middle))
+        up2 = saved["up2 output"] = self.upsample("up2", late, photo)
         merged2 = self.convolve("merge2", ao.merge_feature_maps([middle, up2]))
-        up1 = kept["up1 output"] = self.upsample("up1", merged2, photo)
+        up1 = saved["up1 output"] = self.upsample("up1", merged2, photo)
         merged1 = self.convolve("merge1", ao.merge_feature_maps([early, up1]))
         return photo + self.convolve("last", merged1, relu=False)
 
     def backward(self, grad: Array) -> dict[str, Array]:
         """Gradients of all weights, from the gradient of the output."""
-        kept = self.kept
+        saved = self.saved
         grad = self.convolve_back("merge1", self.convolve_back("last", grad))
-        grad_early, grad = ao.merge_feature_maps_backward(grad, [kept["early"], kept["up1 output"]]).maps
+        grad_early, grad = ao.merge_feature_maps_backward(grad, [saved["early"], saved["up1 output"]]).maps
         grad = self.convolve_back("merge2", self.upsample_back("up1", grad))
-        grad_middle, grad = ao.merge_feature_maps_backward(grad, [kept["middle"], kept["up2 output"]]).maps
+        grad_middle, grad = ao.merge_feature_maps_backward(grad, [saved["middle"], saved["up2 output"]]).maps
         grad = self.convolve_back("down3", self.upsample_back("up2", grad))
-        grad = self.convolve_back("down2", self.pool_back(grad, kept["middle"]) + grad_middle)
-        self.convolve_back("down1", self.pool_back(grad, kept["early"]) + grad_early)
+        grad = self.convolve_back("down2", self.pool_back(grad, saved["middle"]) + grad_middle)
+        self.convolve_back("down1", self.pool_back(grad, saved["early"]) + grad_early)
         return self.gradients
 
 
 def crops(photo: Array, size: int, count: int, random: np.random.Generator) -> Array:
     """Random square crops of a photo (H, W, 3) as (N, 3, size, size)."""
-    places = [random.integers(0, extent - size + 1, count) for extent in photo.shape[:2]]
-    found = [photo[y : y + size, x : x + size] for y, x in zip(*places, strict=True)]
-    return np.ascontiguousarray(np.stack(found).transpose(0, 3, 1, 2))
+    corners = [random.integers(0, extent - size + 1, count) for extent in photo.shape[:2]]
+    patches = [photo[y : y + size, x : x + size] for y, x in zip(*corners, strict=True)]
+    return np.ascontiguousarray(np.stack(patches).transpose(0, 3, 1, 2))
 
 
 def noisy(clean: Array, random: np.random.Generator) -> Array:
     return clean + NOISE * random.standard_normal(clean.shape, np.float32)
 
 
-def decibels(found: Array, clean: Array) -> float:
-    """Peak signal-to-noise ratio."""
-    return float(-10 * np.log10(np.mean((found - clean) ** 2)))
+def psnr(image: Array, clean: Array) -> float:
+    """Peak signal-to-noise ratio in dB, for a peak value of 1."""
+    return float(-10 * np.log10(np.mean((image - clean) ** 2)))
 
 
 def train(network: Network, photo: Array, size: int, batch: int, steps: int, console: Console) -> list[float]:
@@ -169,23 +169,23 @@ def train(network: Network, photo: Array, size: int, batch: int, steps: int, con
 def check_gradient(network: Network, photo: Array) -> float:
     """Relative difference between directional derivatives from `backward` and from finite differences, in float64."""
     random = np.random.default_rng(2)
-    double = Network({name: value.astype(np.float64) for name, value in network.weights.items()})
+    network64 = Network({name: value.astype(np.float64) for name, value in network.weights.items()})
     image, grad = photo.astype(np.float64), random.standard_normal(photo.shape)
-    double.forward(image)
-    found = double.backward(grad)
-    direction = {name: random.standard_normal(value.shape) for name, value in double.weights.items()}
-    want = sum(float((found[name] * direction[name]).sum()) for name in found)
-    ends = []
+    network64.forward(image)
+    gradients = network64.backward(grad)
+    direction = {name: random.standard_normal(value.shape) for name, value in network64.weights.items()}
+    derivative = sum(float((gradients[name] * direction[name]).sum()) for name in gradients)
+    values = []
     for step in (1e-6, -1e-6):
-        moved = Network({name: value + step * direction[name] for name, value in double.weights.items()})
-        ends.append(float((moved.forward(image) * grad).sum()))
-    return abs((ends[0] - ends[1]) / 2e-6 - want) / abs(want)
+        shifted = Network({name: value + step * direction[name] for name, value in network64.weights.items()})
+        values.append(float((shifted.forward(image) * grad).sum()))
+    return abs((values[0] - values[1]) / 2e-6 - derivative) / abs(derivative)
 
 
 def merge_modes(early: Array, late: Array) -> dict[str, Array]:
     """Two feature maps (1, 1, H, W) merged in every mode; the channels of "concat" are placed side by side."""
-    positions = early[0, 0].size + late[0, 0].size
-    side = int(np.ceil(positions**0.5))
+    pixels = early[0, 0].size + late[0, 0].size
+    side = int(np.ceil(pixels**0.5))
     modes = {how: ao.merge_feature_maps([early, late], how=how)[0] for how in ("concat", "add", "mean", "max")}
     modes["flat"] = ao.merge_feature_maps([early, late], how="flat", size=(side, side))[0]
     return {how: np.concatenate(list(channels), axis=1) for how, channels in modes.items()}
@@ -199,26 +199,26 @@ def draw(path: Path, images: dict[str, Array], losses: list[float], modes: dict[
     from matplotlib import pyplot
 
     figure = pyplot.figure(figsize=(14, 6.4), constrained_layout=True)
-    above, below = figure.subfigures(2, 1)
-    places = above.subplots(1, len(images) + 1)
-    for place, (title, picture) in zip(places[:-1], images.items(), strict=True):
-        place.imshow(np.clip(picture[0].transpose(1, 2, 0), 0, 1))
-        place.set_title(title)
-        place.set_axis_off()
-    places[-1].semilogy(losses)
-    places[-1].set_title("training loss (mean squared error)")
-    widths = [picture.shape[1] / picture.shape[0] for picture in modes.values()]
-    for place, (how, picture) in zip(below.subplots(1, len(modes), width_ratios=widths), modes.items(), strict=True):
-        place.imshow(picture, cmap="magma")
-        place.set_title(how)
-        place.set_axis_off()
-    below.suptitle("feature maps of full and of quarter resolution, merged in every mode")
+    top, bottom = figure.subfigures(2, 1)
+    axes = top.subplots(1, len(images) + 1)
+    for axis, (title, image) in zip(axes[:-1], images.items(), strict=True):
+        axis.imshow(np.clip(image[0].transpose(1, 2, 0), 0, 1))
+        axis.set_title(title)
+        axis.set_axis_off()
+    axes[-1].semilogy(losses)
+    axes[-1].set_title("training loss (mean squared error)")
+    widths = [image.shape[1] / image.shape[0] for image in modes.values()]
+    for axis, (how, image) in zip(bottom.subplots(1, len(modes), width_ratios=widths), modes.items(), strict=True):
+        axis.imshow(image, cmap="magma")
+        axis.set_title(how)
+        axis.set_axis_off()
+    bottom.suptitle("feature maps of full and of quarter resolution, merged in every mode")
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
 
-def scaled(x: Array) -> Array:
-    """The mean of the channels of the first image, from 0 to 1."""
+def normalised_mean(x: Array) -> Array:
+    """The mean of the channels of the first image, scaled to 0 to 1."""
     mean = x[:1].mean(axis=1, keepdims=True)
     return (mean - mean.min()) / max(float(np.ptp(mean)), 1e-12)
 
@@ -226,9 +226,9 @@ def scaled(x: Array) -> Array:
 def main() -> None:
     parser = argparse.ArgumentParser(description="A small U-Net with merged skip connections.")
     parser.add_argument("--size", type=int, default=75, help="height and width of training crops (default 75)")
-    parser.add_argument("--batch", type=int, default=4, help="crops in a step (default 4)")
-    parser.add_argument("--steps", type=int, default=150, help="steps of training (default 150)")
-    parser.add_argument("--figure", type=Path, default=Path("skip_connection.png"), help="where to save the figure")
+    parser.add_argument("--batch", type=int, default=4, help="batch size (default 4)")
+    parser.add_argument("--steps", type=int, default=150, help="training steps (default 150)")
+    parser.add_argument("--figure", type=Path, default=Path("skip_connection.png"), help="path of the figure")
     arguments = parser.parse_args()
 
     from skimage import data
@@ -236,20 +236,20 @@ def main() -> None:
     photo = data.astronaut().astype(np.float32) / 255
     # The face is the test image; training uses the part of the photo below it.
     clean = np.ascontiguousarray(photo[None, 20:181, 150:301].transpose(0, 3, 1, 2))
-    blurred = noisy(clean, np.random.default_rng(3))
+    noisy_photo = noisy(clean, np.random.default_rng(3))
     console = Console(width=100)
 
     network = Network(initial_weights())
-    difference = check_gradient(network, blurred[:, :, :37, :41])
-    console.print(f"gradient of all weights, against differences: {difference:.1e}")
-    before = decibels(network.forward(blurred), clean)
+    difference = check_gradient(network, noisy_photo[:, :, :37, :41])
+    console.print(f"gradient of all weights, relative difference from finite differences: {difference:.1e}")
+    untrained = psnr(network.forward(noisy_photo), clean)
     losses = train(network, photo[200:], arguments.size, arguments.batch, arguments.steps, console)
-    restored = network.forward(blurred)
-    maps = scaled(network.kept["early"]), scaled(network.kept["late"])
-    console.print(f"noisy photo: {decibels(blurred, clean):.2f} dB")
-    console.print(f"network, untrained: {before:.2f} dB")
-    console.print(f"network, trained: {decibels(restored, clean):.2f} dB")
-    images = {"photo": clean, "with noise": blurred, "restored": restored}
+    restored = network.forward(noisy_photo)
+    maps = normalised_mean(network.saved["early"]), normalised_mean(network.saved["late"])
+    console.print(f"noisy photo: {psnr(noisy_photo, clean):.2f} dB")
+    console.print(f"network, untrained: {untrained:.2f} dB")
+    console.print(f"network, trained: {psnr(restored, clean):.2f} dB")
+    images = {"photo": clean, "with noise": noisy_photo, "restored": restored}
     draw(arguments.figure, images, losses, merge_modes(*maps))
     console.print(f"figure: {arguments.figure}")
 

@@ -23,7 +23,7 @@ import arrayops as ao
 
 Array = np.ndarray[Any, Any]
 CHANNELS = 64
-RELATIVE = 2e-6
+RELATIVE_TOLERANCE = 2e-6
 
 
 class Pooled(NamedTuple):
@@ -36,15 +36,15 @@ class Pooled(NamedTuple):
 
 def oriented_filters(count: int, size: int) -> Array:
     """Edge filters (count, 1, size, size): derivatives of a Gaussian in ``count`` directions."""
-    reach = np.arange(size) - size // 2
-    y, x = np.meshgrid(reach, reach, indexing="ij")
+    offsets = np.arange(size) - size // 2
+    y, x = np.meshgrid(offsets, offsets, indexing="ij")
     angles = np.pi * np.arange(count) / count
-    slope = np.cos(angles)[:, None, None] * x + np.sin(angles)[:, None, None] * y
-    filters = slope * np.exp(-(x**2 + y**2) / (2 * (size / 5) ** 2))
+    along = np.cos(angles)[:, None, None] * x + np.sin(angles)[:, None, None] * y
+    filters = along * np.exp(-(x**2 + y**2) / (2 * (size / 5) ** 2))
     return (filters / np.abs(filters).sum(axis=(1, 2), keepdims=True)).astype(np.float32)[:, None]
 
 
-def deep_features(photo: Array) -> Array:
+def texture_features(photo: Array) -> Array:
     """Features (1, 64, H, W) of a photo (H, W, 3) with values from 0 to 1; the first is the energy of fine edges."""
     grey = photo.mean(axis=2)[None, None]
     fine = ao.conv2d(grey, oriented_filters(16, 5), padding="SAME")
@@ -59,8 +59,8 @@ def deep_features(photo: Array) -> Array:
     return np.maximum(ao.conv2d(energy, mixing), 0)
 
 
-def between_classes(values: Array) -> float:
-    """Otsu's threshold: it minimises the variance within the two classes."""
+def otsu_threshold(values: Array) -> float:
+    """Otsu's threshold: minimises the variance within the two classes."""
     ordered = np.sort(values)
     sizes = np.arange(1, len(ordered))
     sums = np.cumsum(ordered)[:-1]
@@ -99,64 +99,64 @@ def draw(path: Path, photo: Array, labels: Array, colour: Array, feature: Array,
         ("textured superpixels", np.where(textured[..., None], photo, 1 - 0.25 * (1 - photo)), None),
     )
     figure, axes = pyplot.subplots(1, len(panels), figsize=(17, 3.7), constrained_layout=True)
-    for place, (title, image, colours) in zip(axes, panels, strict=True):
-        place.imshow(np.clip(image, 0, 1) if colours is None else image, cmap=colours)
-        place.set_title(title)
-        place.set_axis_off()
+    for axis, (title, image, colours) in zip(axes, panels, strict=True):
+        axis.imshow(np.clip(image, 0, 1) if colours is None else image, cmap=colours)
+        axis.set_title(title)
+        axis.set_axis_off()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Deep features of a photo, pooled over superpixels.")
+    parser = argparse.ArgumentParser(description="Texture features of a photo, pooled over superpixels.")
     parser.add_argument("--segments", type=int, default=900, help="requested number of superpixels (default 900)")
     parser.add_argument("--size", type=int, default=512, help="height and width of the photo (default 512)")
     parser.add_argument("--crop", type=int, default=128, help="height and width of the crop for timing (default 128)")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of timing (default 5)")
-    parser.add_argument("--figure", type=Path, default=Path("superpixels.png"), help="where to save the figure")
+    parser.add_argument("--rounds", type=int, default=5, help="number of timed runs (default 5)")
+    parser.add_argument("--figure", type=Path, default=Path("superpixels.png"), help="path of the figure")
     arguments = parser.parse_args()
 
     from skimage import data, segmentation, transform
 
     photo = transform.resize(data.astronaut(), (arguments.size, arguments.size), anti_aliasing=True).astype(np.float32)
     labels = segmentation.slic(photo, n_segments=arguments.segments, start_label=0)[None]
-    features = deep_features(photo)
+    features = texture_features(photo)
 
     pooled = Pooled(*ao.segment_reduce(features, labels, ("mean", "var", "count")))
     colour = ao.segment_unpool(ao.segment_mean(photo[None], labels, layout="NHWC"), labels, layout="NHWC")[0]
     energy = pooled.mean[:, :1]
-    threshold = between_classes(energy[0, 0])
+    threshold = otsu_threshold(energy[0, 0])
     textured = ao.segment_unpool(energy > threshold, labels)[0, 0]
-    spread = ao.segment_unpool(energy, labels)[0, 0]
+    energy_map = ao.segment_unpool(energy, labels)[0, 0]
 
     crop, crop_labels = features[..., : arguments.crop, : arguments.crop], labels[:, : arguments.crop, : arguments.crop]
     crop = np.ascontiguousarray(crop)
     # Renumber the superpixels in the crop.
     crop_labels = np.unique(crop_labels, return_inverse=True)[1].reshape(crop_labels.shape)
     segments = int(crop_labels.max()) + 1
-    want = naive_means(crop.astype(np.float64), crop_labels, segments)
-    difference = float(np.linalg.norm(ao.segment_mean(crop, crop_labels) - want) / np.linalg.norm(want))
-    if difference > RELATIVE:
-        raise SystemExit(f"the loop over superpixels differs by {difference:.1e} of the norm")
-    loop = median_ms(lambda: naive_means(crop, crop_labels, segments), arguments.rounds)
-    ours = median_ms(lambda: ao.segment_mean(crop, crop_labels), arguments.rounds)
+    expected = naive_means(crop.astype(np.float64), crop_labels, segments)
+    difference = float(np.linalg.norm(ao.segment_mean(crop, crop_labels) - expected) / np.linalg.norm(expected))
+    if difference > RELATIVE_TOLERANCE:
+        raise SystemExit(f"the relative difference from the loop over superpixels is {difference:.1e}")
+    loop_ms = median_ms(lambda: naive_means(crop, crop_labels, segments), arguments.rounds)
+    segment_mean_ms = median_ms(lambda: ao.segment_mean(crop, crop_labels), arguments.rounds)
 
     console = Console(width=100)
     count = pooled.count[0]
     console.print(
         f"{len(count)} superpixels of {count.min()} to {count.max()} pixels, {features.shape[1]} features; "
-        f"{100 * textured.mean():.0f} % of the pixels are in textured ones (mean energy over {threshold:.4f})"
+        f"{100 * textured.mean():.0f} % of the pixels are in textured superpixels (mean energy above {threshold:.4f})"
     )
-    inner, outer = pooled.variance[0] @ (count / count.sum()), features[0].var(axis=(1, 2))
-    console.print(f"variance within superpixels: {100 * inner.sum() / outer.sum():.0f} % of that of the image")
+    within, total = pooled.variance[0] @ (count / count.sum()), features[0].var(axis=(1, 2))
+    console.print(f"variance within superpixels: {100 * within.sum() / total.sum():.0f} % of that of the image")
     table = Table(title=f"means of {segments} superpixels, {CHANNELS} x {arguments.crop} x {arguments.crop} float32")
     for column in ("method", "time ms", "relative time"):
         table.add_column(column, justify="left" if column == "method" else "right")
-    table.add_row("segment_mean", f"{ours:.2f}", "1.0")
-    table.add_row("loop over superpixels", f"{loop:.2f}", f"{loop / ours:.1f}")
+    table.add_row("segment_mean", f"{segment_mean_ms:.2f}", "1.0")
+    table.add_row("loop over superpixels", f"{loop_ms:.2f}", f"{loop_ms / segment_mean_ms:.1f}")
     console.print(table)
     console.print(f"relative difference of the means from the loop in float64: {difference:.1e}")
-    draw(arguments.figure, photo, labels[0], colour, spread, textured)
+    draw(arguments.figure, photo, labels[0], colour, energy_map, textured)
     console.print(f"figure: {arguments.figure}")
 
 
