@@ -1,4 +1,4 @@
-"""The report of ``python -m arrayops info``."""
+"""Report of ``python -m arrayops info``."""
 
 import os
 import platform

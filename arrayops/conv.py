@@ -11,7 +11,7 @@ from arrayops._typing import Array, ArrayT, Layout, Padding, ScalarT, Size
 
 
 class Conv2dGradients(NamedTuple, Generic[ArrayT]):
-    """Gradients of `conv2d` and `conv_transpose2d`, None for arrays not given or not in ``needs``."""
+    """Gradients of `conv2d` and `conv_transpose2d`; None for arrays that were not passed or are not in ``needs``."""
 
     input: ArrayT | None
     weight: ArrayT | None

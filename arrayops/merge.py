@@ -14,13 +14,13 @@ MergedSize = Literal["largest", "smallest"] | Size
 
 
 class Resize2dGradients(NamedTuple, Generic[ArrayT]):
-    """Gradient of `resize2d`, None if not in ``needs``."""
+    """Gradient of `resize2d`; None if not in ``needs``."""
 
     input: ArrayT | None
 
 
 class MergeFeatureMapsGradients(NamedTuple, Generic[ArrayT]):
-    """Gradients of `merge_feature_maps`, one per map in the same order, None if not in ``needs``."""
+    """Gradients of `merge_feature_maps`, one per map in the same order; None if not in ``needs``."""
 
     maps: list[ArrayT] | None
 
@@ -53,12 +53,12 @@ def resize2d(
     input : array, (N, C, H, W), or (N, H, W, C) in NHWC
         float16, bfloat16, float32 or float64; half precision is accumulated in float32. H and W are at least 1.
     size : int or pair of int, optional
-        Height and width of the output. Either ``size`` or ``scale`` is given.
+        Height and width of the output. Exactly one of ``size`` and ``scale`` is required.
     scale : float or pair of float, optional
         Output size as floor(H * scale), floor(W * scale). Coordinates are computed from the sizes, not from ``scale``.
     mode : {"nearest", "bilinear", "bicubic", "area"}, default "bilinear"
-        "nearest" rounds the input coordinate: down with asymmetric coordinates (PyTorch's "nearest"), to the nearest
-        integer, halves up, with half_pixel and align_corners (PyTorch's "nearest-exact"). "bilinear" and "bicubic"
+        "nearest" rounds the input coordinate: down with asymmetric coordinates (PyTorch's "nearest"); to the nearest
+        integer, ties upwards, with half_pixel and align_corners (PyTorch's "nearest-exact"). "bilinear" and "bicubic"
         (cubic convolution with a = -0.75) interpolate; edge pixels are replicated. "area" is adaptive average pooling,
         for upsampling too: the mean of all input pixels that overlap the output pixel.
     coordinates : {"half_pixel", "align_corners", "asymmetric"}, default "half_pixel"

@@ -34,7 +34,7 @@ from arrayops._typing import (
 
 
 class PacKernel2dGradients(NamedTuple, Generic[ArrayT]):
-    """Gradients of `pac_kernel2d`, None for arrays not given or not in ``needs``."""
+    """Gradients of `pac_kernel2d`; None for arrays that were not passed or are not in ``needs``."""
 
     guide: ArrayT | None
     inv_alpha: ArrayT | None
@@ -43,7 +43,7 @@ class PacKernel2dGradients(NamedTuple, Generic[ArrayT]):
 
 
 class PacConv2dGradients(NamedTuple, Generic[ArrayT, GuideT]):
-    """Gradients of `pac_conv2d` and `pac_conv_transpose2d`, None for arrays not given or not in ``needs``."""
+    """Gradients of `pac_conv2d` and `pac_conv_transpose2d`; None for arrays not passed or not in ``needs``."""
 
     input: ArrayT | None
     guide: GuideT | None
@@ -56,7 +56,7 @@ class PacConv2dGradients(NamedTuple, Generic[ArrayT, GuideT]):
 
 
 class PacPool2dGradients(NamedTuple, Generic[ArrayT, GuideT]):
-    """Gradients of `pac_pool2d`, None for arrays not given or not in ``needs``."""
+    """Gradients of `pac_pool2d`; None for arrays that were not passed or are not in ``needs``."""
 
     input: ArrayT | None
     guide: GuideT | None
@@ -181,7 +181,7 @@ def pac_kernel2d(
     kernel_size : int or pair of int
         Height and width of the filter.
     mask : array of bool, (N, 1, H, W), optional
-        True where the input is valid. It has the resolution of the input, also if ``transposed``. NHWC: (N, H, W, 1).
+        True where the input is valid. It has the resolution of the input, even if ``transposed``. NHWC: (N, H, W, 1).
     normalize : bool, default False
         Divide K by its sum over the valid taps, and set K to 0 at the others. A tap is valid if it reads an input pixel
         that is not masked out: not padding, and not a zero inserted by a transposed convolution. Without ``normalize``
@@ -194,7 +194,7 @@ def pac_kernel2d(
     kernel_type : {"gaussian", "inv"}, default "gaussian"
         "inv" is ``inv_alpha + (sum over g of (...) ** 2 + 1e-4) ** (inv_lambda / 2)`` instead of the exponential.
     inv_alpha, inv_lambda : array, () or (1,), or (G,) with ``channel_wise``; dtype of the guide
-        Parameters of the "inv" kernel; required for "inv", an error otherwise.
+        Parameters of the "inv" kernel; required for "inv", not allowed otherwise.
     asymmetric : bool, default False
         Apply max(0, .) to each difference before squaring.
     smooth_kernel : array, (sh, sw), both odd, dtype of the guide, optional
@@ -328,7 +328,7 @@ def pac_kernel2d_backward(
     Parameters
     ----------
     grad_output : array
-        Gradient of the kernel, of its shape and dtype.
+        Gradient of the kernel, with the shape and dtype of the kernel.
     guide, kernel_size, mask, normalize, channel_wise, transposed, kernel_type, inv_alpha, inv_lambda, asymmetric, \
 smooth_kernel, stride, padding, output_padding, dilation, layout
         As passed to `pac_kernel2d`.
@@ -457,7 +457,7 @@ def pac_conv2d(
     bias : array, (O,), optional
         Same dtype as the input.
     kernel : array, (N, 1, kh, kw, Ho, Wo), or (N, Ho, Wo, kh, kw, 1) in NHWC, optional
-        K as returned by `pac_kernel2d`, instead of ``guide``. Options that affect K are then errors.
+        K as returned by `pac_kernel2d`, instead of ``guide``. Options that affect K are then not allowed.
     mask : array of bool, (N, 1, H, W), or (N, H, W, 1) in NHWC, optional
         True where the input is valid. Masked-out pixels, also NaN, are treated as 0, and the kernel is rescaled.
     normalize_kernel : bool, default False
@@ -734,7 +734,7 @@ def pac_conv_transpose2d(
         Same dtype as the input.
     kernel : array, (N, 1, kh, kw, Ho, Wo), or (N, Ho, Wo, kh, kw, 1) in NHWC, optional
         K as returned by `pac_kernel2d` with ``transposed=True``, instead of ``guide``. Options that affect K are then
-        errors.
+        not allowed.
     mask : array of bool, (N, 1, H, W), or (N, H, W, 1) in NHWC, optional
         True where the input is valid. Masked-out pixels, also NaN, are treated as 0, and the kernel is rescaled.
     normalize_kernel, kernel_type, inv_alpha, inv_lambda, asymmetric, smooth_kernel, groups, shared_filters
@@ -1008,7 +1008,7 @@ def pac_pool2d(
     kernel_size : int or pair of int
         Height and width of the window.
     kernel : array, (N, 1 or C, kh, kw, Ho, Wo), or (N, Ho, Wo, kh, kw, 1 or C) in NHWC, optional
-        K as returned by `pac_kernel2d`, instead of ``guide``. Options that affect K are then errors.
+        K as returned by `pac_kernel2d`, instead of ``guide``. Options that affect K are then not allowed.
     mask : array of bool, (N, 1, H, W), or (N, H, W, 1) in NHWC, optional
         True where the input is valid. Masked-out pixels, also NaN, are treated as 0, and the kernel is rescaled.
     channel_wise : bool, default False

@@ -41,13 +41,13 @@ Reduction = Literal["mean", "sum", "max", "min", "var", "count"]
 
 
 class SegmentGradients(NamedTuple, Generic[ArrayT]):
-    """Gradient of a reduction over segments, None if not in ``needs``."""
+    """Gradient of a segment reduction; None if not in ``needs``."""
 
     features: ArrayT | None
 
 
 class SegmentUnpoolGradients(NamedTuple, Generic[ArrayT]):
-    """Gradient of `segment_unpool`, None if not in ``needs``."""
+    """Gradient of `segment_unpool`; None if not in ``needs``."""
 
     pooled: ArrayT | None
 
@@ -173,7 +173,7 @@ def segment_mean_backward(
     grad_output : array
         Gradient of the output, with the shape and dtype of the output.
     features, labels, num_segments, ignore_label, empty, check, layout
-        As passed to `segment_mean`; the features must be floating.
+        As passed to `segment_mean`; the features must have a floating-point dtype.
     needs : iterable of str, optional
         Names of the gradients to compute (fields of the result). By default, all.
 
@@ -262,7 +262,7 @@ def segment_sum(
 
         y[s, c] = sum over p of x[p, c]
 
-    Sums are accumulated in float64 for every floating dtype, and in 64-bit integers for integer dtypes.
+    Sums are accumulated in float64 for every floating-point dtype, and in 64-bit integers for integer dtypes.
 
     Parameters
     ----------
@@ -342,7 +342,7 @@ def segment_sum_backward(
     grad_output : array
         Gradient of the output, with the shape and dtype of the output.
     features, labels, num_segments, ignore_label, empty, check, layout
-        As passed to `segment_sum`; the features must be floating.
+        As passed to `segment_sum`; the features must have a floating-point dtype.
     needs : iterable of str, optional
         Names of the gradients to compute (fields of the result). By default, all.
 
@@ -449,8 +449,8 @@ def segment_max(
 
     References
     ----------
-    Equivalent to ``tf.math.unsorted_segment_max``, and ``torch.scatter_reduce`` with "amax", except that it
-    distributes the gradient evenly among equal pixels.
+    Equivalent to ``tf.math.unsorted_segment_max``, and ``torch.scatter_reduce`` with "amax", except that
+    ``scatter_reduce`` distributes the gradient evenly among equal pixels.
 
     Examples
     --------
@@ -488,7 +488,7 @@ def segment_max_backward(
     grad_output : array
         Gradient of the output, with the shape and dtype of the output.
     features, labels, num_segments, ignore_label, empty, check, layout
-        As passed to `segment_max`; the features must be floating.
+        As passed to `segment_max`; the features must have a floating-point dtype.
     needs : iterable of str, optional
         Names of the gradients to compute (fields of the result). By default, all.
 
@@ -595,8 +595,8 @@ def segment_min(
 
     References
     ----------
-    Equivalent to ``tf.math.unsorted_segment_min``, and ``torch.scatter_reduce`` with "amin", except that it
-    distributes the gradient evenly among equal pixels.
+    Equivalent to ``tf.math.unsorted_segment_min``, and ``torch.scatter_reduce`` with "amin", except that
+    ``scatter_reduce`` distributes the gradient evenly among equal pixels.
 
     Examples
     --------
@@ -634,7 +634,7 @@ def segment_min_backward(
     grad_output : array
         Gradient of the output, with the shape and dtype of the output.
     features, labels, num_segments, ignore_label, empty, check, layout
-        As passed to `segment_min`; the features must be floating.
+        As passed to `segment_min`; the features must have a floating-point dtype.
     needs : iterable of str, optional
         Names of the gradients to compute (fields of the result). By default, all.
 
@@ -782,7 +782,7 @@ def segment_var_backward(
     grad_output : array
         Gradient of the output, with the shape and dtype of the output.
     features, labels, num_segments, ignore_label, empty, check, layout
-        As passed to `segment_var`; the features must be floating.
+        As passed to `segment_var`; the features must have a floating-point dtype.
     needs : iterable of str, optional
         Names of the gradients to compute (fields of the result). By default, all.
 
@@ -919,7 +919,7 @@ def segment_reduce(
     Parameters
     ----------
     features : array, (N, C, H, W), or (N, H, W, C) in NHWC, or (P, C) without image axes
-        float16, bfloat16, float32, float64, or any integer dtype; mean and variance require a floating dtype.
+        float16, bfloat16, float32, float64, or any integer dtype; mean and variance require a floating-point one.
     labels : array of integers, (N, H, W), or (P,)
         Segment index of each pixel, for all channels; any integer dtype.
     reductions : sequence of {"mean", "sum", "max", "min", "var", "count"}
@@ -958,7 +958,7 @@ def segment_reduce(
 
     References
     ----------
-    See the single reductions; several at once as in ``scipy.ndimage.labeled_comprehension``.
+    See the individual reductions; compare ``scipy.ndimage.labeled_comprehension``.
 
     Examples
     --------
@@ -997,7 +997,7 @@ def segment_reduce_backward(
     grad_output : sequence of array or None
         Gradients of the results, in the order of ``reductions``. None means zeros; it is required for a count.
     features, labels, reductions, num_segments, ignore_label, empty, check, layout
-        As passed to `segment_reduce`; the features must be floating.
+        As passed to `segment_reduce`; the features must have a floating-point dtype.
     needs : iterable of str, optional
         Names of the gradients to compute (fields of the result). By default, all.
 
@@ -1138,7 +1138,7 @@ def segment_unpool_backward(
     grad_output : array
         Gradient of the output, with the shape and dtype of the output.
     pooled, labels, ignore_label, fill, check, layout
-        As passed to `segment_unpool`; ``pooled`` must be floating.
+        As passed to `segment_unpool`; ``pooled`` must have a floating-point dtype.
     needs : iterable of str, optional
         Names of the gradients to compute (fields of the result). By default, all.
 
@@ -1209,7 +1209,7 @@ def _parameters(
     check: Any,
     layout: Any,
 ) -> SegmentParameters:
-    """Check and normalise the keywords of the public function ``op``; determine the number of segments if not given."""
+    """Check and normalise the keywords of the public function ``op``; compute ``num_segments`` if it is None."""
     ignore = ignored(op, ignore_label)
     parameters = SegmentParameters(
         reductions,

@@ -41,7 +41,7 @@ def find(kind: str, family: str, name: str) -> Callable[[tuple[Any, ...], Any], 
         function: Callable[[tuple[Any, ...], Any], tuple[Any, ...]] = functions[name]
         return function
     if kind == "cpu":
-        raise ImportError(f"{name}: {module} is missing or incomplete: install arrayops-nn again")
+        raise ImportError(f"{name}: {module} is missing or incomplete: reinstall arrayops-nn")
     raise NotImplementedError(
         f"{name}: arrays on {kind} are not supported by this version of arrayops: move them to the CPU"
     )

@@ -171,6 +171,6 @@ def gradient_refusal(op: Op, name: str, framework: Framework) -> str:
             f"supported: pass {detached}"
         )
     return (
-        f"requires a gradient, but arrayops.{op.name} does not take part in {framework.name}'s automatic "
-        f"differentiation: pass {detached} and call arrayops.{op.backward.name} for the gradients"
+        f"requires a gradient, but arrayops.{op.name} does not support {framework.name}'s automatic "
+        f"differentiation: pass {detached} and call arrayops.{op.backward.name} to compute the gradients"
     )

@@ -20,7 +20,7 @@ def choice(op: str, name: str, value: Any, allowed: Collection[str]) -> str:
 
 
 def flag(op: str, name: str, value: Any) -> bool:
-    """Return ``value``, which must be a bool; truthy values are refused, as they may be misplaced arguments."""
+    """Return ``value``, which must be a bool; other truthy values are rejected, as they may be misplaced arguments."""
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
     raise TypeError(f"{op}: {name} is {value!r}, expected True or False")
@@ -29,7 +29,7 @@ def flag(op: str, name: str, value: Any) -> bool:
 def count(op: str, name: str, value: Any) -> int:
     """Return ``value``, which must be an integer of at least 1."""
     if not whole(value):
-        raise TypeError(f"{op}: {name} is {value!r}, expected a whole number")
+        raise TypeError(f"{op}: {name} is {value!r}, expected an integer")
     if value < 1:
         raise ValueError(f"{op}: {name} is {value!r}, expected at least 1")
     return int(value)

@@ -11,7 +11,7 @@ Kind = Literal["float", "label", "mask"]
 
 
 class Meta(NamedTuple):
-    """Shape and dtype name of an array; checks and shape rules see nothing else of it."""
+    """Shape and dtype name of an array; checks and shape rules use nothing else."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -48,8 +48,8 @@ class Op:
     Every backend has a module ``family`` with a function ``name`` that takes ``(arrays, parameters)``: a tuple with
     one backend array (or None) for each argument, and a hashable parameter tuple. It returns a tuple with one array
     for each result. All results are C-contiguous, freshly allocated, and of the shapes and dtypes that
-    ``infer(metas, parameters)`` promised; ``infer`` sees metadata only and raises ValueError or TypeError before any
-    work is done.
+    ``infer(metas, parameters)`` returns; ``infer`` receives metadata only and raises ValueError or TypeError before
+    anything is computed.
 
     Attributes
     ----------
@@ -159,7 +159,9 @@ class Op:
             specs = forward.specs(len(arrays))
             for spec, meta in zip(specs, arrays, strict=True):
                 if spec.differentiable and meta is not None and meta.dtype not in FLOATING:
-                    raise TypeError(f"{name}: {spec.name} is {meta.dtype}, expected a floating dtype for a gradient")
+                    raise TypeError(
+                        f"{name}: {spec.name} is {meta.dtype}, expected a floating-point dtype for a gradient"
+                    )
             return tuple(
                 meta if spec.name.partition("[")[0] in parameters.needs else None
                 for spec, meta in zip(specs, arrays, strict=True)

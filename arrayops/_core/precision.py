@@ -14,13 +14,13 @@ def set_float32_precision(mode: str) -> None:
     ----------
     mode : {"highest", "tf32"}
         "highest", the default, keeps all 24 bits of float32. "tf32" rounds factors to 11 bits, with a relative error
-        near 1e-3, and lets GPUs of compute capability 8.0 or higher multiply on tensor cores. It affects float32 arrays
-        only; sums stay float32. CPUs and older GPUs always use "highest".
+        of about 1e-3, so that GPUs of compute capability 8.0 or higher can multiply on tensor cores. It affects float32
+        arrays only; sums stay float32. CPUs and older GPUs always use "highest".
 
     Raises
     ------
     ValueError
-        If ``mode`` is neither.
+        If ``mode`` has any other value.
 
     Examples
     --------

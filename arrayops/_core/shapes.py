@@ -54,7 +54,7 @@ def pair(op: str, name: str, value: Any, least: int) -> Pair:
         return value, value
     values = (value, value) if whole(value) else value
     if not isinstance(values, (tuple, list)) or len(values) != 2 or not all(whole(v) for v in values):
-        raise ValueError(f"{op}: {name} is {value!r}, expected a whole number or a pair of them")
+        raise ValueError(f"{op}: {name} is {value!r}, expected an integer or a pair of them")
     if min(values) < least:
         raise ValueError(f"{op}: {name} is {value!r}, expected at least {least}")
     return int(values[0]), int(values[1])
@@ -79,8 +79,7 @@ def padding(op: str, value: Any) -> Padding:
             (top, bottom), (left, right) = sides
             return (int(top), int(bottom)), (int(left), int(right))
     raise ValueError(
-        f"{op}: padding is {value!r}, expected a whole number, a pair (rows, columns), "
-        "or ((top, bottom), (left, right))"
+        f"{op}: padding is {value!r}, expected an integer, a pair (rows, columns), or ((top, bottom), (left, right))"
     )
 
 

@@ -20,12 +20,12 @@ def set_num_threads(count: int | None) -> None:
     Parameters
     ----------
     count : int or None
-        At least 1; None restores the default. Results are bitwise independent of it.
+        At least 1; None restores the default. Results are bitwise equal for any number of threads.
 
     Raises
     ------
     ValueError
-        If ``count`` is not a whole number of at least 1.
+        If ``count`` is not an integer of at least 1.
 
     Examples
     --------
@@ -37,7 +37,7 @@ def set_num_threads(count: int | None) -> None:
     """
     global _requested
     if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
-        raise ValueError(f"set_num_threads: count is {count!r}, expected a whole number of at least 1, or None")
+        raise ValueError(f"set_num_threads: count is {count!r}, expected an integer of at least 1, or None")
     _requested = count
 
 
@@ -45,7 +45,7 @@ def get_num_threads() -> int:
     """Return the number of CPU threads that operators may use.
 
     The default is the number of CPUs that the calling thread may run on, limited by the value of the environment
-    variable ``ARRAYOPS_NUM_THREADS`` at the import of arrayops.
+    variable ``ARRAYOPS_NUM_THREADS`` when arrayops is imported.
 
     Returns
     -------

@@ -28,12 +28,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv : sequence of str, optional
-        Arguments after ``demo``; those of the process when left out.
+        Arguments after ``demo``; by default, ``sys.argv[1:]``.
 
     Returns
     -------
     int
-        Exit status: 0, or 1 when the demo cannot run.
+        Exit status: 0, or 1 if the demo cannot run.
     """
     arguments = _parser().parse_args(argv)
     try:
@@ -55,22 +55,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(
     factors: Sequence[int], output: Path, *, iterations: int, seed: int, quick: bool, console: Any
 ) -> list[Evaluation]:
-    """Fit, evaluate, print and draw.
+    """Fit and evaluate the upsampler at each factor, print a table and save the figure.
 
     Parameters
     ----------
     factors : sequence of int
         Upsampling factors.
     output : Path
-        File of the figure.
+        Path of the figure.
     iterations : int
-        Steps of the fit at each factor.
+        Optimisation steps per factor.
     seed : int
-        Seed of the fit.
+        Random seed of the fit.
     quick : bool
-        Work on a crop of the picture.
+        Use a crop of the image.
     console : rich.console.Console
-        Where to print.
+        Console for the output.
 
     Returns
     -------
@@ -79,14 +79,14 @@ def run(
     """
     start = time.perf_counter()
     check_output(output)
-    # A pixel's window reaches `REACH` samples to both sides: no fitted window then meets an evaluated one.
+    # Windows extend `REACH` samples to each side: with this gap, those of fitted and evaluated pixels do not overlap.
     scene = load_scene(2 * model.REACH * max(factors), quick=quick)
     for factor in factors:
         check_factor(scene, factor)
     evaluations = _fit_all(scene, factors, iterations, seed, console)
     console.print(table(evaluations))
     save_figure(output, scene, evaluations)
-    # soft_wrap: a path broken over two lines could not be copied.
+    # soft_wrap keeps the path on one line, so that it can be copied.
     console.print(f"figure: {output}", soft_wrap=True, markup=False, highlight=False)
     console.print(f"time: {time.perf_counter() - start:.0f} s", highlight=False)
     return evaluations
@@ -107,7 +107,7 @@ def _fit_all(scene: Scene, factors: Sequence[int], iterations: int, seed: int, c
         for factor, task in zip(factors, tasks, strict=True):
 
             def report(loss: float, task: Any = task) -> None:
-                bar.update(task, advance=1, rmse=f"RMSE on the fitted part {loss**0.5:.3f}")
+                bar.update(task, advance=1, rmse=f"RMSE on the fitted columns {loss**0.5:.3f}")
 
             bar.start_task(task)
             upsampler = fit(scene, factor, iterations=iterations, seed=seed, report=report)
@@ -119,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m arrayops demo",
         description="Upsample a measured disparity map guided by a photo: fit a pixel-adaptive convolution on the left "
-        "of the picture, compare it with nearest and bilinear interpolation on the right.",
+        "part of the image and compare it with nearest and bilinear interpolation on the right part.",
     )
     parser.add_argument(
         "--factors", nargs="+", type=_factor, metavar="N", help=f"upsampling factors (default: {_words(FACTORS)})"
@@ -129,14 +129,16 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=Path("arrayops_demo.png"),
         metavar="PATH",
-        help="file of the figure (default: %(default)s)",
+        help="path of the figure (default: %(default)s)",
     )
-    parser.add_argument("--iterations", type=_positive, metavar="N", help=f"steps of each fit (default: {ITERATIONS})")
-    parser.add_argument("--seed", type=_natural, default=0, metavar="N", help="seed of the fit (default: %(default)s)")
+    parser.add_argument("--iterations", type=_positive, metavar="N", help=f"steps per fit (default: {ITERATIONS})")
+    parser.add_argument(
+        "--seed", type=_natural, default=0, metavar="N", help="random seed of the fit (default: %(default)s)"
+    )
     parser.add_argument(
         "--quick",
         action="store_true",
-        help=f"a crop of the picture, factor {_words(QUICK_FACTORS)}, {QUICK_ITERATIONS} steps",
+        help=f"use a crop of the image, factor {_words(QUICK_FACTORS)}, {QUICK_ITERATIONS} steps",
     )
     return parser
 

@@ -1,4 +1,4 @@
-"""The picture: a photo, its measured disparity, and which columns are fitted and which evaluated."""
+"""The data: a photo, its measured disparity, and the split of the columns into a fitted and an evaluated part."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from arrayops._demo.extras import DemoError, load
 Floats = NDArray[np.floating[Any]]
 Flags = NDArray[np.bool_]
 
-# The part of the columns, from the left, that the filter is fitted to.
+# Fraction of the columns, from the left, that the filter is fitted to.
 FIT_FRACTION = 0.48
-# The picture of a quick run: small, with edges of the motorcycle on both sides.
+# Crop for quick runs: small, with edges of the motorcycle in both parts.
 QUICK_CROP = (slice(100, 301), slice(220, 541))
-# Fewer fitted or evaluated columns a factor than this have too few samples for a meaningful error.
+# Minimum number of samples along each axis of the fitted and of the evaluated part.
 MIN_SAMPLES = 4
 
 
@@ -28,15 +28,15 @@ class Scene:
     Attributes
     ----------
     photo : ndarray of float32, shape (3, H, W)
-        Red, green and blue in 0 to 1.
+        RGB, in the range 0 to 1.
     disparity : ndarray of float32, shape (H, W)
-        In pixels; 0 where it was not measured.
+        Disparity in pixels; 0 where it was not measured.
     measured : ndarray of bool, shape (H, W)
         Where the disparity was measured.
     fit_stop : int
-        Columns ``[0, fit_stop)`` are fitted to.
+        Columns ``[0, fit_stop)`` are used for the fit.
     evaluation_start : int
-        Columns ``[evaluation_start, W)`` are evaluated on.
+        Columns ``[evaluation_start, W)`` are used for the evaluation.
     """
 
     photo: Floats
@@ -67,14 +67,14 @@ def load_scene(gap: int, *, quick: bool = False) -> Scene:
     Parameters
     ----------
     gap : int
-        Columns to leave out between the fitted and the evaluated ones.
+        Number of unused columns between the fitted and the evaluated part.
     quick : bool
-        Load a crop only.
+        Load only a crop.
 
     Returns
     -------
     Scene
-        The picture.
+        The photo and its disparity.
     """
     photo, _, disparity = load("skimage.data").stereo_motorcycle()
     if quick:
@@ -92,20 +92,20 @@ def load_scene(gap: int, *, quick: bool = False) -> Scene:
 
 
 def check_factor(scene: Scene, factor: int) -> None:
-    """Raise `DemoError` when the picture is too small for a factor.
+    """Raise `DemoError` if the image is too small for a factor.
 
     Parameters
     ----------
     scene : Scene
-        The picture.
+        The photo and its disparity.
     factor : int
         The upsampling factor.
     """
     height, width = scene.disparity.shape
     shortest = min(height, scene.fit_stop, width - scene.evaluation_start)
-    # One factor more than the samples need, since the fit shifts the lattice by up to a factor.
+    # One more sample, because the fit shifts the sampling lattice by up to one sample distance.
     if shortest < (MIN_SAMPLES + 1) * factor:
-        raise DemoError(f"factor {factor} is too large for this picture of {height} x {width} pixels")
+        raise DemoError(f"factor {factor} is too large for an image of {height} x {width} pixels")
 
 
 def lattice_extent(length: int, factor: int, offset: int = 0) -> int:
@@ -129,10 +129,10 @@ def lattice_extent(length: int, factor: int, offset: int = 0) -> int:
 
 
 def sample(disparity: Floats, measured: Flags, factor: int) -> Samples:
-    """Low-resolution input: the disparity at every `factor`-th pixel of every `factor`-th row.
+    """Low-resolution input: the disparity at every `factor`-th pixel along each axis.
 
-    Points, not areas: an average over an area that holds a depth edge is a depth that exists nowhere in the scene, and
-    no upsampling could undo it. A sparse depth sensor measures points too.
+    These are point samples, not area averages: an average across a depth edge is a depth that does not exist in the
+    scene. Sparse depth sensors measure points as well.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Accuracy on the part of the picture that was not fitted to."""
+"""Accuracy on the held-out part of the image."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Evaluation:
     factor : int
         Upsampling factor.
     samples : Samples
-        The low-resolution input, of the whole picture.
+        The low-resolution input, for the whole image.
     maps : dict
-        Upsampled disparity of the whole picture, by method: nearest, bilinear, PAC.
+        Upsampled disparity of the whole image, by method: nearest, bilinear, PAC.
     rmse : dict
-        Root mean squared error in pixels of disparity, by method, over the same pixels: all that were measured in the
-        evaluated columns.
+        Root mean squared error in pixels of disparity, by method, over the same pixels: all measured pixels of
+        the evaluated columns.
     pixels : int
         Number of these pixels.
     scales : ndarray of float32, shape (5,)
@@ -44,12 +44,12 @@ class Evaluation:
 
 
 def evaluate(scene: Scene, factor: int, upsampler: Upsampler) -> Evaluation:
-    """Upsample the whole picture with every method, and measure the errors right of the gap.
+    """Upsample the whole image with every method, and compute the errors on the evaluated columns.
 
     Parameters
     ----------
     scene : Scene
-        The picture.
+        The photo and its disparity.
     factor : int
         Upsampling factor.
     upsampler : Upsampler
@@ -82,12 +82,12 @@ def rmse(result: Floats, target: Floats) -> float:
     Parameters
     ----------
     result, target : ndarray of float32
-        Arrays of one shape.
+        Arrays of the same shape.
 
     Returns
     -------
     float
-        The error, summed in float64.
+        The error, accumulated in float64.
     """
     return float(np.sqrt(np.mean(np.square(result - target, dtype=np.float64))))
 
@@ -103,10 +103,10 @@ def table(evaluations: Sequence[Evaluation]) -> Any:
     Returns
     -------
     rich.table.Table
-        To be printed by a rich console.
+        Table for a rich console.
     """
     result = load("rich.table").Table(
-        title="RMSE in pixels of disparity, on columns not fitted to",
+        title="RMSE in pixels of disparity, on held-out columns",
         caption="lower is better; the same samples and pixels for all methods",
     )
     for column in ("factor", "samples", "pixels", "nearest", "bilinear", "PAC", "PAC vs bilinear"):

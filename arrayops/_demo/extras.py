@@ -1,4 +1,4 @@
-"""Import of the packages that only the demo needs."""
+"""Import of the packages that only the demo requires."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def load(module: str) -> ModuleType:
     Raises
     ------
     DemoError
-        When the package is missing, with the command that installs it.
+        If the package is missing; the message gives the command that installs it.
     """
     try:
         return importlib.import_module(module)
@@ -34,4 +34,4 @@ def load(module: str) -> ModuleType:
         package = module.partition(".")[0]
         if (error.name or "").partition(".")[0] != package:
             raise  # the package is installed, but a package that it imports is not
-        raise DemoError(f'the demo needs {package}: pip install "arrayops-nn[examples]"') from error
+        raise DemoError(f'the demo requires {package}: pip install "arrayops-nn[examples]"') from error

@@ -13,11 +13,11 @@ from arrayops._demo.data import Scene
 from arrayops._demo.evaluation import Evaluation
 from arrayops._demo.extras import DemoError, load
 
-# Errors beyond this many pixels look the same: a whole depth step missed.
+# Upper limit of the error colour scale, in pixels of disparity.
 ERROR_LIMIT = 10.0
 DISPARITY_COLOURS = "viridis"
 ERROR_COLOURS = "magma"
-MISSING_COLOUR = "0.6"  # where there is no measurement
+MISSING_COLOUR = "0.6"  # pixels without a measurement
 DISPARITY_LABEL = "disparity [pixels]"
 TITLES = {"bilinear": "Bilinear", "PAC": "PAC, guided by the photo"}
 ROW_HEIGHT = 3.2
@@ -27,31 +27,31 @@ View = tuple[slice, slice]
 
 
 def check_output(path: Path) -> None:
-    """Raise `DemoError` when a figure cannot be saved, before the work is done.
+    """Raise `DemoError` if the figure cannot be saved, before any computation.
 
     Parameters
     ----------
     path : Path
-        File to save to.
+        Path of the figure.
     """
     formats = load("matplotlib.backends.backend_agg").FigureCanvasAgg.get_supported_filetypes()
     if path.suffix[1:].lower() not in formats:
-        raise DemoError(f"--output is {path}, expected a name ending in one of: " + ", ".join(sorted(formats)))
+        raise DemoError(f"--output is {path}, expected one of the extensions " + ", ".join(sorted(formats)))
     if not path.parent.is_dir():
-        raise DemoError(f"--output is {path}, but there is no folder {path.parent}")
+        raise DemoError(f"--output is {path}, but the directory {path.parent} does not exist")
     if path.is_dir():
-        raise DemoError(f"--output is {path}, which is a folder")
+        raise DemoError(f"--output is {path}, which is a directory")
 
 
 def save_figure(path: Path, scene: Scene, evaluations: Sequence[Evaluation]) -> None:
-    """Draw the whole picture once, and the evaluated part of it for every factor.
+    """Plot the whole image once, and its evaluated part for each factor.
 
     Parameters
     ----------
     path : Path
-        File to save to; the ending chooses the format.
+        Path of the figure; the extension determines the format.
     scene : Scene
-        The picture.
+        The photo and its disparity.
     evaluations : sequence of Evaluation
         One row each.
     """
@@ -59,7 +59,7 @@ def save_figure(path: Path, scene: Scene, evaluations: Sequence[Evaluation]) -> 
     truth = np.where(scene.measured, scene.disparity, np.nan)
     limits = tuple(np.nanpercentile(truth, (0.5, 99.5)))
     heights = (3.9, ROW_HEIGHT * len(evaluations) + 0.8)
-    # Figure without pyplot: no window system, no global state.
+    # Without pyplot, so without a window system and global state.
     figure = load("matplotlib.figure").Figure(figsize=(15, sum(heights)), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.04, wspace=0.01, hspace=0.0)
     top, bottom = figure.subfigures(2, 1, height_ratios=heights)
@@ -69,8 +69,8 @@ def save_figure(path: Path, scene: Scene, evaluations: Sequence[Evaluation]) -> 
 
 
 def _view(scene: Scene, evaluations: Sequence[Evaluation]) -> View:
-    """Rows and columns to show: the evaluated columns, and the middle rows to make it no higher than wide."""
-    # The sampling lattices end within a factor of the picture's edge; show what all of them cover.
+    """Rows and columns to show: the evaluated columns, and the central rows of a view that is at most square."""
+    # The sampling lattice of each factor ends before the image border; show the area that all of them cover.
     height, width = (min(sizes) for sizes in zip(*(e.maps["PAC"].shape for e in evaluations), strict=True))
     shown = min(height, width - scene.evaluation_start)
     first = (height - shown) // 2
@@ -92,7 +92,7 @@ def _draw_overview(part: Any, scene: Scene, truth: NDArray[Any], limits: Limits,
     rectangle = load("matplotlib.patches").Rectangle
     corner = columns.start - 0.5, rows.start - 0.5
     for axis in axes[:2]:
-        # The gap that belongs to neither the fit nor the evaluation, and the detail.
+        # The gap between the fitted and the evaluated part, and the detail.
         axis.axvspan(scene.fit_stop - 0.5, scene.evaluation_start - 0.5, color="white", alpha=0.6, lw=0)
         axis.add_patch(
             rectangle(corner, shape[1], shape[0], fill=False, edgecolor="white", linestyle="--", linewidth=1.5)
@@ -114,7 +114,7 @@ def _draw_results(
     rows, columns = view
     for row, evaluation in zip(axes, evaluations, strict=True):
         factor, (low, measured) = evaluation.factor, evaluation.samples
-        # Every sample is a block around the pixel that it was taken from.
+        # Each sample is drawn as a block centred on its pixel.
         height, width = low.shape
         extent = (-factor / 2, (width - 0.5) * factor, (height - 0.5) * factor, -factor / 2)
         _show(row[0], np.where(measured, low, np.nan), extent=extent, **colours)
@@ -129,7 +129,7 @@ def _draw_results(
             row[column + 2].set_title(f"|error| of {method}, RMSE {evaluation.rmse[method]:.2f}")
     bar = {"location": "bottom", "shrink": 0.7, "aspect": 50, "pad": 0.01}
     part.colorbar(image, ax=axes[:, :3], label=DISPARITY_LABEL, extend="both", **bar)
-    label = "absolute error [pixels of disparity]; RMSE over all of the evaluated part"
+    label = "absolute error [pixels of disparity]; RMSE over the whole evaluated part"
     part.colorbar(error_image, ax=axes[:, 3:], label=label, extend="max", **bar)
 
 

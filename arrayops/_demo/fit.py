@@ -18,12 +18,12 @@ WEIGHT_RATE = 0.03
 
 
 class Adam:
-    """Adam (Kingma and Ba, 2015) for one array.
+    """The Adam optimiser (Kingma and Ba, 2015) for one array.
 
     Parameters
     ----------
     rate : float
-        Step size.
+        Learning rate.
     """
 
     def __init__(self, rate: float) -> None:
@@ -33,19 +33,19 @@ class Adam:
         self._steps = 0
 
     def step(self, gradient: Floats, decay: float = 1.0) -> Floats:
-        """Change to add to the array.
+        """Return the update to add to the array.
 
         Parameters
         ----------
         gradient : ndarray of float32
             Gradient of the loss.
         decay : float
-            Factor on the step size.
+            Factor on the learning rate.
 
         Returns
         -------
         ndarray of float32
-            The step, against the gradient.
+            The update.
         """
         self._steps += 1
         self._mean = 0.9 * self._mean + 0.1 * gradient
@@ -64,23 +64,23 @@ def fit(
     seed: int,
     report: Callable[[float], None] | None = None,
 ) -> Upsampler:
-    """Fit the guided upsampler to the left part of the picture.
+    """Fit the guided upsampler to the left part of the image.
 
-    Every step draws another offset of the sampling lattice, so that over the steps every measured pixel is a sample and
-    the fit does not adapt to one lattice.
+    Each step draws a random offset of the sampling lattice, so that the fit uses many different samples and does
+    not adapt to a single lattice.
 
     Parameters
     ----------
     scene : Scene
-        The picture; only its columns left of ``fit_stop`` are read.
+        The photo and its disparity; only columns left of ``fit_stop`` are read.
     factor : int
         Upsampling factor.
     iterations : int
         Number of steps.
     seed : int
-        Seed of the offsets.
+        Random seed of the offsets.
     report : callable, optional
-        Called with the loss after every step.
+        Called with the loss after each step.
 
     Returns
     -------
@@ -94,22 +94,24 @@ def fit(
     upsampler = initial_upsampler(factor)
     scale_steps, weight_steps = Adam(SCALE_RATE), Adam(WEIGHT_RATE)
     for iteration in range(iterations):
-        back = _gradients_at_offset(upsampler, disparity, measured, features, factor, random.integers(factor, size=2))
+        step_gradients = _gradients_at_offset(
+            upsampler, disparity, measured, features, factor, random.integers(factor, size=2)
+        )
         decay = _decay(iteration / iterations)
-        upsampler.log_scales += scale_steps.step(back.log_scales, decay)
-        upsampler.weight += weight_steps.step(symmetrized(back.weight), decay)
-        # Projection onto nonnegative filters: the result stays a weighted mean, and the fit cannot diverge.
+        upsampler.log_scales += scale_steps.step(step_gradients.log_scales, decay)
+        upsampler.weight += weight_steps.step(symmetrized(step_gradients.weight), decay)
+        # Project onto nonnegative filters, so that the result stays a weighted mean and the fit cannot diverge.
         np.maximum(upsampler.weight, 0, out=upsampler.weight)
         if report is not None:
-            report(back.loss)
+            report(step_gradients.loss)
     return upsampler
 
 
 def symmetrized(weight: Floats) -> Floats:
-    """Mean over the flips and the transpose of the filter.
+    """Mean of the filter over flips and transposition.
 
-    The filter depends on distance, not on direction: an eighth of the parameters remains to be fitted, which keeps the
-    large filters of large factors from overfitting the noise of few samples.
+    This constraint leaves about an eighth of the parameters, which reduces overfitting with the large filters and few
+    samples of large factors.
 
     Parameters
     ----------
@@ -144,5 +146,5 @@ def _gradients_at_offset(
 
 
 def _decay(progress: float) -> float:
-    """Full steps for the first half, then down to 0 along half a cosine."""
+    """Learning rate schedule: 1 for the first half, then cosine decay to 0."""
     return 1.0 if progress < 0.5 else 0.5 * (1 + math.cos(2 * math.pi * (progress - 0.5)))

@@ -1,7 +1,7 @@
-"""The unguided methods: nearest and bilinear upsampling with missing samples.
+"""Unguided methods: nearest and bilinear upsampling with missing samples.
 
-Output pixel ``(y, x)`` is at sample coordinates ``(y / factor, x / factor)``. h samples give ``(h - 1) * factor + 1``
-pixels, so that every pixel lies between samples and none is extrapolated.
+Output pixel ``(y, x)`` is at sample coordinates ``(y / factor, x / factor)``. An axis of h samples has
+``(h - 1) * factor + 1`` pixels, so that no pixel is extrapolated.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from arrayops._demo.extras import load
 
 
 def bilinear_filter(factor: int, reach: int = 1) -> Floats:
-    """Filter with which a transposed convolution of stride `factor` interpolates bilinearly.
+    """Filter for bilinear interpolation by a transposed convolution with stride `factor`.
 
     Parameters
     ----------
     factor : int
         Upsampling factor.
     reach : int
-        Samples on each side of an output pixel that the filter covers. Bilinear interpolation needs 1; beyond it the
-        filter is 0.
+        Samples on each side of an output pixel that the filter covers. Bilinear interpolation requires 1; with more,
+        the filter is padded with zeros.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def nearest(samples: Samples, factor: int) -> Floats:
     Returns
     -------
     ndarray of float32
-        The upsampled disparity; 0 when nothing was measured at all.
+        The upsampled disparity; 0 if there are no measurements.
     """
     height, width = ((n - 1) * factor + 1 for n in samples.disparity.shape)
     disparity = np.zeros((height, width), np.float32)
@@ -55,7 +55,7 @@ def nearest(samples: Samples, factor: int) -> Floats:
     missing[::factor, ::factor] = ~samples.measured
     if missing.all():
         return disparity
-    # The transform finds, for every pixel, the closest one where `missing` is False.
+    # The transform returns, for every pixel, the nearest pixel where `missing` is False.
     rows, columns = load("scipy.ndimage").distance_transform_edt(missing, return_distances=False, return_indices=True)
     result: Floats = disparity[rows, columns]
     return result
@@ -65,8 +65,8 @@ def bilinear(samples: Samples, factor: int) -> Floats:
     """Bilinear interpolation of the measured samples.
 
     The weights of the four samples around a pixel are renormalised over the measured ones; if all samples with nonzero
-    weight are missing, the nearest measured sample is used. On these data that is more accurate than filling the
-    missing samples first.
+    weight are missing, the nearest measured sample is used. On this image, that is more accurate than filling
+    the missing samples first.
 
     Parameters
     ----------

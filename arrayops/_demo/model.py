@@ -4,9 +4,9 @@ With x the samples, m their mask, W the filter and K the adaptive kernel of the 
 
     y = (sum K W m x + e b) / (sum K W m + e)
 
-The two sums are the two channels of one call on ``(x, 1)`` with a shared filter. Dividing makes y a weighted mean of
-disparities: a constant map stays constant under every guide, and a filter that is not negative never overshoots. b is
-the bilinear result; weighted by the small constant e, it dominates where no sample resembles the pixel.
+The two sums are the two channels of one call on ``(x, 1)`` with a shared filter. The quotient is a weighted mean of
+disparities: a constant map is preserved for every guide, and a nonnegative filter cannot overshoot. b is the bilinear
+result; with the small constant weight e, it dominates where K is small for all samples.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from arrayops._demo.data import Flags, Floats, Samples
 from arrayops._demo.extras import load
 from arrayops._demo.interpolation import bilinear_filter
 
-# Samples on each side of a pixel that the filter covers: 2 gives the fit 4 x 4 samples to choose from.
+# Samples on each side of a pixel that the filter covers: with 2, each output depends on 4 x 4 samples.
 REACH = 2
-# Weight of the bilinear result, against a sum of weights of at most 1.
+# Weight e of the bilinear result; the other weights sum to at most 1.
 PRIOR = np.float32(0.01)
-# The photo is blurred by this many factors before it guides: otherwise one noisy pixel would stand for
-# a sample's whole neighbourhood.
+# Standard deviation, in sample distances, of the Gaussian blur of the photo: it reduces the noise of the guide at the
+# sampled pixels.
 BLUR = 0.08
-# Red, green, blue, x and y, per unit of the features. Small enough that the fit starts close to plain bilinear.
+# For red, green, blue, x and y. They are so small that the initial result is close to bilinear interpolation.
 INITIAL_SCALES = (1.0, 1.0, 1.0, 0.125, 0.125)
 
 
@@ -39,8 +39,8 @@ class Upsampler:
     Attributes
     ----------
     log_scales : ndarray of float32, shape (5,)
-        Logarithms of the scales of the guide's channels. Only the square of a scale enters the kernel, so
-        positive scales suffice.
+        Logarithms of the scales of the guide's channels. The kernel depends only on the square of a scale,
+        so positive scales suffice.
     weight : ndarray of float32, shape (1, 1, k, k)
         The filter.
     """
@@ -71,7 +71,7 @@ class Gradients(NamedTuple):
 
 
 def initial_upsampler(factor: int) -> Upsampler:
-    """Upsampler to start the fit from: the bilinear filter and an almost even guide.
+    """Initial upsampler: the bilinear filter and a guide with small scales.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def guide_features(photo: Floats, factor: int) -> Floats:
     Parameters
     ----------
     photo : ndarray of float32, shape (3, H, W)
-        Colours in 0 to 1.
+        RGB, in the range 0 to 1.
     factor : int
         Upsampling factor.
 
@@ -171,7 +171,7 @@ def gradients(
     count = max(int(np.count_nonzero(measured)), 1)
     # The quotient rule: with y = n / d, dy/dn = 1 / d and dy/dd = -y / d.
     grad_numerator = error * np.float32(2 / count) / total
-    back = ao.pac_conv_transpose2d_backward(
+    grads = ao.pac_conv_transpose2d_backward(
         np.stack([grad_numerator, -grad_numerator * result])[None],
         call.input,
         call.guide,
@@ -184,14 +184,14 @@ def gradients(
         needs=("guide", "weight"),
     )
     # guide = exp(log_scale) * features, so the chain rule multiplies by the guide itself.
-    grad_guide, grad_weight = cast(Floats, back.guide), cast(Floats, back.weight)
+    grad_guide, grad_weight = cast(Floats, grads.guide), cast(Floats, grads.weight)
     grad_log_scales: Floats = np.sum(grad_guide * call.guide, axis=(0, 2, 3), dtype=np.float64)
     loss = float(np.sum(np.square(error, dtype=np.float64)) / count)
     return Gradients(loss, grad_log_scales.astype(grad_guide.dtype), grad_weight)
 
 
 class _Call:
-    """The arrays of one PAC call, shared by its forward and its backward."""
+    """The arrays of one PAC call, shared by its forward and backward."""
 
     def __init__(self, upsampler: Upsampler, samples: Samples, features: Floats, factor: int) -> None:
         self.input = np.stack([samples.disparity, np.ones_like(samples.disparity)])[None]
@@ -199,11 +199,11 @@ class _Call:
         self.guide = (upsampler.scales[:, None, None] * features)[None]
         self.weight = upsampler.weight
         self.factor = factor
-        # Half the filter: the centre tap of the filter at sample (i, j) falls on pixel (i * factor, j * factor).
+        # Half the filter size, so that the centre tap for sample (i, j) is at pixel (i * factor, j * factor).
         self.padding = upsampler.weight.shape[-1] // 2
 
     def forward(self, prior: Floats) -> tuple[Floats, Floats]:
-        """Upsampled disparity, and the sum of weights that it was divided by."""
+        """Upsampled disparity, and the denominator of the quotient."""
         sums = ao.pac_conv_transpose2d(
             self.input,
             self.guide,

@@ -37,7 +37,7 @@ class JAXFramework(Framework):
                 "arrayops outside the transformation"
             )
         if array.is_deleted():
-            raise Unreadable("is a deleted or donated JAX array, expected one that still holds data")
+            raise Unreadable("is a deleted or donated JAX array, expected one that has not been deleted")
         dtype = array.dtype
         return Meta(array.shape, NAMES.get(dtype) or dtype_name(dtype))
 
@@ -94,7 +94,7 @@ def _classify(array: Any, device: Any) -> Device:
                 f"is sharded over {len(devices)} devices, expected an array on one device: gather it with "
                 "jax.device_put"
             )
-        # JAX before 0.10 gives the sharding here, even if it names a single device.
+        # JAX before 0.10 returns the sharding here, even for a single device.
         (device,) = devices
     if device.process_index != jax.process_index():
         raise Unreadable(f"is on {device} of another process, expected an array of this process")
@@ -147,8 +147,7 @@ def _check_fits(result: Any, dtype: "np.dtype[Any]") -> None:
     if result.size and not narrow.min <= int(result.min()) <= int(result.max()) <= narrow.max:
         raise OverflowError(
             f"a result is {result.dtype} with values out of range of {narrow.dtype}, which JAX would "
-            "truncate: "
-            "set jax_enable_x64"
+            "truncate: set jax_enable_x64"
         )
 
 

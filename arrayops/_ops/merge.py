@@ -158,16 +158,16 @@ def infer_merge_feature_maps(metas: Metas, parameters: MergeParameters) -> Metas
     size = merged_size(parameters, [each.size for each in map_shapes])
     channels = sum(each.channels for each in map_shapes) if parameters.how == "concat" else first_shape.channels
     if parameters.how == "flat":
-        positions, capacity = sum(math.prod(each.size) for each in map_shapes), math.prod(size)
-        if positions > capacity:
+        pixels, capacity = sum(math.prod(each.size) for each in map_shapes), math.prod(size)
+        if pixels > capacity:
             raise ValueError(
-                f"{op}: size is {size}, {capacity} positions, expected at least {positions}, those of all maps together"
+                f"{op}: size is {size}, {capacity} pixels, expected at least {pixels}, the total of all maps"
             )
     return (Meta(image_shape(first_shape.batch, channels, size, parameters.layout), first.dtype),)
 
 
 def merged_size(parameters: MergeParameters, sizes: list[Pair]) -> Pair:
-    """Size to which maps of these ``sizes`` are resized; largest and smallest are taken per axis."""
+    """Size to which maps of these ``sizes`` are resized; "largest" and "smallest" apply to each axis separately."""
     if isinstance(parameters.size, str):
         extreme = EXTREMES[parameters.size]
         return extreme(height for height, _ in sizes), extreme(width for _, width in sizes)

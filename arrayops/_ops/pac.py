@@ -219,15 +219,15 @@ def check_guide_or_kernel(
         check_adaptive(op, parameters, guide, *options)
         check_mask(op, mask, batch, size, parameters.layout)
     elif kernel is not None:
-        given = zip(("mask", "inv_alpha", "inv_lambda", "smooth_kernel"), (mask, *options), strict=True)
+        optional_arrays = zip(("mask", "inv_alpha", "inv_lambda", "smooth_kernel"), (mask, *options), strict=True)
         settings = (
             ("normalize_kernel", parameters.normalize),
             ("asymmetric", parameters.asymmetric),
             ("kernel_type", parameters.kernel_type != "gaussian"),
         )
-        for name, present in (*((name, meta is not None) for name, meta in given), *settings):
+        for name, present in (*((name, meta is not None) for name, meta in optional_arrays), *settings):
             if present:
-                raise ValueError(f"{op}: {name} is given, expected none with kernel: pass it to pac_kernel2d")
+                raise ValueError(f"{op}: {name} is set, expected the default with kernel: pass it to pac_kernel2d")
         letters = "N G kh kw H W" if parameters.layout == "NCHW" else "N H W kh kw G"
         checks.axes(op, "kernel", kernel, letters)
         check_companion(op, "kernel", kernel, input.dtype)

@@ -90,7 +90,7 @@ def pooled_shape(features: FeatureShape, segments: int, layout: str) -> tuple[in
 def segments(op: str, value: Any) -> int:
     """Check a number of segments."""
     if not whole(value):
-        raise TypeError(f"{op}: num_segments is {value!r}, expected a whole number or None")
+        raise TypeError(f"{op}: num_segments is {value!r}, expected an integer or None")
     if not 0 <= value <= MAX_SEGMENTS:
         raise ValueError(f"{op}: num_segments is {value!r}, expected 0 to {MAX_SEGMENTS}")
     return int(value)
@@ -101,12 +101,12 @@ def ignored(op: str, value: Any) -> int | None:
     if value is None:
         return None
     if not whole(value):
-        raise TypeError(f"{op}: ignore_label is {value!r}, expected a whole number or None")
+        raise TypeError(f"{op}: ignore_label is {value!r}, expected an integer or None")
     return int(value)
 
 
 def number(op: str, name: str, value: Any) -> float:
-    """Check a real number; integers stay int, and so exact."""
+    """Check a real number; integers stay int and are therefore exact."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
         raise TypeError(f"{op}: {name} is {value!r}, expected a number")
     return int(value) if isinstance(value, Integral) else float(value)
@@ -143,7 +143,7 @@ def fits(op: str, name: str, value: float, dtype: str) -> None:
         return
     limits = np.iinfo(dtype)
     if value != value or value in (float("inf"), float("-inf")) or int(value) != value:
-        raise ValueError(f"{op}: {name} is {value!r}, expected a whole number for a result of {dtype}")
+        raise ValueError(f"{op}: {name} is {value!r}, expected an integer value for a result of {dtype}")
     if not limits.min <= value <= limits.max:
         raise ValueError(f"{op}: {name} is {value!r}, expected {limits.min} to {limits.max} for a result of {dtype}")
 
@@ -270,7 +270,7 @@ def infer_segment_unpool(metas: Metas, parameters: UnpoolParameters) -> Metas:
     if pooled is None:
         raise TypeError(f"{op}: pooled is None, expected an array")
     if pooled.dtype not in (dtypes.INTEGER | dtypes.FLOATING | {dtypes.BOOL}):
-        raise TypeError(f"{op}: pooled is {pooled.dtype}, expected a floating or integer dtype, or bool")
+        raise TypeError(f"{op}: pooled is {pooled.dtype}, expected a floating-point or integer dtype, or bool")
     if len(labels.shape) == 1:
         checks.axes(op, "pooled", pooled, "S C")
     else:

@@ -19,7 +19,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "conv_transpose2d": {"input": f32(1, 4, 6, 8), "weight": f32(4, 3, 3, 3), "groups": 2},
 }
 OUTPUT = {"conv2d": (1, 6, 4, 6), "conv_transpose2d": (1, 6, 8, 10)}
-PAIR = "expected a whole number or a pair of them"
+PAIR = "expected an integer or a pair of them"
 
 # Operator, what is changed in its good call, error, message after "<operator>: ".
 BAD: dict[str, tuple[str, dict[str, Any], type[Exception], str]] = {
@@ -87,7 +87,7 @@ BAD: dict[str, tuple[str, dict[str, Any], type[Exception], str]] = {
         "groups is 2, expected a divisor of the weight's 5 output channels",
     ),
     "groups 0": ("conv2d", {"groups": 0}, ValueError, "groups is 0, expected at least 1"),
-    "groups 1.0": ("conv2d", {"groups": 1.0}, TypeError, "groups is 1.0, expected a whole number"),
+    "groups 1.0": ("conv2d", {"groups": 1.0}, TypeError, "groups is 1.0, expected an integer"),
     "no taps": (
         "conv2d",
         {"weight": f32(6, 2, 0, 3)},

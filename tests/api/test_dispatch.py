@@ -242,8 +242,8 @@ class TestRefusals:
 
     def test_gradient(self, recorder: Recorder, foreign: Foreign) -> None:
         assert message(TypeError, JOINED, (ForeignArray(), None, ForeignArray(gradient=True)), Options()) == (
-            "joined: rest[0] requires a gradient, but arrayops.joined does not take part in Foreign's automatic "
-            "differentiation: pass a detached rest[0] and call arrayops.joined_backward for the gradients"
+            "joined: rest[0] requires a gradient, but arrayops.joined does not support Foreign's automatic "
+            "differentiation: pass a detached rest[0] and call arrayops.joined_backward to compute the gradients"
         )
 
     def test_gradient_of_a_gradient(self, recorder: Recorder, foreign: Foreign) -> None:
@@ -258,7 +258,9 @@ class TestRefusals:
         """Arguments are looked at from the first to the last; what one array is comes before what several are."""
         gradient, dream = ForeignArray(gradient=True), ForeignArray(unreadable=True)
         assert "list" in message(TypeError, JOINED, ([1], None, gradient), Options())
-        assert "in Foreign's automatic differentiation" in message(TypeError, JOINED, (gradient, None, [1]), Options())
+        assert "support Foreign's automatic differentiation" in message(
+            TypeError, JOINED, (gradient, None, [1]), Options()
+        )
         assert "expected NumPy as for first" in message(TypeError, JOINED, (ONE, None, dream), Options())
         assert "wake up" in message(TypeError, JOINED, (dream, None, ONE), Options())
         # Metadata is judged by infer when all arrays are known to be of one framework and device.

@@ -19,7 +19,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "merge_feature_maps": {"maps": [f32(1, 4, 6, 8), f32(1, 2, 3, 4)]},
 }
 OUTPUT = {"resize2d": (1, 4, 3, 5), "merge_feature_maps": (1, 6, 6, 8)}
-PAIR = "expected a whole number or a pair of them"
+PAIR = "expected an integer or a pair of them"
 RESIZE, MERGE = "resize2d", "merge_feature_maps"
 
 # Operator, what is changed in its good call, error, message after "<operator>: ".
@@ -171,13 +171,13 @@ BAD: dict[str, tuple[str, dict[str, Any], type[Exception], str]] = {
         MERGE,
         {"maps": [f32(1, 128, 15, 15), f32(1, 128, 6, 6)], "how": "flat", "size": (20, 13)},
         ValueError,
-        "size is (20, 13), 260 positions, expected at least 261, those of all maps together",
+        "size is (20, 13), 260 pixels, expected at least 261, the total of all maps",
     ),
     "flat to the largest": (
         MERGE,
         {"maps": [f32(1, 15, 15, 8), f32(1, 6, 6, 8)], "how": "flat", "layout": "NHWC"},
         ValueError,
-        "size is (15, 15), 225 positions, expected at least 261, those of all maps together",
+        "size is (15, 15), 225 pixels, expected at least 261, the total of all maps",
     ),
 }
 

@@ -164,7 +164,7 @@ bad(
     "groups is 2, expected a divisor of the weight's 5 output channels",
 )
 bad("groups 0", "pac_conv2d", {"groups": 0}, ValueError, "groups is 0, expected at least 1")
-bad("groups is a float", "pac_conv2d", {"groups": 2.0}, TypeError, "groups is 2.0, expected a whole number")
+bad("groups is a float", "pac_conv2d", {"groups": 2.0}, TypeError, "groups is 2.0, expected an integer")
 bad("bias channels", "pac_conv2d", {"bias": f32(4)}, ValueError, "bias is (4,), expected (5,) for the output channels")
 bad(
     "bias of shared filters",
@@ -331,7 +331,7 @@ for _name, _value in {
         "pac_conv2d",
         {"guide": None, "kernel": K, _name: _value},
         ValueError,
-        f"{_name} is given, expected none with kernel: pass it to pac_kernel2d",
+        f"{_name} is set, expected the default with kernel: pass it to pac_kernel2d",
     )
 bad(
     "inv without alpha",
@@ -377,21 +377,21 @@ bad(
     "pac_conv2d",
     {"stride": 1.5},
     ValueError,
-    "stride is 1.5, expected a whole number or a pair of them",
+    "stride is 1.5, expected an integer or a pair of them",
 )
 bad(
     "stride of three",
     "pac_conv2d",
     {"stride": (1, 1, 1)},
     ValueError,
-    "stride is (1, 1, 1), expected a whole number or a pair of them",
+    "stride is (1, 1, 1), expected an integer or a pair of them",
 )
 bad(
     "stride is True",
     "pac_conv2d",
     {"stride": True},
     ValueError,
-    "stride is True, expected a whole number or a pair of them",
+    "stride is True, expected an integer or a pair of them",
 )
 bad("dilation 0", "pac_pool2d", {"dilation": 0}, ValueError, "dilation is 0, expected at least 1")
 bad("negative padding", "pac_conv2d", {"padding": -1}, ValueError, "padding is -1, expected at least 0")
@@ -414,14 +414,14 @@ bad(
     "pac_conv2d",
     {"padding": (1, 1, 1, 1)},
     ValueError,
-    "padding is (1, 1, 1, 1), expected a whole number, a pair (rows, columns), or ((top, bottom), (left, right))",
+    "padding is (1, 1, 1, 1), expected an integer, a pair (rows, columns), or ((top, bottom), (left, right))",
 )
 bad(
     "stride array",
     "pac_conv2d",
     {"stride": np.array([1, 2])},
     ValueError,
-    "stride is array([1, 2]), expected a whole number or a pair of them",
+    "stride is array([1, 2]), expected an integer or a pair of them",
 )
 bad("layout array", "pac_conv2d", {"layout": X}, ValueError, f"layout is {X!r}, expected 'NCHW' or 'NHWC'")
 bad(
@@ -429,7 +429,7 @@ bad(
     "pac_pool2d",
     {"kernel_size": None},
     ValueError,
-    "kernel_size is None, expected a whole number or a pair of them",
+    "kernel_size is None, expected an integer or a pair of them",
 )
 bad("kernel_size 0", "pac_pool2d", {"kernel_size": 0}, ValueError, "kernel_size is 0, expected at least 1")
 bad(
@@ -437,7 +437,7 @@ bad(
     "pac_kernel2d",
     {"kernel_size": None},
     ValueError,
-    "kernel_size is None, expected a whole number or a pair of them",
+    "kernel_size is None, expected an integer or a pair of them",
 )
 bad("layout", "pac_conv2d", {"layout": "NCWH"}, ValueError, "layout is 'NCWH', expected 'NCHW' or 'NHWC'")
 bad(

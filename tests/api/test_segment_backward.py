@@ -261,7 +261,7 @@ def test_integers_have_no_gradient(dtype: np.dtype) -> None:
     features, labels = np.ones((3, 1), dtype), np.zeros(3, int)
     with pytest.raises(TypeError) as caught:
         ao.segment_max_backward(features[:1], features, labels, 1)
-    message = f"segment_max_backward: features is {dtype}, expected a floating dtype for a gradient"
+    message = f"segment_max_backward: features is {dtype}, expected a floating-point dtype for a gradient"
     assert str(caught.value) == message
 
 

@@ -98,8 +98,11 @@ class Status(RuntimeError):
     ("cause", "advice"),
     [
         (Status(701, "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES: too many resources"), "more registers or shared memory"),
-        (Status(1, "CUDA_ERROR_INVALID_VALUE: invalid argument"), "refuses the grid, the block or the shared memory"),
-        (Status(700, "CUDA_ERROR_ILLEGAL_ADDRESS"), "stopped at an earlier kernel"),
+        (
+            Status(1, "CUDA_ERROR_INVALID_VALUE: invalid argument"),
+            "size of the grid, of the block or of the shared memory",
+        ),
+        (Status(700, "CUDA_ERROR_ILLEGAL_ADDRESS"), "an earlier kernel"),
         (RuntimeError("anything else"), "anything else"),
     ],
 )

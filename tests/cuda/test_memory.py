@@ -84,7 +84,9 @@ def test_too_many_axes_are_refused() -> None:
 def test_strides_between_elements_are_refused() -> None:
     records = memory.empty((4,), np.dtype([("first", np.uint16), ("second", np.float32)]))
     array = cupy.ndarray((4,), np.float32, records.data, (6,))
-    with pytest.raises(ValueError, match=r"a CUDA array has strides \(6,\), expected multiples of its 4 bytes"):
+    with pytest.raises(
+        ValueError, match=r"a CUDA array has strides \(6,\), expected multiples of its item size of 4 bytes"
+    ):
         memory.contiguous(array)
 
 
@@ -103,7 +105,7 @@ def test_macro_of_a_dtype(dtype: Any, macro: str) -> None:
 
 
 def test_other_dtypes_have_no_macro() -> None:
-    with pytest.raises(TypeError, match="no CUDA kernel takes arrays of int32, expected one of float16, bfloat16"):
+    with pytest.raises(TypeError, match="no CUDA kernel supports arrays of int32, expected one of float16, bfloat16"):
         memory.dtype_defines(np.dtype(np.int32))
 
 

@@ -562,6 +562,6 @@ def test_images_of_more_pixels_than_positions_have_are_refused(monkeypatch: pyte
     with cuda_device.emulated() as device:
         features, labels = np.ones((2, 3, 4, 8)), np.zeros((2, 4, 8), int)
         with pytest.raises(
-            ValueError, match=r"^segment_sum: labels is \(2, 4, 8\), expected at most 30 pixels an image"
+            ValueError, match=r"^segment_sum: labels is \(2, 4, 8\), expected at most 30 pixels per image"
         ):
             device.segment_sum(features, labels, 1)

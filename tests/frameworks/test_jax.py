@@ -11,8 +11,8 @@ from arrayops._backends.numpy.memory import empty
 from toy_op import FLOATS, Backend, address, unaligned
 
 GRADIENT = (
-    "scaled: input requires a gradient, but arrayops.scaled does not take part in JAX's automatic differentiation: "
-    "pass jax.lax.stop_gradient(input) and call arrayops.scaled_backward for the gradients"
+    "scaled: input requires a gradient, but arrayops.scaled does not support JAX's automatic differentiation: "
+    "pass jax.lax.stop_gradient(input) and call arrayops.scaled_backward to compute the gradients"
 )
 TRACED = (
     "scaled: input is traced inside a JAX transformation (jit, vmap, scan, grad), expected a concrete array: call "
@@ -249,7 +249,9 @@ def test_deleted(jax: Any, toy: Backend) -> None:
     array.delete()
     with pytest.raises(TypeError) as error:
         toy.scaled(array)
-    assert str(error.value) == ("scaled: input is a deleted or donated JAX array, expected one that still holds data")
+    assert str(error.value) == (
+        "scaled: input is a deleted or donated JAX array, expected one that has not been deleted"
+    )
 
 
 def test_abstract_values_are_no_arrays(jax: Any, toy: Backend) -> None:

@@ -13,8 +13,8 @@ from arrayops._frameworks.numpy import HOST
 from toy_op import FLOATS, Backend, address, bfloat16, unaligned
 
 GRADIENT = (
-    "scaled: input requires a gradient, but arrayops.scaled does not take part in TensorFlow's automatic "
-    "differentiation: pass tf.stop_gradient(input) and call arrayops.scaled_backward for the gradients"
+    "scaled: input requires a gradient, but arrayops.scaled does not support TensorFlow's automatic "
+    "differentiation: pass tf.stop_gradient(input) and call arrayops.scaled_backward to compute the gradients"
 )
 SYMBOLIC = (
     "scaled: input is a symbolic tensor of tf.function or a Keras model, expected an eager tensor: call arrayops "
@@ -155,7 +155,7 @@ class TestGradients:
         tensor = tf.ones(3)
         with tf.GradientTape() as tape:
             tape.watch(tensor)
-            with pytest.raises(tf.errors.InvalidArgumentError, match="in TensorFlow's automatic differentiation"):
+            with pytest.raises(tf.errors.InvalidArgumentError, match="support TensorFlow's automatic differentiation"):
                 tf.py_function(toy.scaled, [tensor], tf.float32)
 
 

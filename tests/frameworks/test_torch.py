@@ -14,8 +14,8 @@ from tolerances import BFLOAT16, assert_close
 from toy_op import FLOATS, Backend, address, bfloat16
 
 GRADIENT = (
-    "scaled: input requires a gradient, but arrayops.scaled does not take part in PyTorch's automatic differentiation: "
-    "pass input.detach() and call arrayops.scaled_backward for the gradients"
+    "scaled: input requires a gradient, but arrayops.scaled does not support PyTorch's automatic differentiation: "
+    "pass input.detach() and call arrayops.scaled_backward to compute the gradients"
 )
 TRANSFORMED = (
     "scaled: input belongs to a torch.func transformation (vmap, grad, jvp), expected a plain tensor: call arrayops "
@@ -111,8 +111,8 @@ class TestGradients:
         with pytest.raises(TypeError) as error:
             ao.pac_conv2d(image, image, torch.ones(1, 1, 3, 3, requires_grad=True))
         assert str(error.value) == (
-            "pac_conv2d: weight requires a gradient, but arrayops.pac_conv2d does not take part in PyTorch's automatic "
-            "differentiation: pass weight.detach() and call arrayops.pac_conv2d_backward for the gradients"
+            "pac_conv2d: weight requires a gradient, but arrayops.pac_conv2d does not support PyTorch's automatic "
+            "differentiation: pass weight.detach() and call arrayops.pac_conv2d_backward to compute the gradients"
         )
 
     def test_second_derivative(self, torch: Any) -> None:

@@ -1,4 +1,4 @@
-"""The demo: its interpolation and gradients alone, and the whole of it on a crop of the picture."""
+"""The demo: its interpolation and gradients alone, and the whole of it on a crop of the image."""
 
 from __future__ import annotations
 
@@ -261,10 +261,13 @@ def test_bad_numbers_are_named(arguments: list[str], message: str, capsys: pytes
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--output", "figure.txt"], "--output is figure.txt, expected a name ending in one of: "),
-        (["--output", "nowhere/figure.png"], "--output is nowhere/figure.png, but there is no folder nowhere"),
-        (["--output", "folder.png"], "--output is folder.png, which is a folder"),
-        (["--factors", "64"], "factor 64 is too large for this picture of 201 x 321 pixels"),
+        (["--output", "figure.txt"], "--output is figure.txt, expected one of the extensions "),
+        (
+            ["--output", "nowhere/figure.png"],
+            "--output is nowhere/figure.png, but the directory nowhere does not exist",
+        ),
+        (["--output", "folder.png"], "--output is folder.png, which is a directory"),
+        (["--factors", "64"], "factor 64 is too large for an image of 201 x 321 pixels"),
     ],
 )
 def test_what_cannot_work_is_said_at_once(
@@ -293,7 +296,7 @@ def test_a_missing_package_is_named(
 
     monkeypatch.setattr(importlib, "import_module", import_module)
     assert command.main(["--quick", "--iterations", "1", "--output", str(tmp_path / "figure.png")]) == 1
-    assert f'the demo needs {package}: pip install "arrayops-nn[examples]"' in capsys.readouterr().err
+    assert f'the demo requires {package}: pip install "arrayops-nn[examples]"' in capsys.readouterr().err
 
 
 def test_a_failure_inside_a_package_is_not_called_missing(monkeypatch: pytest.MonkeyPatch) -> None:

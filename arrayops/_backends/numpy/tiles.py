@@ -356,7 +356,7 @@ def tile_shape(whole: Window, batch: int, image_bytes: Pair, place_bytes: int) -
     """
     rows, columns = whole.places
     if batch * rows * columns >= MOST_PLACES:
-        raise MemoryError(f"a result of {batch} x {rows} x {columns} places and more is beyond any memory")
+        raise MemoryError(f"an output of {batch} x {rows} x {columns} pixels does not fit in memory")
 
     def size(height: int, width: int) -> int:
         pitch = width + whole.reach[1]

@@ -7,31 +7,31 @@ OUT_OF_MEMORY = 2
 
 NVRTC = (
     "the CUDA compiler library NVRTC is missing: pip install 'arrayops-nn[cuda12]' or 'arrayops-nn[cuda13]', "
-    "whichever fits the installed CuPy"
+    "whichever matches the installed CuPy"
 )
 HEADERS = (
     "the CUDA headers are missing: pip install 'arrayops-nn[cuda12]' (which brings nvidia-cuda-runtime-cu12) or "
-    "'arrayops-nn[cuda13]', whichever fits the installed CuPy, or set CUDA_PATH to a CUDA toolkit"
+    "'arrayops-nn[cuda13]', whichever matches the installed CuPy, or set CUDA_PATH to a CUDA toolkit"
 )
 DRIVER = "no usable NVIDIA driver: install one that supports the CUDA version of the installed CuPy"
-ARCHITECTURE = "NVRTC does not know this GPU: install the newest nvidia-cuda-nvrtc package of your CUDA version"
-RESOURCES = "one block asks for more registers or shared memory than this GPU has"
-EARLIER = "the GPU stopped at an earlier kernel, launched by arrayops or other code, and this process must be restarted"
+ARCHITECTURE = "NVRTC does not support this GPU: install the newest nvidia-cuda-nvrtc package of your CUDA version"
+RESOURCES = "one block requires more registers or shared memory than this GPU has"
+EARLIER = "an earlier kernel, launched by arrayops or other code, failed: restart the process"
 
 ADVICE_BY_STATUS = {
-    1: "the GPU refuses the grid, the block or the shared memory",
-    3: "CUDA cannot be used in a process forked from one that has used it: start processes by 'spawn' or 'forkserver'",
+    1: "the size of the grid, of the block or of the shared memory is invalid on this GPU",
+    3: "CUDA cannot be used in a fork of a process that has used it: start processes with 'spawn' or 'forkserver'",
     35: DRIVER,
     100: "no NVIDIA GPU is visible to this process",
     209: ARCHITECTURE,
     222: "the driver is older than NVRTC: update the driver",
-    500: 'the file has no such extern "C" kernel',
+    500: 'the file has no extern "C" kernel of this name',
     700: EARLIER,
     701: RESOURCES,
     716: EARLIER,
     719: EARLIER,
 }
-# The first match counts: the log of a missing header also contains later patterns.
+# The first match counts: the log of a missing header also matches later patterns.
 ADVICE_BY_TEXT = (
     ("could not open source file", HEADERS),
     ("cannot open source file", HEADERS),
@@ -76,5 +76,5 @@ def kernel_error(kernel: KernelName, failed: str, cause: BaseException) -> Kerne
     if not advice and type(cause).__name__ != "NVRTCError":
         advice = ADVICE_BY_STATUS.get(status, "") if isinstance(status, int) else ""
     lines = text.splitlines()
-    shown = "\n".join(lines[:LOG_LINES] + [f"and {len(lines) - LOG_LINES} lines more"] * (len(lines) > LOG_LINES))
+    shown = "\n".join(lines[:LOG_LINES] + [f"({len(lines) - LOG_LINES} more lines)"] * (len(lines) > LOG_LINES))
     return KernelError(f"{kernel} {failed}{': ' if advice else ''}{advice}\n{shown}")

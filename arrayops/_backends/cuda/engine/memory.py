@@ -50,7 +50,7 @@ def dtype_defines(dtype: "np.dtype[Any]") -> tuple[tuple[str, int | str], ...]:
     try:
         return ((_DEFINES[name], ""),)
     except KeyError:
-        raise TypeError(f"no CUDA kernel takes arrays of {dtype}, expected one of {', '.join(_DEFINES)}") from None
+        raise TypeError(f"no CUDA kernel supports arrays of {dtype}, expected one of {', '.join(_DEFINES)}") from None
 
 
 def contiguous(array: Any) -> Any:
@@ -89,7 +89,7 @@ def _merged_axes(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int
         step, part = divmod(stride, itemsize)
         if part:
             raise ValueError(
-                f"a CUDA array has strides {strides}, expected multiples of its {itemsize} bytes an element"
+                f"a CUDA array has strides {strides}, expected multiples of its item size of {itemsize} bytes"
             )
         if axes and axes[-1][0] * axes[-1][1] == step:
             axes[-1] = (axes[-1][0] * extent, axes[-1][1])

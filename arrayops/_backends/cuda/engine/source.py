@@ -16,7 +16,7 @@ def kernel_directory() -> Path:
     for directory in (package / "raw_kernels" / "cuda", package.parent / "raw_kernels" / "cuda"):
         if directory.is_dir():
             return directory
-    raise FileNotFoundError(f"arrayops: no kernel sources beside {package}; the installation is not complete")
+    raise FileNotFoundError(f"arrayops: kernel sources not found next to {package}: the installation is incomplete")
 
 
 @cache

@@ -70,7 +70,7 @@ class SegmentIds:
         self.pixels = math.prod(labels.shape[-2:])
         self.segments = segments
         if self.pixels > MAX_PIXELS:
-            raise ValueError(f"{op}: labels is {labels.shape}, expected at most {MAX_PIXELS} pixels an image on a GPU")
+            raise ValueError(f"{op}: labels is {labels.shape}, expected at most {MAX_PIXELS} pixels per image on a GPU")
         labels = memory.contiguous(labels)
         self.segment_ids = memory.empty((labels.size,), np.dtype(np.int32))
         self.counts = memory.empty((self.images, segments), np.dtype(np.int64)) if counted else None
