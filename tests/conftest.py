@@ -12,7 +12,7 @@ import pytest
 import arrayops  # noqa: F401
 
 HERE = Path(__file__).parent
-# Compilers, GPUs and frameworks take long; the quick loop is `pytest -m "not slow" -n auto`. It covers the NumPy
+# Compilers, GPUs and frameworks take long; the quick tests are `pytest -m "not slow" -n auto`. They cover the NumPy
 # engine through the public operators.
 MARKS = {
     "cpu/numpy_engine": ("slow",),

@@ -58,11 +58,11 @@ KINDS = {
     "depthwise 3x3, stride 2": Kind(8, 144, 56, 144, (3, 3), stride=2, groups=144),
     "depthwise 5x5, stride 2": Kind(8, 240, 28, 240, (5, 5), stride=2, groups=240),
     "depthwise 7x7": Kind(4, 96, 56, 96, (7, 7), groups=96),
-    "depthwise 11x11 of colours": Kind(1, 3, 512, 3, (11, 11), groups=3),
+    "depthwise 11x11, RGB": Kind(1, 3, 512, 3, (11, 11), groups=3),
     "transposed 2x2, stride 2": Kind(4, 256, 28, 128, (2, 2), stride=2, padding=(0, 0), transposed=True),
     "transposed 4x4, stride 2": Kind(8, 128, 32, 64, (4, 4), stride=2, transposed=True),
     "transposed, 4 groups": Kind(4, 64, 56, 64, (3, 3), stride=2, groups=4, transposed=True),
-    "a call of small arrays": Kind(1, 8, 16, 8, (3, 3)),
+    "small arrays": Kind(1, 8, 16, 8, (3, 3)),
 }
 
 

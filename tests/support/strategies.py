@@ -21,7 +21,7 @@ OPERATORS = ("pac_kernel2d", "pac_conv2d", "pac_conv_transpose2d", "pac_pool2d")
 
 FLOAT64, FLOAT32, FLOAT16 = np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.float16)
 DTYPES = (FLOAT64, FLOAT32, FLOAT16, BFLOAT16)
-# For tests that take seconds in each of them: the quick loop is content with one.
+# For tests that take seconds in each of them: the quick tests use one.
 ONE_QUICK = (FLOAT64, *(pytest.param(dtype, marks=pytest.mark.slow) for dtype in DTYPES[1:]))
 
 
