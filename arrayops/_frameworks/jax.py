@@ -69,7 +69,7 @@ class JAXFramework(Framework):
 def _launching(number: int) -> Iterator[None]:
     """Launch on CuPy's current stream after the GPU has finished JAX's pending work, and synchronize it on exit.
 
-    The stream argument of ``__dlpack__`` orders data between the streams of JAX and CuPy, but neither allocator knows
+    The stream argument of ``__dlpack__`` orders data between the streams of JAX and CuPy, but neither allocator tracks
     the other's stream. An argument that is freed on return could be overwritten while CuPy's stream still reads it. And
     JAX returns a result's memory to CuPy as soon as the result is deleted, although a running or queued computation on
     JAX's stream may still read it: this call must not write to that memory before.

@@ -73,7 +73,7 @@ class TorchFramework(Framework):
                 array = array.as_subclass(torch.Tensor)
         if array.requires_grad:
             array = array.detach()
-        # NumPy and DLPack do not know torch's flags for lazy negation and conjugation.
+        # NumPy and DLPack do not support torch's flags for lazy negation and conjugation.
         if array.is_neg():
             array = array.resolve_neg()
         if array.is_conj():

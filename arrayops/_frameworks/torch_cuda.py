@@ -74,6 +74,7 @@ def from_cupy(result: Any, device: torch.device) -> torch.Tensor:
     tensor: torch.Tensor = pointer.mem._owner
     if tensor.dtype is dtype and tensor.shape == result.shape:
         return tensor
-    # A part or another view of the memory. Not a view of the tensor: autograd forbids in-place changes of some views.
+    # A part or another view of the memory. It is not a view of the tensor, as autograd forbids some in-place changes of
+    # views.
     offset = (pointer.ptr - tensor.data_ptr()) // result.itemsize
     return torch.empty(0, dtype=dtype, device=device).set_(tensor.untyped_storage(), offset, result.shape)

@@ -93,7 +93,7 @@ def struct(dtype: "np.dtype[Any]", **fields: Any) -> np.void:
     """
     if fields.keys() != (dtype.fields or {}).keys() or not dtype.isalignedstruct:
         raise TypeError(
-            f"launch.struct: got fields {tuple(fields)}, expected {dtype.names} of a structure made with align=True"
+            f"launch.struct: got fields {tuple(fields)}, expected {dtype.names} of a structure created with align=True"
         )
     packed: Any = np.array(tuple([fields[name] for name in dtype.names or ()]), dtype)
     # A NumPy scalar: `launch` rejects host arrays, which CuPy would accept.
