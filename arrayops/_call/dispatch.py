@@ -9,7 +9,7 @@ from arrayops._core.op import BackwardParameters, Meta, Metas, Op
 from arrayops._core.opaque import opaque
 from arrayops._frameworks.base import Device, Framework, Unreadable
 
-ON_CPU = nullcontext()
+NO_LAUNCH_CONTEXT = nullcontext()
 
 
 @opaque
@@ -77,14 +77,14 @@ def dispatch(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:
             copy = own_framework.copy_to(array, device)
             if copy is None:
                 raise ValueError(f"{op.name}: {spec.name} is on {array_device}, expected {device} as for {first_name}")
-            number = len(metas) - 1
-            arrays = (*arrays[:number], copy, *arrays[number + 1 :])
+            index = len(metas) - 1
+            arrays = (*arrays[:index], copy, *arrays[index + 1 :])
     if framework is None or device is None:
         raise TypeError(f"{op.name}: got no array, expected at least one")
     result_metas = op.infer_cached(tuple(metas), parameters)
     function = _backends.find(device.kind, op.family, op.name)
     to_backend, from_backend = framework.to_backend, framework.from_backend
-    with ON_CPU if device.kind == "cpu" else framework.launching(device):
+    with NO_LAUNCH_CONTEXT if device.kind == "cpu" else framework.launching(device):
         results = function(tuple([None if array is None else to_backend(array) for array in arrays]), parameters)
         if op.saved and len(result_metas) > len(op.outputs):
             results, result_metas = _saved_by_backend(op, results, result_metas)

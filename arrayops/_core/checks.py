@@ -7,7 +7,7 @@ import numpy as np
 
 from arrayops._core import dtypes
 from arrayops._core.op import Meta
-from arrayops._core.shapes import whole
+from arrayops._core.shapes import is_integer
 
 LAYOUTS = ("NCHW", "NHWC")
 
@@ -28,7 +28,7 @@ def flag(op: str, name: str, value: Any) -> bool:
 
 def count(op: str, name: str, value: Any) -> int:
     """Return ``value``, which must be an integer of at least 1."""
-    if not whole(value):
+    if not is_integer(value):
         raise TypeError(f"{op}: {name} is {value!r}, expected an integer")
     if value < 1:
         raise ValueError(f"{op}: {name} is {value!r}, expected at least 1")

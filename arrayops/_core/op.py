@@ -146,9 +146,9 @@ class Op:
             except (TypeError, ValueError) as error:
                 raise type(error)(str(error).replace(f"{forward.name}:", f"{name}:", 1)) from None
             outputs = dict(zip(forward.outputs + (forward.saved if saved_metas else ()), results, strict=True))
-            named = forward.differentiable_outputs + forward.saved
+            names = forward.differentiable_outputs + forward.saved
             for spec, output, meta in zip(
-                gradients + saved, named, metas[: len(gradients)] + saved_metas, strict=False
+                gradients + saved, names, metas[: len(gradients)] + saved_metas, strict=False
             ):
                 expected = outputs[output]
                 if meta is None or expected is None or meta == expected:

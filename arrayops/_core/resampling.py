@@ -155,17 +155,18 @@ def filtered(sampling: Sampling) -> tuple[Indices, Floats]:
     coordinates the step is the one between corners, but filters are centred as in half_pixel: torch's convention.
     """
     inputs, outputs, mode, coordinates, _ = sampling
-    # The step between outputs is over / under input samples.
-    over, under = inputs, outputs
+    # The step between outputs, in input samples, is numerator / denominator.
+    numerator, denominator = inputs, outputs
     if coordinates == "align_corners":
-        over, under = (inputs - 1, outputs - 1) if outputs > 1 else (0, 1)
+        numerator, denominator = (inputs - 1, outputs - 1) if outputs > 1 else (0, 1)
     output = np.arange(outputs)
-    # Filter centres in units of half a sample, times under.
-    centre = 2 * output * over + under if coordinates == "asymmetric" else (2 * output + 1) * over
-    wide = max(over, under)
-    reach = -(-wide * (1 if mode == "bilinear" else 2) // under)
-    columns = (centre // (2 * under))[:, None] + np.arange(-reach - 1, reach + 2)
-    distance = np.abs((2 * columns + 1) * under - centre[:, None]) / (2 * wide)
+    # Filter centres in units of half a sample, times the denominator.
+    centre = 2 * output * numerator + denominator if coordinates == "asymmetric" else (2 * output + 1) * numerator
+    # The filter is widened by the step if that is above 1, here times the denominator.
+    widened = max(numerator, denominator)
+    radius = -(-widened * (1 if mode == "bilinear" else 2) // denominator)
+    columns = (centre // (2 * denominator))[:, None] + np.arange(-radius - 1, radius + 2)
+    distance = np.abs((2 * columns + 1) * denominator - centre[:, None]) / (2 * widened)
     values = tent(distance) if mode == "bilinear" else cubic(distance, CUBIC_ANTIALIAS)
     values[(columns < 0) | (columns >= inputs)] = 0
     return np.clip(columns, 0, inputs - 1), values / values.sum(axis=1, keepdims=True)

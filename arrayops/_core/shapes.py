@@ -43,20 +43,20 @@ class Axis(NamedTuple):
         )
 
 
-def whole(value: Any) -> bool:
+def is_integer(value: Any) -> bool:
     """Whether ``value`` is an integer, Python's or NumPy's, and not a bool."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def pair(op: str, name: str, value: Any, least: int) -> Pair:
-    """Normalise ``value``, an integer or a pair of them, to (rows, columns), each at least ``least``."""
-    if type(value) is int and value >= least:
+def pair(op: str, name: str, value: Any, minimum: int) -> Pair:
+    """Normalise ``value``, an integer or a pair of them, to (rows, columns), each at least ``minimum``."""
+    if type(value) is int and value >= minimum:
         return value, value
-    values = (value, value) if whole(value) else value
-    if not isinstance(values, (tuple, list)) or len(values) != 2 or not all(whole(v) for v in values):
+    values = (value, value) if is_integer(value) else value
+    if not isinstance(values, (tuple, list)) or len(values) != 2 or not all(is_integer(v) for v in values):
         raise ValueError(f"{op}: {name} is {value!r}, expected an integer or a pair of them")
-    if min(values) < least:
-        raise ValueError(f"{op}: {name} is {value!r}, expected at least {least}")
+    if min(values) < minimum:
+        raise ValueError(f"{op}: {name} is {value!r}, expected at least {minimum}")
     return int(values[0]), int(values[1])
 
 
@@ -70,10 +70,10 @@ def padding(op: str, value: Any) -> Padding:
         if value.upper() == "VALID":
             return (0, 0), (0, 0)
         raise ValueError(f"{op}: padding is {value!r}, expected 'SAME', 'VALID' or numbers")
-    sides = (value, value) if whole(value) else value
+    sides = (value, value) if is_integer(value) else value
     if isinstance(sides, (tuple, list)) and len(sides) == 2:
-        sides = [(side, side) if whole(side) else side for side in sides]
-        if all(isinstance(side, (tuple, list)) and len(side) == 2 and all(map(whole, side)) for side in sides):
+        sides = [(side, side) if is_integer(side) else side for side in sides]
+        if all(isinstance(side, (tuple, list)) and len(side) == 2 and all(map(is_integer, side)) for side in sides):
             if min(map(min, sides)) < 0:
                 raise ValueError(f"{op}: padding is {value!r}, expected at least 0")
             (top, bottom), (left, right) = sides
@@ -130,10 +130,10 @@ def transposed_input_size(
     """Size of the input for which `transposed_window` gives an output of size ``output``."""
     extent = (kernel - 1) * dilation + 1
     before, after, added = transposed_padding(op, axis, extent, stride, dilation, pad, output_padding)
-    least = extent - before - after + added
-    steps, remainder = divmod(output - least, stride)
+    smallest = extent - before - after + added
+    steps, remainder = divmod(output - smallest, stride)
     if output and (remainder or steps < 0):
-        below, above = (least + max(steps + i, i) * stride for i in (0, 1))
+        below, above = (smallest + max(steps + i, i) * stride for i in (0, 1))
         raise ValueError(
             f"{op}: guide {SPATIAL[axis]} is {output}, expected {below} or {above}, the nearest output sizes of a "
             f"transposed convolution with filter {extent}, stride {stride}, padding {before} and {after} and "

@@ -20,16 +20,16 @@ ADAPTERS = {
     "keras": "keras",
 }
 
-_found: dict[type, Framework | None] = {}
+_framework_of_type: dict[type, Framework | None] = {}
 
 
 def find(array: Any) -> Framework | None:
     """The framework of an array, or None; one dictionary look-up, except for the first array of a type."""
     array_type = type(array)
     try:
-        return _found[array_type]
+        return _framework_of_type[array_type]
     except KeyError:
-        return _found.setdefault(array_type, _search(array_type))
+        return _framework_of_type.setdefault(array_type, _search(array_type))
 
 
 def _search(array_type: type) -> Framework | None:

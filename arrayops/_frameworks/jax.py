@@ -58,7 +58,7 @@ class JAXFramework(Framework):
         if result.dtype == BFLOAT16_DTYPE and not on_gpu:
             result = result.view(jax.numpy.bfloat16)
         elif result.dtype.itemsize == 8 and jax.dtypes.canonicalize_dtype(result.dtype) != result.dtype:
-            return _import_wide(result) if on_gpu else _put_wide(result, like)
+            return _import_64bit(result) if on_gpu else _put_64bit(result, like)
         return jax.dlpack.from_dlpack(result) if on_gpu else _put(result, like)
 
     def launching(self, device: Device) -> Any:
@@ -118,7 +118,7 @@ def _put(result: Any, like: Any) -> Any:
         return jax.device_put(result)
 
 
-def _put_wide(result: Any, like: Any) -> Any:
+def _put_64bit(result: Any, like: Any) -> Any:
     """Convert a 64-bit result while jax_enable_x64 is off.
 
     float64 results come from float64 inputs, which were created while it was on, and stay float64. Integers become
@@ -131,22 +131,22 @@ def _put_wide(result: Any, like: Any) -> Any:
     return _put(result, like)
 
 
-def _import_wide(result: Any) -> Any:
-    """`_put_wide` for a GPU result, which JAX takes over; ``jax.dlpack`` alone would silently truncate values."""
-    kept = result.dtype if result.dtype.kind == "f" else jax.dtypes.canonicalize_dtype(result.dtype)
+def _import_64bit(result: Any) -> Any:
+    """`_put_64bit` for a GPU result, which JAX takes over; ``jax.dlpack`` alone would silently truncate values."""
+    target_dtype = result.dtype if result.dtype.kind == "f" else jax.dtypes.canonicalize_dtype(result.dtype)
     with jax.enable_x64(True):
         imported = jax.dlpack.from_dlpack(result)
-        if kept != imported.dtype:
-            _check_fits(imported, kept)
-        return imported.astype(kept)
+        if target_dtype != imported.dtype:
+            _check_fits(imported, target_dtype)
+        return imported.astype(target_dtype)
 
 
 def _check_fits(result: Any, dtype: "np.dtype[Any]") -> None:
     """Raise OverflowError if integers do not fit the 32-bit ``dtype``."""
-    narrow = np.iinfo(dtype)
-    if result.size and not narrow.min <= int(result.min()) <= int(result.max()) <= narrow.max:
+    limits = np.iinfo(dtype)
+    if result.size and not limits.min <= int(result.min()) <= int(result.max()) <= limits.max:
         raise OverflowError(
-            f"a result is {result.dtype} with values out of range of {narrow.dtype}, which JAX would "
+            f"a result is {result.dtype} with values out of range of {limits.dtype}, which JAX would "
             "truncate: set jax_enable_x64"
         )
 

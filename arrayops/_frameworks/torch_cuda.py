@@ -4,8 +4,8 @@ Imported with the first CUDA tensor. Tensors and arrays share memory by pointer:
 bfloat16 needs no package besides torch.
 
 Results and temporaries are tensors of torch's caching allocator. It reuses freed memory only on the same stream, and so
-after the kernels that still read it. A result is a plain tensor, for which
-``record_stream``, the private pools of CUDA graphs and torch's memory statistics work as for any other.
+after the kernels that still read it. A result is a plain tensor, for which ``record_stream``, the private pools of CUDA
+graphs and torch's memory statistics work as for any other.
 """
 
 import math
@@ -26,7 +26,7 @@ _DTYPES: dict[torch.dtype, "np.dtype[Any]"] = {torch.bfloat16: BFLOAT16_DTYPE} |
     for name in {*dtypes.FLOATING, *dtypes.INTEGER, dtypes.BOOL} - {dtypes.BFLOAT16}
     if hasattr(torch, name)
 }
-_TORCH_DTYPES = {numpy: own for own, numpy in _DTYPES.items()}
+_TORCH_DTYPES = {numpy_dtype: torch_dtype for torch_dtype, numpy_dtype in _DTYPES.items()}
 
 # Looked up once, as they are called for each array.
 UnownedMemory = cupy.cuda.UnownedMemory
@@ -45,12 +45,12 @@ def allocator(kind: str, number: int) -> Allocate:
 
     def empty(shape: tuple[int, ...], dtype: Any) -> Any:
         dtype = np.dtype(dtype)
-        own = _TORCH_DTYPES.get(dtype)
-        if own is None:
+        torch_dtype = _TORCH_DTYPES.get(dtype)
+        if torch_dtype is None:
             # A dtype that torch lacks, such as a structure, is stored as bytes.
             tensor = torch.empty(math.prod(shape) * dtype.itemsize, dtype=torch.uint8, device=device)
         else:
-            tensor = torch.empty(shape, dtype=own, device=device)
+            tensor = torch.empty(shape, dtype=torch_dtype, device=device)
         return cupy.ndarray(
             shape, dtype, MemoryPointer(UnownedMemory(tensor.data_ptr(), tensor.nbytes, tensor, number), 0)
         )

@@ -94,7 +94,7 @@ def weight_layout(parameters: WindowParameters) -> str:
 
 
 class WeightShape(NamedTuple):
-    """Input and output channels of a weight, those of one group where it is grouped, and its filter size."""
+    """Channels and filter size of a weight, as in its shape: with groups, one of the counts is that of one group."""
 
     inputs: int
     outputs: int

@@ -128,7 +128,7 @@ def check_mask(op: str, mask: Meta | None, batch: int, size: Pair, layout: str) 
         checks.shape(op, "mask", mask, image_shape(batch, 1, size, layout), "as the input, with one channel")
 
 
-def check_companion(op: str, name: str, meta: Meta, input_dtype: str) -> None:
+def check_guide_dtype(op: str, name: str, meta: Meta, input_dtype: str) -> None:
     """Check that a guide or kernel has the input's dtype, or float32 with a half-precision input."""
     checks.floating(op, name, meta)
     if meta.dtype != input_dtype and not (input_dtype in dtypes.HALF and meta.dtype == dtypes.FLOAT32):
@@ -205,7 +205,7 @@ def check_guide_or_kernel(
         raise ValueError(f"{op}: guide and kernel are both given, expected exactly one of them")
     if guide is not None:
         checks.axes(op, "guide", guide, " ".join(parameters.layout))
-        check_companion(op, "guide", guide, input.dtype)
+        check_guide_dtype(op, "guide", guide, input.dtype)
         guide_image = image(guide.shape, parameters.layout)
         if guide_image.batch != batch:
             raise ValueError(f"{op}: guide is {guide.shape}, expected batch {batch} of the input")
@@ -230,7 +230,7 @@ def check_guide_or_kernel(
                 raise ValueError(f"{op}: {name} is set, expected the default with kernel: pass it to pac_kernel2d")
         letters = "N G kh kw H W" if parameters.layout == "NCHW" else "N H W kh kw G"
         checks.axes(op, "kernel", kernel, letters)
-        check_companion(op, "kernel", kernel, input.dtype)
+        check_guide_dtype(op, "kernel", kernel, input.dtype)
         allowed = [kernel_shape(batch, 1, kernel_size, output, parameters.layout)]
         if parameters.filters == "none":
             per_channel = kernel_shape(batch, channels, kernel_size, output, parameters.layout)

@@ -10,7 +10,7 @@ import numpy as np
 
 from arrayops._core import checks, dtypes
 from arrayops._core.op import ArraySpec, Meta, Metas, Op
-from arrayops._core.shapes import whole
+from arrayops._core.shapes import is_integer
 
 REDUCTIONS = ("mean", "sum", "max", "min", "var", "count")
 DIFFERENTIABLE = REDUCTIONS[:-1]
@@ -89,7 +89,7 @@ def pooled_shape(features: FeatureShape, segments: int, layout: str) -> tuple[in
 
 def segments(op: str, value: Any) -> int:
     """Check a number of segments."""
-    if not whole(value):
+    if not is_integer(value):
         raise TypeError(f"{op}: num_segments is {value!r}, expected an integer or None")
     if not 0 <= value <= MAX_SEGMENTS:
         raise ValueError(f"{op}: num_segments is {value!r}, expected 0 to {MAX_SEGMENTS}")
@@ -100,7 +100,7 @@ def ignored(op: str, value: Any) -> int | None:
     """Check the label of pixels that belong to no segment."""
     if value is None:
         return None
-    if not whole(value):
+    if not is_integer(value):
         raise TypeError(f"{op}: ignore_label is {value!r}, expected an integer or None")
     return int(value)
 
@@ -223,7 +223,7 @@ def infer_positions(results: dict[str, Meta], metas: Metas, parameters: SegmentP
     return {saved: Meta(results[name].shape, dtype) for name, saved in POSITIONS.items() if name in results}
 
 
-def infer_one(op: str, metas: Metas, parameters: SegmentParameters) -> Metas:
+def infer_single_reduction(op: str, metas: Metas, parameters: SegmentParameters) -> Metas:
     """Shape rule of an operator with one reduction of features."""
     results = infer_reductions(op, metas, parameters)
     return (*results.values(), *infer_positions(results, metas, parameters).values())
@@ -242,7 +242,7 @@ def infer_segment_reduce(metas: Metas, parameters: SegmentParameters) -> Metas:
 def infer_segment_count(metas: Metas, parameters: SegmentParameters) -> Metas:
     """Shape rule of ``segment_count``."""
     (labels,) = metas
-    check_own_labels("segment_count", labels)
+    check_labels_without_features("segment_count", labels)
     assert labels is not None
     return (
         Meta(
@@ -252,7 +252,7 @@ def infer_segment_count(metas: Metas, parameters: SegmentParameters) -> Metas:
     )
 
 
-def check_own_labels(op: str, labels: Meta | None) -> None:
+def check_labels_without_features(op: str, labels: Meta | None) -> None:
     """Check that labels without features are integers, (N, H, W) or (P,)."""
     if labels is None:
         raise TypeError(f"{op}: labels is None, expected an array")
@@ -265,7 +265,7 @@ def infer_segment_unpool(metas: Metas, parameters: UnpoolParameters) -> Metas:
     """Shape rule of ``segment_unpool``."""
     op = "segment_unpool"
     pooled, labels = metas
-    check_own_labels(op, labels)
+    check_labels_without_features(op, labels)
     assert labels is not None
     if pooled is None:
         raise TypeError(f"{op}: pooled is None, expected an array")
@@ -298,18 +298,22 @@ def unpooled_shape(pooled: tuple[int, ...], labels: tuple[int, ...], layout: str
 
 def infer_num_segments(metas: Metas, parameters: LabelParameters) -> Metas:
     """Shape rule of ``num_segments``."""
-    check_own_labels("num_segments", metas[0])
+    check_labels_without_features("num_segments", metas[0])
     return (Meta((), "int64"),)
 
 
 LABELS = ArraySpec("labels", kind="label", differentiable=False)
 ARRAYS = ArraySpec("features"), LABELS
 
-SEGMENT_MEAN = Op("segment_mean", "segment", ARRAYS, partial(infer_one, "segment_mean"))
-SEGMENT_SUM = Op("segment_sum", "segment", ARRAYS, partial(infer_one, "segment_sum"))
-SEGMENT_MAX = Op("segment_max", "segment", ARRAYS, partial(infer_one, "segment_max"), saved=("max_positions",))
-SEGMENT_MIN = Op("segment_min", "segment", ARRAYS, partial(infer_one, "segment_min"), saved=("min_positions",))
-SEGMENT_VAR = Op("segment_var", "segment", ARRAYS, partial(infer_one, "segment_var"))
+SEGMENT_MEAN = Op("segment_mean", "segment", ARRAYS, partial(infer_single_reduction, "segment_mean"))
+SEGMENT_SUM = Op("segment_sum", "segment", ARRAYS, partial(infer_single_reduction, "segment_sum"))
+SEGMENT_MAX = Op(
+    "segment_max", "segment", ARRAYS, partial(infer_single_reduction, "segment_max"), saved=("max_positions",)
+)
+SEGMENT_MIN = Op(
+    "segment_min", "segment", ARRAYS, partial(infer_single_reduction, "segment_min"), saved=("min_positions",)
+)
+SEGMENT_VAR = Op("segment_var", "segment", ARRAYS, partial(infer_single_reduction, "segment_var"))
 SEGMENT_COUNT = Op("segment_count", "segment", (LABELS,), infer_segment_count, differentiable_outputs=())
 SEGMENT_REDUCE = Op(
     "segment_reduce",

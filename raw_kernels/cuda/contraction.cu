@@ -20,10 +20,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) contraction_fma(
 {
     const adaptive_source a = ADAPTIVE_SOURCE;
     extern __shared__ __align__(16) unsigned char shared[];
-    // Shared memory: kappa [KERNEL_TAPS][TILE], weights [WEIGHT_TAPS][CHANNELS][OUTPUT_TILE],
+    // Shared memory: kernel_values [KERNEL_TAPS][TILE], weights [WEIGHT_TAPS][CHANNELS][OUTPUT_TILE],
     // staged [CHANNELS][stage_rows][stage_pitch].
-    accumulator* const kappa = reinterpret_cast<accumulator*>(shared);
-    accumulator* const weights = kappa + KERNEL_TAPS * TILE;
+    accumulator* const kernel_values = reinterpret_cast<accumulator*>(shared);
+    accumulator* const weights = kernel_values + KERNEL_TAPS * TILE;
 #if !defined(UNSTAGED)
     accumulator* const staged = weights + WEIGHT_TAPS * CHANNELS * OUTPUT_TILE;
     const int stage_size = g.stage_rows * g.stage_pitch;
@@ -31,8 +31,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) contraction_fma(
 
     const int thread = threadIdx.x;
     const int pixel_group = thread % PIXEL_GROUPS, output_group = thread / PIXEL_GROUPS;
-    const int my_row = pixel_group / (TILE_COLUMNS / THREAD_PIXELS);
-    const int my_column = pixel_group % (TILE_COLUMNS / THREAD_PIXELS) * THREAD_PIXELS;
+    const int thread_row = pixel_group / (TILE_COLUMNS / THREAD_PIXELS);
+    const int thread_column = pixel_group % (TILE_COLUMNS / THREAD_PIXELS) * THREAD_PIXELS;
     const contraction_block b = make_block(w, g);
 
     accumulator sums[THREAD_PIXELS][THREAD_OUTPUTS];
@@ -47,7 +47,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) contraction_fma(
         __syncthreads();
 #if !defined(PLAIN)
         for (int at = thread; at < chunk_taps * TILE; at += THREADS)
-            kappa[at] = tile_kernel(a, w, b, first_tap + at / TILE, at % TILE);
+            kernel_values[at] = tile_kernel(a, w, b, first_tap + at / TILE, at % TILE);
 #endif
         for (int first_channel = 0; first_channel < g.sources; first_channel += CHANNELS) {
             if (first_channel > 0) __syncthreads();
@@ -83,10 +83,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) contraction_fma(
 #pragma unroll
                     for (int i = 0; i < THREAD_PIXELS; ++i) scales[i] = 1;
 #else
-                    read_vector(scales, kappa + (first + v) * TILE + my_row * TILE_COLUMNS + my_column);
+                    read_vector(scales, kernel_values + (first + v) * TILE + thread_row * TILE_COLUMNS + thread_column);
 #endif
-                    const int from_row = my_row * b.rows.step + tap / b.columns.taps * b.rows.shift_step;
-                    const int from_column = my_column * b.columns.step + tap % b.columns.taps * b.columns.shift_step;
+                    const int from_row = thread_row * b.rows.step + tap / b.columns.taps * b.rows.shift_step;
+                    const int from_column =
+                        thread_column * b.columns.step + tap % b.columns.taps * b.columns.shift_step;
                     const accumulator* factors = weights + v * CHANNELS * OUTPUT_TILE + output_group * THREAD_OUTPUTS;
 #if defined(UNSTAGED)
 #pragma unroll
@@ -122,7 +123,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) contraction_fma(
         }
     }
 
-    const int row = b.rows.phase + b.rows.stuff * (b.first_row + my_row);
+    const int row = b.rows.phase + b.rows.upsampling * (b.first_row + thread_row);
     if (row >= b.rows.result) return;
 #pragma unroll
     for (int j = 0; j < THREAD_OUTPUTS; ++j) {
@@ -133,7 +134,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) contraction_fma(
         scalar* const target = result + b.image * g.result.batch + channel * g.result.channel + row * g.result.row;
 #pragma unroll
         for (int i = 0; i < THREAD_PIXELS; ++i) {
-            const int column = b.columns.phase + b.columns.stuff * (b.first_column + my_column + i);
+            const int column = b.columns.phase + b.columns.upsampling * (b.first_column + thread_column + i);
             if (column < b.columns.result) target[column * g.result.column] = narrow(sums[i][j] + offset);
         }
     }

@@ -76,21 +76,21 @@ __device__ inline accumulator tile_kernel(
 {
     const int tap_row = tap / b.columns.taps, tap_column = tap % b.columns.taps;
     const int m = b.first_row + pixel / TILE_COLUMNS, k = b.first_column + pixel % TILE_COLUMNS;
-    const int row = b.rows.phase + b.rows.stuff * m, column = b.columns.phase + b.columns.stuff * k;
+    const int row = b.rows.phase + b.rows.upsampling * m, column = b.columns.phase + b.columns.upsampling * k;
     if (row >= b.rows.result || column >= b.columns.result) return 0;
     const int from_row = m * b.rows.step + b.rows.first_shift + tap_row * b.rows.shift_step;
     const int from_column = k * b.columns.step + b.columns.first_shift + tap_column * b.columns.shift_step;
     return kernel_between(
         a, w, b.image, 0, row, column, from_row, from_column,
         inside(from_row, b.rows.source) && inside(from_column, b.columns.source),
-        true_tap(b.rows, FILTER_HEIGHT, tap_row), true_tap(b.columns, FILTER_WIDTH, tap_column));
+        filter_tap(b.rows, FILTER_HEIGHT, tap_row), filter_tap(b.columns, FILTER_WIDTH, tap_column));
 }
 
 // Index of a tap in the order of packed weights, from its index in the phase.
 __device__ inline int packed_tap(const contraction_block& b, int tap)
 {
-    return true_tap(b.rows, FILTER_HEIGHT, tap / b.columns.taps) * FILTER_WIDTH
-        + true_tap(b.columns, FILTER_WIDTH, tap % b.columns.taps);
+    return filter_tap(b.rows, FILTER_HEIGHT, tap / b.columns.taps) * FILTER_WIDTH
+        + filter_tap(b.columns, FILTER_WIDTH, tap % b.columns.taps);
 }
 
 // A staged pixel: the address of its first channel in the source, and whether it exists. Masked samples count as
@@ -117,8 +117,8 @@ __device__ inline staged_pixel locate_source(
     return p;
 }
 
-// Value of channel `channel` relative to the first; 0 if it is not below `left`, the number of channels left.
-__device__ inline accumulator staged_sample(const staged_pixel& p, const contraction& g, int channel, int left)
+// Value of channel `channel` relative to the first; 0 if it is not below `remaining`, the number of channels left.
+__device__ inline accumulator staged_sample(const staged_pixel& p, const contraction& g, int channel, int remaining)
 {
-    return p.valid && channel < left ? widen(p.first[channel * g.source.channel]) : accumulator(0);
+    return p.valid && channel < remaining ? widen(p.first[channel * g.source.channel]) : accumulator(0);
 }

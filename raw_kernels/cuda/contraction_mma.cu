@@ -70,11 +70,11 @@ __device__ inline unsigned scale_word(unsigned word, unsigned kernel)
 #endif
 }
 
-// Writes two adjacent channels of one pixel, or one if only one is `left`.
+// Writes two adjacent channels of one pixel, or one if `remaining`, the number of channels left, is 1.
 __device__ inline void store_two(
-    const float* sums, int left, int channel, const scalar* bias, scalar* pixel, long long channel_step)
+    const float* sums, int remaining, int channel, const scalar* bias, scalar* pixel, long long channel_step)
 {
-    if (left <= 0) return;
+    if (remaining <= 0) return;
 #if defined(PAIRED)
     // The number of results is even, they are contiguous, and their word is aligned.
     union {
@@ -88,7 +88,7 @@ __device__ inline void store_two(
 #else
 #pragma unroll
     for (int k = 0; k < 2; ++k)
-        if (k < left)
+        if (k < remaining)
             pixel[(channel + k) * channel_step] = narrow(sums[k] + (bias == nullptr ? 0 : widen(bias[channel + k])));
 #endif
 }
@@ -100,10 +100,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_MULTIPROCESSOR)
 {
     const adaptive_source a = ADAPTIVE_SOURCE;
     extern __shared__ __align__(16) unsigned char shared[];
-    // Shared memory: kappa [KERNEL_TAPS][TILE], weights [WEIGHT_TAPS][OUTPUT_TILE][ROW_PITCH],
+    // Shared memory: kernel_values [KERNEL_TAPS][TILE], weights [WEIGHT_TAPS][OUTPUT_TILE][ROW_PITCH],
     // staged [stage pixels][ROW_PITCH].
-    unsigned* const kappa = reinterpret_cast<unsigned*>(shared);
-    scalar* const weights = reinterpret_cast<scalar*>(kappa + KERNEL_TAPS * TILE);
+    unsigned* const kernel_values = reinterpret_cast<unsigned*>(shared);
+    scalar* const weights = reinterpret_cast<scalar*>(kernel_values + KERNEL_TAPS * TILE);
     scalar* const staged = weights + WEIGHT_TAPS * OUTPUT_TILE * ROW_PITCH;
     const int stage_size = g.stage_rows * g.stage_pitch;
 
@@ -129,7 +129,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_MULTIPROCESSOR)
         __syncthreads();
 #if !defined(PLAIN)
         for (int at = thread; at < chunk_taps * TILE; at += THREADS)
-            kappa[at] = pack_kernel(tile_kernel(a, w, b, first_tap + at / TILE, at % TILE));
+            kernel_values[at] = pack_kernel(tile_kernel(a, w, b, first_tap + at / TILE, at % TILE));
 #endif
         for (int first_channel = 0; first_channel < g.padded_sources; first_channel += CHANNELS) {
             if (first_channel > 0) __syncthreads();
@@ -190,8 +190,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_MULTIPROCESSOR)
                                 scaled[i][k] = round_to_tf32(__uint_as_float(scaled[i][k]));
 #endif
 #else
-                            const unsigned* const kernels = kappa + (first + v) * TILE + tile_row * TILE_COLUMNS;
-                            const unsigned low = kernels[lane / 4], high = kernels[lane / 4 + 8];
+                            const unsigned* const row_kernel =
+                                kernel_values + (first + v) * TILE + tile_row * TILE_COLUMNS;
+                            const unsigned low = row_kernel[lane / 4], high = row_kernel[lane / 4 + 8];
                             scaled[i][0] = scale_word(scaled[i][0], low);
                             scaled[i][1] = scale_word(scaled[i][1], high);
                             scaled[i][2] = scale_word(scaled[i][2], low);
@@ -219,13 +220,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_PER_MULTIPROCESSOR)
 
 #pragma unroll
     for (int i = 0; i < PIXEL_TILES; ++i) {
-        const int row = b.rows.phase + b.rows.stuff * (b.first_row + warp * PIXEL_TILES + i);
+        const int row = b.rows.phase + b.rows.upsampling * (b.first_row + warp * PIXEL_TILES + i);
 #pragma unroll
         for (int j = 0; j < RESULT_TILES; ++j)
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
                 const int output = b.first_output + j * 8 + lane % 4 * 2;
-                const int column = b.columns.phase + b.columns.stuff * (b.first_column + lane / 4 + half * 8);
+                const int column = b.columns.phase + b.columns.upsampling * (b.first_column + lane / 4 + half * 8);
                 if (row >= b.rows.result || column >= b.columns.result) continue;
                 store_two(
                     sums[i][j] + half * 2, g.results - output, b.group * g.results + output, bias,

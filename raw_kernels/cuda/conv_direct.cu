@@ -13,7 +13,7 @@
 
 #define THREADS (PIXELS * CHANNELS)
 
-__device__ inline int my_pixel()
+__device__ inline int thread_pixel()
 {
 #if defined(CHANNELS_LAST)
     return threadIdx.x / CHANNELS;
@@ -22,7 +22,7 @@ __device__ inline int my_pixel()
 #endif
 }
 
-__device__ inline int my_channel()
+__device__ inline int thread_channel()
 {
 #if defined(CHANNELS_LAST)
     return threadIdx.x % CHANNELS;
@@ -47,7 +47,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) conv_direct_weight_grad
     accumulator* __restrict__ part)
 {
     __shared__ accumulator sums[THREADS];
-    const int channels = g.groups * g.outputs, channel = blockIdx.y * CHANNELS + my_channel();
+    const int channels = g.groups * g.outputs, channel = blockIdx.y * CHANNELS + thread_channel();
     const int group = channel / g.outputs;
     const int plane = w.rows.output * w.columns.output;
     const long long all = static_cast<long long>(w.batch) * plane;
@@ -61,12 +61,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) conv_direct_weight_grad
 #pragma unroll
             for (int v = 0; v < TAP_CHUNK; ++v) partial[v] = 0;
             if (active)
-                for (long long at = begin + my_pixel(); at < end; at += PIXELS) {
+                for (long long at = begin + thread_pixel(); at < end; at += PIXELS) {
                     const int image = at / plane, pixel = at % plane;
                     const int row = pixel / w.columns.output, column = pixel % w.columns.output;
                     const accumulator factor = widen(grad[
                         image * g.grad.batch + channel * g.grad.channel + at_pixel(g.grad, row, column)]);
-                    const scalar* const plane_of_source = input + image * g.input.batch
+                    const scalar* const source_plane = input + image * g.input.batch
                         + (static_cast<long long>(group) * g.inputs + source) * g.input.channel;
 #pragma unroll
                     for (int v = 0; v < TAP_CHUNK; ++v) {
@@ -74,7 +74,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) conv_direct_weight_grad
                         if (tap >= FILTER_TAPS) continue;
                         const pixel_position p =
                             sample_position(w, row, column, tap / FILTER_WIDTH, tap % FILTER_WIDTH);
-                        if (p.valid) partial[v] += factor * widen(plane_of_source[at_pixel(g.input, p.row, p.column)]);
+                        if (p.valid) partial[v] += factor * widen(source_plane[at_pixel(g.input, p.row, p.column)]);
                     }
                 }
 #pragma unroll
@@ -83,15 +83,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) conv_direct_weight_grad
                 if (tap >= FILTER_TAPS) continue;
                 // Wait until the sums of the previous tap have been read before overwriting them.
                 __syncthreads();
-                sums[my_channel() * PIXELS + my_pixel()] = partial[v];
+                sums[thread_channel() * PIXELS + thread_pixel()] = partial[v];
                 for (int half = PIXELS / 2; half > 0; half /= 2) {
                     __syncthreads();
-                    if (my_pixel() < half)
-                        sums[my_channel() * PIXELS + my_pixel()] += sums[my_channel() * PIXELS + my_pixel() + half];
+                    if (thread_pixel() < half)
+                        sums[thread_channel() * PIXELS + thread_pixel()] +=
+                            sums[thread_channel() * PIXELS + thread_pixel() + half];
                 }
-                if (active && my_pixel() == 0) {
+                if (active && thread_pixel() == 0) {
                     const long long row = (static_cast<long long>(blockIdx.x) * g.groups + group) * FILTER_TAPS + tap;
-                    part[(row * g.inputs + source) * g.outputs + channel % g.outputs] = sums[my_channel() * PIXELS];
+                    part[(row * g.inputs + source) * g.outputs + channel % g.outputs] = sums[thread_channel() * PIXELS];
                 }
             }
         }
@@ -128,12 +129,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3) conv_direct(
     offset corner[RESULTS_PER_THREAD];
 #pragma unroll
     for (int e = 0; e < RESULTS_PER_THREAD; ++e) {
-        const int pixel = (blockIdx.x % g.pixel_blocks * RESULTS_PER_THREAD + e) * PIXELS + my_pixel();
+        const int pixel = (blockIdx.x % g.pixel_blocks * RESULTS_PER_THREAD + e) * PIXELS + thread_pixel();
         top[e] = pixel / g.phase_width * rows.step + rows.first_shift;
         left[e] = pixel % g.phase_width * columns.step + columns.first_shift;
         corner[e] = top[e] * row_step + left[e] * column_step;
     }
-    for (int channel = blockIdx.y * CHANNELS + my_channel(); channel < g.channels; channel += gridDim.y * CHANNELS) {
+    for (int channel = blockIdx.y * CHANNELS + thread_channel(); channel < g.channels;
+         channel += gridDim.y * CHANNELS) {
         const int group = channel / g.results;
         accumulator sums[RESULTS_PER_THREAD];
 #pragma unroll
@@ -147,8 +149,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3) conv_direct(
 #pragma unroll 1
                 for (int j = 0; j < columns.taps; ++j) {
                     const accumulator factor = weight_at(
-                        weight, g.weight, group, channel % g.results, s, true_tap(rows, FILTER_HEIGHT, i),
-                        true_tap(columns, FILTER_WIDTH, j));
+                        weight, g.weight, group, channel % g.results, s, filter_tap(rows, FILTER_HEIGHT, i),
+                        filter_tap(columns, FILTER_WIDTH, j));
                     const int down = i * rows.shift_step, across = j * columns.shift_step;
                     const offset shift = down * row_step + across * column_step;
 #pragma unroll
@@ -160,9 +162,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3) conv_direct(
         const accumulator bias_value = bias == nullptr ? accumulator(0) : widen(bias[channel]);
 #pragma unroll
         for (int e = 0; e < RESULTS_PER_THREAD; ++e) {
-            const int pixel = (blockIdx.x % g.pixel_blocks * RESULTS_PER_THREAD + e) * PIXELS + my_pixel();
+            const int pixel = (blockIdx.x % g.pixel_blocks * RESULTS_PER_THREAD + e) * PIXELS + thread_pixel();
             const int m = pixel / g.phase_width, k = pixel % g.phase_width;
-            const int row = rows.phase + rows.stuff * m, column = columns.phase + columns.stuff * k;
+            const int row = rows.phase + rows.upsampling * m, column = columns.phase + columns.upsampling * k;
             if (m < g.phase_height && row < rows.result && column < columns.result)
                 result[from.image * g.result.batch + channel * g.result.channel + at_pixel(g.result, row, column)] =
                     narrow(sums[e] + bias_value);

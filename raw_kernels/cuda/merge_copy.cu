@@ -3,6 +3,7 @@
 //
 //   #define ITEM_BYTES 2 | 4 | 8 | 16
 //   #define CHANNELS_PER_THREAD          channels (in items) handled by a thread
+//   #define THREADS                      threads of a block
 
 #include "thread_map.cuh"
 #include "items.cuh"
@@ -11,15 +12,15 @@
 #error "define ITEM_BYTES as 2, 4, 8 or 16"
 #endif
 
-struct merge_copied {
+struct copy_geometry {
     image_strides source, target;
     image_thread_map threads;
 };
 
 // Fills with zeros if `source` is null.
-extern "C" __global__ void __launch_bounds__(256, 4) merge_copy(merge_copied g, const void* source, void* target)
+extern "C" __global__ void __launch_bounds__(THREADS, 4) merge_copy(copy_geometry g, const void* source, void* target)
 {
-    const position p = my_position(g.threads);
+    const position p = thread_position(g.threads);
     if (!p.valid) return;
     const item* const from = static_cast<const item*>(source) + p.image * g.source.batch
         + at_pixel(g.source, p.row, p.column);

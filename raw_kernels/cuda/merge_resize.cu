@@ -4,6 +4,7 @@
 //
 //   #define MAPS 1 | 2 | 4
 //   #define CHANNELS_PER_THREAD          channels handled by a thread
+//   #define THREADS                      threads of a block
 //   #define VECTORIZED                   with CHANNELS_PER_THREAD 4: the four channels are contiguous and aligned to
 //                                        their total size in all sources and the result; channels are a multiple of 4
 //   #define TAKE_MAX                     maximum of the resized maps instead of their sum; NaN exceeds all numbers
@@ -99,14 +100,14 @@ __device__ inline void add_resized(
     const taps columns = taps_of(column_table, g.threads.columns, map.column_taps, p.column);
     const scalar* planes[CHANNELS_PER_THREAD];
 #if defined(MASK_BY_ARGMAX)
-    const map_index* map_of[CHANNELS_PER_THREAD];
+    const map_index* argmax_planes[CHANNELS_PER_THREAD];
 #endif
 #pragma unroll
     for (int e = 0; e < CHANNELS_PER_THREAD; ++e) {
         const int channel = min(p.channel + e * p.channel_step, g.threads.channels - 1);
         planes[e] = source + p.image * map.strides.batch + channel * map.strides.channel;
 #if defined(MASK_BY_ARGMAX)
-        map_of[e] = argmax + p.image * g.argmax.batch + channel * g.argmax.channel;
+        argmax_planes[e] = argmax + p.image * g.argmax.batch + channel * g.argmax.channel;
 #endif
     }
     // Taps of weight 0 within a row are skipped: the source may hold NaN there. The loads of CHANNELS_PER_THREAD
@@ -133,7 +134,7 @@ __device__ inline void add_resized(
 #pragma unroll
             for (int e = 0; e < CHANNELS_PER_THREAD; ++e) {
 #if defined(MASK_BY_ARGMAX)
-                if (map_of[e][argmax_at] != g.first) continue;
+                if (argmax_planes[e][argmax_at] != g.first) continue;
 #endif
 #if defined(VECTORIZED)
                 row_sums[e] += across * widen(four[e]);
@@ -148,7 +149,7 @@ __device__ inline void add_resized(
 }
 
 // Sources and the tables of their rows and columns; pointers beyond MAPS are null.
-extern "C" __global__ void __launch_bounds__(256, blocks_per_multiprocessor) merge_resize(
+extern "C" __global__ void __launch_bounds__(THREADS, blocks_per_multiprocessor) merge_resize(
     merge g, const scalar* __restrict__ source_0, const scalar* __restrict__ source_1,
     const scalar* __restrict__ source_2, const scalar* __restrict__ source_3, const int* __restrict__ rows_0,
     const int* __restrict__ rows_1, const int* __restrict__ rows_2, const int* __restrict__ rows_3,
@@ -159,7 +160,7 @@ extern "C" __global__ void __launch_bounds__(256, blocks_per_multiprocessor) mer
     const scalar* const sources[4] = {source_0, source_1, source_2, source_3};
     const int* const row_tables[4] = {rows_0, rows_1, rows_2, rows_3};
     const int* const column_tables[4] = {columns_0, columns_1, columns_2, columns_3};
-    const position p = my_position(g.threads);
+    const position p = thread_position(g.threads);
     if (!p.valid) return;
     const bool carried = carry != nullptr && g.first > 0;
     const long long pixel = p.image * g.result.batch + at_pixel(g.result, p.row, p.column);

@@ -3,13 +3,13 @@
 // Macros from the host, in addition to the scalar type and the filter size:
 //
 //   PLAIN                         no adaptive kernel: K is 1 at every tap with an input sample
-//   GUIDE_FLOAT32                 the guide (or the given kernel) is float32, images are half precision
-//   KERNEL_GIVEN                  K is an input array; otherwise it is computed from the guide:
+//   GUIDE_FLOAT32                 the guide (or the precomputed kernel) is float32, images are half precision
+//   KERNEL_PRECOMPUTED            K is an input array; otherwise it is computed from the guide:
 //     KERNEL_INV                    alpha + (squared distance + 1e-4)^(lambda / 2), else exp(-squared distance / 2)
 //     ASYMMETRIC                    differences of the guide are clipped: max(0, difference)
 //     CHANNEL_WISE                  one K for each guide channel
 //     SMOOTHED                      `centre` holds the smoothed guide at every output
-//     RESTRICTED                    K is 0 where a tap is not valid, and divided by `divisor`
+//     HAS_DIVISOR                   K is 0 where a tap is not valid, and divided by `divisor`
 //     NORMALIZED                    `divisor` is the sum of K over the valid taps
 //     MASKED                        a tap on a sample whose mask is 0 is not valid either
 //
@@ -27,7 +27,7 @@ struct adaptive_source {};
 #define CALL_PARAMETERS window w
 #define ADAPTIVE_SOURCE {}
 
-__device__ inline bool tap_counts(const adaptive_source&, int, const pixel_position& p) { return p.valid; }
+__device__ inline bool tap_is_valid(const adaptive_source&, int, const pixel_position& p) { return p.valid; }
 
 __device__ inline accumulator kernel_at(
     const adaptive_source&, const window&, int, int, int, int, int, int, const pixel_position&)
@@ -53,7 +53,7 @@ struct kernel_strides {
 
 struct adaptive_layout {
     image_strides guide, mask;
-    kernel_strides given;
+    kernel_strides kernel;
     int inv_channels;                   // 1, or the number of guide channels
     int kernel_channels;                // channels of K: 1, or the number of channels of the guide or the input
 };
@@ -61,7 +61,7 @@ struct adaptive_layout {
 // Arrays that define the adaptive kernel; pointers that the macros do not use are null.
 struct adaptive_source {
     adaptive_layout layout;
-    const guide_scalar* guide;          // K itself with KERNEL_GIVEN
+    const guide_scalar* guide;          // K itself with KERNEL_PRECOMPUTED
     const guide_scalar* inv_alpha;
     const guide_scalar* inv_lambda;
     const bool* mask;                   // of the input
@@ -78,7 +78,8 @@ struct adaptive_source {
 #define ADAPTIVE_SOURCE {layout, guide, inv_alpha, inv_lambda, mask, centre, divisor}
 
 // Weight of one tap of a filter shared by all channels; 1 if there is no filter.
-__device__ inline accumulator shared_tap(const scalar* filter, const weight_strides& s, int tap_row, int tap_column)
+__device__ inline accumulator shared_filter_weight(
+    const scalar* filter, const weight_strides& s, int tap_row, int tap_column)
 {
     return filter == nullptr ? accumulator(1) : weight_at(filter, s, 0, 0, 0, tap_row, tap_column);
 }
@@ -110,7 +111,7 @@ __device__ inline accumulator centre_at(
     const adaptive_source& a, const window& w, int image, int channel, int row, int column)
 {
 #if defined(SMOOTHED)
-    return a.centre[output_number(w, image, w.guides, channel, row, column)];
+    return a.centre[output_offset(w, image, w.guides, channel, row, column)];
 #else
     return guide_at(
         a, w, guide_base(a, image, channel),
@@ -135,7 +136,7 @@ __device__ inline accumulator difference_at(
 #endif
 }
 
-__device__ inline bool tap_counts(const adaptive_source& a, int image, const pixel_position& p)
+__device__ inline bool tap_is_valid(const adaptive_source& a, int image, const pixel_position& p)
 {
 #if defined(MASKED)
     return p.valid && a.mask[image * a.layout.mask.batch + at_pixel(a.layout.mask, p.row, p.column)];
@@ -153,7 +154,7 @@ __device__ inline double logarithm(double value) { return log(value); }
 
 #define DISTANCE_SHIFT accumulator(1e-4)
 
-// K from the squared distance, before restriction.
+// K from the squared distance, before division by the divisor.
 __device__ inline accumulator raw_kernel(const adaptive_source& a, int channel, accumulator squared)
 {
 #if defined(KERNEL_INV)
@@ -182,7 +183,7 @@ __device__ inline accumulator squared_distance(
     const guide_scalar* tap = base + at_pixel(a.layout.guide, tap_at_row, tap_at_column);
 #if defined(SMOOTHED)
     const long long step = static_cast<long long>(w.rows.output) * w.columns.output;
-    const accumulator* centre = a.centre + output_number(w, image, w.guides, 0, row, column);
+    const accumulator* centre = a.centre + output_offset(w, image, w.guides, 0, row, column);
 #else
     const int centre_row = guide_index(w.rows, row, FILTER_HEIGHT / 2);
     const int centre_column = guide_index(w.columns, column, FILTER_WIDTH / 2);
@@ -207,24 +208,24 @@ __device__ inline accumulator squared_distance(
 #endif
 }
 
-// K of one output and tap: computed, restricted and divided, or read from memory. `p` is the sample under the tap.
+// K of one output and tap: computed and divided, or read from memory. `p` is the sample that the tap reads.
 __device__ inline accumulator kernel_at(
     const adaptive_source& a, const window& w, int image, int channel,
     int row, int column, int tap_row, int tap_column, const pixel_position& p)
 {
-#if defined(KERNEL_GIVEN)
-    const kernel_strides& s = a.layout.given;
+#if defined(KERNEL_PRECOMPUTED)
+    const kernel_strides& s = a.layout.kernel;
     return widen_guide(a.guide[
         image * s.batch + (a.layout.kernel_channels == 1 ? 0 : channel) * s.channel + tap_row * s.tap_row
         + tap_column * s.tap_column + row * s.row + column * s.column]);
 #else
-#if defined(RESTRICTED)
-    if (!tap_counts(a, image, p)) return 0;
+#if defined(HAS_DIVISOR)
+    if (!tap_is_valid(a, image, p)) return 0;
 #endif
     const accumulator raw =
         raw_kernel(a, channel, squared_distance(a, w, image, channel, row, column, tap_row, tap_column));
-#if defined(RESTRICTED)
-    const accumulator divisor = a.divisor[output_number(
+#if defined(HAS_DIVISOR)
+    const accumulator divisor = a.divisor[output_offset(
         w, image, a.layout.kernel_channels, a.layout.kernel_channels == 1 ? 0 : channel, row, column)];
     return divisor == 0 ? accumulator(0) : raw / divisor;
 #else

@@ -29,7 +29,7 @@ extern "C" __global__ void __launch_bounds__(PIXELS * CHANNEL_THREADS, 2) pac_ch
     scalar* __restrict__ result)
 {
     const adaptive_source a = ADAPTIVE_SOURCE;
-    __shared__ accumulator kappa[TAP_CHUNK][PIXELS];
+    __shared__ accumulator kernel_values[TAP_CHUNK][PIXELS];
     int block = blockIdx.x;
     const int pixel = block % g.pixel_blocks * PIXELS + threadIdx.x;
     block /= g.pixel_blocks;
@@ -37,7 +37,7 @@ extern "C" __global__ void __launch_bounds__(PIXELS * CHANNEL_THREADS, 2) pac_ch
     const gather_axis &rows = from.rows, &columns = from.columns;
     const int image = from.image;
     const int m = pixel / g.phase_width, k = pixel % g.phase_width;
-    const int row = rows.phase + rows.stuff * m, column = columns.phase + columns.stuff * k;
+    const int row = rows.phase + rows.upsampling * m, column = columns.phase + columns.upsampling * k;
     const bool active = m < g.phase_height && row < rows.result && column < columns.result;
     const bool shared_kernel = a.layout.kernel_channels == 1;
     const int taps = rows.taps * columns.taps;
@@ -56,15 +56,15 @@ extern "C" __global__ void __launch_bounds__(PIXELS * CHANNEL_THREADS, 2) pac_ch
                     const int tap_row = (first_tap + v) / columns.taps, tap_column = (first_tap + v) % columns.taps;
                     const int from_row = m * rows.step + rows.first_shift + tap_row * rows.shift_step;
                     const int from_column = k * columns.step + columns.first_shift + tap_column * columns.shift_step;
-                    const int i = true_tap(rows, FILTER_HEIGHT, tap_row);
-                    const int j = true_tap(columns, FILTER_WIDTH, tap_column);
+                    const int i = filter_tap(rows, FILTER_HEIGHT, tap_row);
+                    const int j = filter_tap(columns, FILTER_WIDTH, tap_column);
                     accumulator value = 0;
                     if (active)
                         value = kernel_between(
                             a, w, image, 0, row, column, from_row, from_column,
                             inside(from_row, rows.source) && inside(from_column, columns.source), i, j);
-                    value *= shared_tap(filter, g.filter, i, j);
-                    kappa[v][threadIdx.x] = value;
+                    value *= shared_filter_weight(filter, g.filter, i, j);
+                    kernel_values[v][threadIdx.x] = value;
                 }
             __syncthreads();
             if (active)
@@ -79,10 +79,10 @@ extern "C" __global__ void __launch_bounds__(PIXELS * CHANNEL_THREADS, 2) pac_ch
                         if (channel >= g.channels) continue;
                         accumulator factor;
                         if (shared_kernel) {
-                            factor = kappa[v][threadIdx.x];
+                            factor = kernel_values[v][threadIdx.x];
                         } else {
-                            const int i = true_tap(rows, FILTER_HEIGHT, tap_row);
-                            const int j = true_tap(columns, FILTER_WIDTH, tap_column);
+                            const int i = filter_tap(rows, FILTER_HEIGHT, tap_row);
+                            const int j = filter_tap(columns, FILTER_WIDTH, tap_column);
                             factor = kernel_between(
                                 a, w, image, channel, row, column, from_row, from_column, valid, i, j);
                         }

@@ -40,15 +40,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) pac_distance(
     if (at < pixels * b.images) {
         const int image = b.first_image + at / pixels;
         const int row = b.first_row + at % pixels / w.columns.output, column = at % w.columns.output;
-        accumulator* const mine =
+        accumulator* const tap_grads =
             kernel_grad + kernel_grad_index(w, b, a.layout.kernel_channels, image, channel, 0, row, column);
         accumulator projection = 0;
 #if defined(NORMALIZED)
         // d(E_t / S) = dE_t / S - E_t dS / S^2; the second term is the same sum for every tap.
         for (int t = 0; t < FILTER_TAPS; ++t) {
             const pixel_position p = sample_position(w, row, column, t / FILTER_WIDTH, t % FILTER_WIDTH);
-            if (tap_counts(a, image, p))
-                projection += mine[t * pixels]
+            if (tap_is_valid(a, image, p))
+                projection += tap_grads[t * pixels]
                     * kernel_at(a, w, image, channel, row, column, t / FILTER_WIDTH, t % FILTER_WIDTH, p);
         }
 #endif
@@ -56,16 +56,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) pac_distance(
             const int i = t / FILTER_WIDTH, j = t % FILTER_WIDTH;
             const pixel_position p = sample_position(w, row, column, i, j);
             accumulator value = 0;
-#if defined(RESTRICTED)
-            const bool counts = tap_counts(a, image, p);
+#if defined(HAS_DIVISOR)
+            const bool valid = tap_is_valid(a, image, p);
 #else
-            const bool counts = true;
+            const bool valid = true;
 #endif
-            if (counts) {
-                value = mine[t * pixels] - projection;
+            if (valid) {
+                value = tap_grads[t * pixels] - projection;
 #if defined(KERNEL_INV)
-#if defined(RESTRICTED)
-                const accumulator divisor = a.divisor[output_number(
+#if defined(HAS_DIVISOR)
+                const accumulator divisor = a.divisor[output_offset(
                     w, image, a.layout.kernel_channels, a.layout.kernel_channels == 1 ? 0 : channel, row, column)];
                 value = divisor == 0 ? accumulator(0) : value / divisor;
 #endif
@@ -83,7 +83,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) pac_distance(
                 value *= -kernel_at(a, w, image, channel, row, column, i, j, p);
 #endif
             }
-            mine[t * pixels] = value;
+            tap_grads[t * pixels] = value;
         }
     }
     if (option_parts != nullptr) {
@@ -106,12 +106,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) pac_centre_grad(
          at += static_cast<long long>(gridDim.x) * THREADS) {
         const int channel = at / pixels % w.guides, image = b.first_image + at / pixels / w.guides;
         const int row = b.first_row + at % pixels / w.columns.output, column = at % w.columns.output;
-        const accumulator* const mine = kernel_grad
+        const accumulator* const tap_grads = kernel_grad
             + kernel_grad_index(
                 w, b, a.layout.kernel_channels, image, a.layout.kernel_channels == 1 ? 0 : channel, 0, row, column);
         accumulator sum = 0;
         for (int t = 0; t < FILTER_TAPS; ++t)
-            sum -= mine[t * pixels]
+            sum -= tap_grads[t * pixels]
                 * difference_at(a, w, image, channel, row, column, t / FILTER_WIDTH, t % FILTER_WIDTH);
         grad_centre[at] = sum;
     }
@@ -143,32 +143,32 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) pac_guide_grad(
         const int row = at % plane / w.columns.guide, column = at % w.columns.guide;
         accumulator sum = 0;
         for (int i = 0; i < FILTER_HEIGHT; ++i) {
-            const int over_row = output_at_guide(w.rows, row, i * w.rows.dilation, b.first_row, b.rows);
-            if (over_row < 0) continue;
+            const int output_row = output_at_guide(w.rows, row, i * w.rows.dilation, b.first_row, b.rows);
+            if (output_row < 0) continue;
             for (int j = 0; j < FILTER_WIDTH; ++j) {
-                const int over_column =
+                const int output_column =
                     output_at_guide(w.columns, column, j * w.columns.dilation, 0, w.columns.output);
-                if (over_column < 0) continue;
+                if (output_column < 0) continue;
                 const accumulator slope = kernel_grad[kernel_grad_index(
                     w, b, a.layout.kernel_channels, image, a.layout.kernel_channels == 1 ? 0 : channel,
-                    i * FILTER_WIDTH + j, over_row, over_column)];
-                sum += slope * difference_at(a, w, image, channel, over_row, over_column, i, j);
+                    i * FILTER_WIDTH + j, output_row, output_column)];
+                sum += slope * difference_at(a, w, image, channel, output_row, output_column, i, j);
             }
         }
         // The window of the smoothing kernel; without smoothing, the centre alone.
         for (int i = 0; i < smooth_height; ++i) {
             const int offset = FILTER_HEIGHT / 2 * w.rows.dilation + i - smooth_height / 2;
-            const int over_row = output_at_guide(w.rows, row, offset, b.first_row, b.rows);
-            if (over_row < 0) continue;
+            const int output_row = output_at_guide(w.rows, row, offset, b.first_row, b.rows);
+            if (output_row < 0) continue;
             for (int j = 0; j < smooth_width; ++j) {
                 const int across = FILTER_WIDTH / 2 * w.columns.dilation + j - smooth_width / 2;
-                const int over_column = output_at_guide(w.columns, column, across, 0, w.columns.output);
-                if (over_column < 0) continue;
+                const int output_column = output_at_guide(w.columns, column, across, 0, w.columns.output);
+                if (output_column < 0) continue;
                 const accumulator factor =
                     smooth == nullptr ? accumulator(1) : widen_guide(smooth[i * smooth_width + j]);
                 sum += factor * grad_centre[
                     (static_cast<long long>(image - b.first_image) * w.guides + channel) * pixels
-                    + static_cast<long long>(over_row - b.first_row) * w.columns.output + over_column];
+                    + static_cast<long long>(output_row - b.first_row) * w.columns.output + output_column];
             }
         }
         accumulator* const target = grad_guide + at + b.first_image * w.guides * plane;

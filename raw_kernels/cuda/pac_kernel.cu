@@ -1,4 +1,5 @@
-// Writes the adaptive kernel. One thread for each entry of the result, in memory order.
+// The adaptive kernel as a result, and the arrays that are computed before it: the smoothed guide at the centres, and
+// the divisor.
 
 #include "pac.cuh"
 
@@ -28,11 +29,10 @@ extern "C" __global__ void pac_centre(
     }
 }
 
-// Divisors of a restricted kernel, and the output mask. A tap is counted if it has an input sample that is not masked
-// out.
+// Divisors of K, and the output mask. A tap is valid if it has an input sample that is not masked out.
 //
-//   NORMALIZED:  result[n, g, o] = sum of K over the counted taps
-//   otherwise:   result[n, 0, o] = number of counted taps / number of taps with an input sample
+//   NORMALIZED:  result[n, g, o] = sum of K over the valid taps
+//   otherwise:   result[n, 0, o] = number of valid taps / number of taps with an input sample
 //
 // One thread for each output and channel of K. `output_mask` is null if there is no mask.
 extern "C" __global__ void pac_divisor(CALL_PARAMETERS, accumulator* result, bool* output_mask)
@@ -45,27 +45,27 @@ extern "C" __global__ void pac_divisor(CALL_PARAMETERS, accumulator* result, boo
         const int pixel = at % plane, image = at / plane / a.layout.kernel_channels;
         const int channel = at / plane % a.layout.kernel_channels;
         const int row = pixel / w.columns.output, column = pixel % w.columns.output;
-        int valid = 0, counted = 0;
+        int samples = 0, valid = 0;
         accumulator sum = 0;
         for (int i = 0; i < FILTER_HEIGHT; ++i)
             for (int j = 0; j < FILTER_WIDTH; ++j) {
                 const pixel_position p = sample_position(w, row, column, i, j);
-                valid += p.valid;
-                if (!tap_counts(a, image, p)) continue;
-                ++counted;
+                samples += p.valid;
+                if (!tap_is_valid(a, image, p)) continue;
+                ++valid;
 #if defined(NORMALIZED)
                 sum += raw_kernel(a, channel, squared_distance(a, w, image, channel, row, column, i, j));
 #endif
             }
 #if !defined(NORMALIZED)
-        sum = static_cast<accumulator>(counted) / (valid > 0 ? valid : 1);
+        sum = static_cast<accumulator>(valid) / (samples > 0 ? samples : 1);
 #endif
         result[at] = sum;
-        if (output_mask != nullptr && channel == 0) output_mask[image * plane + pixel] = counted > 0;
+        if (output_mask != nullptr && channel == 0) output_mask[image * plane + pixel] = valid > 0;
     }
 }
 
-// The adaptive kernel as a result. One thread an entry of the result, in the order of its memory.
+// The adaptive kernel as a result. One thread for each entry of the result, in memory order.
 extern "C" __global__ void pac_kernel(CALL_PARAMETERS, guide_scalar* result)
 {
     const adaptive_source a = ADAPTIVE_SOURCE;

@@ -14,7 +14,7 @@
 struct kernel_gradient {
     image_strides input, grad;
     weight_strides weight;
-    band where;
+    band output_band;
     int groups, inputs, outputs;        // channels of one group; all channels for channelwise sums
 };
 
@@ -22,7 +22,7 @@ __device__ inline accumulator input_at(
     const scalar* input, const adaptive_source& a, const image_strides& strides, int image, int channel,
     const pixel_position& p)
 {
-    if (!tap_counts(a, image, p)) return 0;
+    if (!tap_is_valid(a, image, p)) return 0;
     return widen(input[image * strides.batch + channel * strides.channel + at_pixel(strides, p.row, p.column)]);
 }
 
@@ -51,20 +51,20 @@ extern "C" __global__ void __launch_bounds__(THREADS_ACROSS * THREADS_DOWN, 4) p
     __shared__ __align__(16) accumulator weights[DEPTH][CHANNELS];
     __shared__ accumulator parts[THREADS_DOWN][PIXELS];
     const int thread = threadIdx.x, across = thread % THREADS_ACROSS, down = thread / THREADS_ACROSS;
-    const int pixels = g.where.rows * w.columns.output;
+    const int pixels = g.output_band.rows * w.columns.output;
     const int blocks = (pixels + PIXELS - 1) / PIXELS;
-    const int image = g.where.first_image + blockIdx.x / blocks;
+    const int image = g.output_band.first_image + blockIdx.x / blocks;
     const int first_pixel = blockIdx.x % blocks * PIXELS;
     const int tap = blockIdx.y, tap_row = tap / FILTER_WIDTH, tap_column = tap % FILTER_WIDTH;
 
-    pixel_position under[4];
+    pixel_position samples[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
         const int pixel = first_pixel + across * 4 + i;
-        under[i].valid = false;
+        samples[i].valid = false;
         if (pixel < pixels)
-            under[i] = sample_position(
-                w, g.where.first_row + pixel / w.columns.output, pixel % w.columns.output, tap_row, tap_column);
+            samples[i] = sample_position(
+                w, g.output_band.first_row + pixel / w.columns.output, pixel % w.columns.output, tap_row, tap_column);
     }
     accumulator sums[4] = {0, 0, 0, 0};
     for (int group = 0; group < g.groups; ++group)
@@ -89,7 +89,7 @@ extern "C" __global__ void __launch_bounds__(THREADS_ACROSS * THREADS_DOWN, 4) p
                             image * g.grad.batch
                             + (static_cast<long long>(group) * g.outputs + output) * g.grad.channel
                             + at_pixel(
-                                g.grad, g.where.first_row + pixel / w.columns.output, pixel % w.columns.output)]);
+                                g.grad, g.output_band.first_row + pixel / w.columns.output, pixel % w.columns.output)]);
                     grads[d][i] = value;
                 }
                 for (int at = thread; at < DEPTH * CHANNELS; at += THREADS_ACROSS * THREADS_DOWN) {
@@ -115,9 +115,9 @@ extern "C" __global__ void __launch_bounds__(THREADS_ACROSS * THREADS_DOWN, 4) p
                 if (channel >= g.inputs) continue;
 #pragma unroll
                 for (int i = 0; i < 4; ++i)
-                    if (under[i].valid)
+                    if (samples[i].valid)
                         sums[i] += products[i][j]
-                            * input_at(input, a, g.input, image, group * g.inputs + channel, under[i]);
+                            * input_at(input, a, g.input, image, group * g.inputs + channel, samples[i]);
             }
         }
 #pragma unroll
@@ -129,7 +129,7 @@ extern "C" __global__ void __launch_bounds__(THREADS_ACROSS * THREADS_DOWN, 4) p
         accumulator sum = 0;
         for (int part = 0; part < THREADS_DOWN; ++part) sum += parts[part][i];
         kernel_grad[kernel_grad_index(
-            w, g.where, 1, image, 0, tap, g.where.first_row + pixel / w.columns.output,
+            w, g.output_band, 1, image, 0, tap, g.output_band.first_row + pixel / w.columns.output,
             pixel % w.columns.output)] = sum;
     }
 }
@@ -143,23 +143,23 @@ extern "C" __global__ void pac_kernel_grad_channelwise(
     accumulator* __restrict__ kernel_grad)
 {
     const adaptive_source a = ADAPTIVE_SOURCE;
-    const long long pixels = static_cast<long long>(g.where.rows) * w.columns.output;
-    const long long count = pixels * FILTER_TAPS * a.layout.kernel_channels * g.where.images;
+    const long long pixels = static_cast<long long>(g.output_band.rows) * w.columns.output;
+    const long long count = pixels * FILTER_TAPS * a.layout.kernel_channels * g.output_band.images;
     for (long long at = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; at < count;
          at += static_cast<long long>(gridDim.x) * blockDim.x) {
         const int pixel = at % pixels, tap = at / pixels % FILTER_TAPS;
-        const int own = at / pixels / FILTER_TAPS % a.layout.kernel_channels;
-        const int image = g.where.first_image + at / pixels / FILTER_TAPS / a.layout.kernel_channels;
-        const int row = g.where.first_row + pixel / w.columns.output, column = pixel % w.columns.output;
+        const int kernel_channel = at / pixels / FILTER_TAPS % a.layout.kernel_channels;
+        const int image = g.output_band.first_image + at / pixels / FILTER_TAPS / a.layout.kernel_channels;
+        const int row = g.output_band.first_row + pixel / w.columns.output, column = pixel % w.columns.output;
         const pixel_position p = sample_position(w, row, column, tap / FILTER_WIDTH, tap % FILTER_WIDTH);
         accumulator sum = 0;
         if (p.valid) {
-            const int first = a.layout.kernel_channels == 1 ? 0 : own;
-            const int last = a.layout.kernel_channels == 1 ? g.inputs : own + 1;
+            const int first = a.layout.kernel_channels == 1 ? 0 : kernel_channel;
+            const int last = a.layout.kernel_channels == 1 ? g.inputs : kernel_channel + 1;
             for (int channel = first; channel < last; ++channel)
                 sum += input_at(input, a, g.input, image, channel, p)
                     * widen(grad[image * g.grad.batch + channel * g.grad.channel + at_pixel(g.grad, row, column)]);
-            sum *= shared_tap(filter, g.weight, tap / FILTER_WIDTH, tap % FILTER_WIDTH);
+            sum *= shared_filter_weight(filter, g.weight, tap / FILTER_WIDTH, tap % FILTER_WIDTH);
         }
         kernel_grad[at] = sum;
     }

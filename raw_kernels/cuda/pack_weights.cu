@@ -1,13 +1,14 @@
 // Packs a weight for the contraction: taps in the order of the correlation, channels padded with zeros to whole tiles.
 //
-//   otherwise      packed (groups, taps, padded sources, padded results)
-//   SOURCES_LAST   packed (groups, taps, padded results, padded sources)
+//   without SOURCES_LAST   packed (groups, taps, padded sources, padded results)
+//   with SOURCES_LAST      packed (groups, taps, padded results, padded sources)
 //
 // With TO_TF32, float32 weights are rounded to TF32.
 //
-// Narrow groups are merged, `span` of them into one: its weights are zero between channels of different groups.
+// Narrow groups are merged, `merged_groups` of them into one, whose weights are zero between channels of different
+// groups.
 //
-//               sources             span = 4 groups of 2 x 2 as one of 8 x 8
+//               sources             4 groups of 2 x 2 merged into one of 8 x 8
 //             # # . . . . . .
 //   results   # # . . . . . .
 //             . . # # . . . .
@@ -21,9 +22,9 @@
 
 struct packing {
     weight_strides weight;
-    int groups, sources, results;                   // channels of one merged group of `span` groups
+    int groups, sources, results;                   // channels of one merged group
     int padded_sources, padded_results;
-    int span;
+    int merged_groups;                              // number of groups merged into one
 };
 
 extern "C" __global__ void pack_weights(packing g, const scalar* __restrict__ weight, scalar* __restrict__ packed)
@@ -41,11 +42,13 @@ extern "C" __global__ void pack_weights(packing g, const scalar* __restrict__ we
         const int tap = rest % FILTER_TAPS, group = rest / FILTER_TAPS;
         accumulator value = 0;
         if (source < g.sources && result < g.results) {
-            const int sources = g.sources / g.span, results = g.results / g.span, part = source / sources;
+            // Channels and index of an original group.
+            const int sources = g.sources / g.merged_groups, results = g.results / g.merged_groups;
+            const int part = source / sources;
             if (result / results == part)
                 value = weight_at(
-                    weight, g.weight, group * g.span + part, result % results, source % sources, tap / FILTER_WIDTH,
-                    tap % FILTER_WIDTH);
+                    weight, g.weight, group * g.merged_groups + part, result % results, source % sources,
+                    tap / FILTER_WIDTH, tap % FILTER_WIDTH);
         }
 #if defined(TO_TF32)
         packed[at] = __uint_as_float(round_to_tf32(value));

@@ -3,6 +3,7 @@
 //
 //   #define ITEM_BYTES 1 | 2 | 4 | 8 | 16    one element, or several contiguous channels
 //   #define CHANNELS_PER_THREAD              channels (in items) handled by a thread
+//   #define THREADS                          threads of a block
 
 #include "thread_map.cuh"
 #include "items.cuh"
@@ -15,10 +16,10 @@ struct segment_unpooling {
     unsigned long long fill[2];         // one item, repeated to fill 16 bytes
 };
 
-extern "C" __global__ void __launch_bounds__(256, 4) segment_gather(
+extern "C" __global__ void __launch_bounds__(THREADS, 4) segment_gather(
     segment_unpooling g, const int* __restrict__ segment_ids, const void* __restrict__ table, void* __restrict__ result)
 {
-    const position p = my_position(g.threads);
+    const position p = thread_position(g.threads);
     if (!p.valid) return;
     const int segment_id = segment_ids[static_cast<long long>(p.image) * g.threads.pixels + p.column];
     const bool labelled = segment_id < g.segments;

@@ -1,11 +1,12 @@
 // Gradients of reductions over segments. A pixel x, one of the n of its segment, gets
 //
-//   level + slope * (x - centre) + the gradient of each extreme that it is the first to attain
+//   constant + slope * (x - centre) + the gradient of each extreme that it is the first to attain
 //
-// with level = (gradient of the sum) + (gradient of the mean) / n and slope = 2 (gradient of the variance) / n. Every
-// pixel gathers from the tables of its segment, so no two threads write to the same element.
+// with constant = (gradient of the sum) + (gradient of the mean) / n, slope = 2 (gradient of the variance) / n and
+// centre = the mean. Every pixel gathers from the tables of its segment, so no two threads write to the same element.
 //
 //   #define CHANNELS_PER_THREAD          channels handled by a thread of segment_grad
+//   #define THREADS                      threads of a block
 
 #include "scalars.cuh"
 #include "thread_map.cuh"
@@ -17,34 +18,34 @@ struct segment_gradients {
     int segments;
 };
 
-// Computes the tables of segments, laid out as the pooled features; any of them may be null. `plain` is `level` rounded
-// to the scalar type. `outer_channels` is the number of channels if segments are the innermost axis, else 1.
-extern "C" __global__ void __launch_bounds__(256, 4) segment_shares(
+// Computes the tables of segments, laid out as the pooled features; any of them may be null. `rounded` is `constant`
+// rounded to the scalar type. `outer_channels` is the number of channels if segments are the innermost axis, else 1.
+extern "C" __global__ void __launch_bounds__(THREADS, 4) segment_grad_tables(
     long long count, int inner, int segments, int outer_channels, const long long* __restrict__ counts,
     const scalar* __restrict__ grad_mean, const scalar* __restrict__ grad_sum, const scalar* __restrict__ grad_var,
-    scalar* __restrict__ plain, accumulator* __restrict__ level, double* __restrict__ slope)
+    scalar* __restrict__ rounded, accumulator* __restrict__ constant, double* __restrict__ slope)
 {
     for (long long at = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; at < count;
          at += static_cast<long long>(gridDim.x) * blockDim.x) {
-        const long long line = at / inner, segment = line % segments, image = line / segments / outer_channels;
+        const long long row = at / inner, segment = row % segments, image = row / segments / outer_channels;
         // No pixel reads the entries of empty segments; 1 avoids a division by zero.
         const long long pixel_count = counts == nullptr ? 1 : counts[image * segments + segment];
         const double pixels = pixel_count > 0 ? static_cast<double>(pixel_count) : 1.0;
         accumulator sum = grad_sum == nullptr ? accumulator(0) : widen(grad_sum[at]);
         if (grad_mean != nullptr) sum += static_cast<accumulator>(widen(grad_mean[at]) / pixels);
-        if (plain != nullptr) plain[at] = narrow(sum);
-        if (level != nullptr) level[at] = sum;
+        if (rounded != nullptr) rounded[at] = narrow(sum);
+        if (constant != nullptr) constant[at] = sum;
         if (slope != nullptr) slope[at] = 2 * (widen(grad_var[at]) / pixels);
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256, 4) segment_grad(
+extern "C" __global__ void __launch_bounds__(THREADS, 4) segment_grad(
     segment_gradients g, const int* __restrict__ segment_ids, const scalar* __restrict__ features,
-    const accumulator* __restrict__ level, const double* __restrict__ slope, const double* __restrict__ centre,
+    const accumulator* __restrict__ constant, const double* __restrict__ slope, const double* __restrict__ centre,
     const scalar* __restrict__ grad_0, const scalar* __restrict__ grad_1, const int* __restrict__ position_0,
     const int* __restrict__ position_1, scalar* __restrict__ result)
 {
-    const position p = my_position(g.threads);
+    const position p = thread_position(g.threads);
     if (!p.valid) return;
     const int pixel = p.column, segment_id = segment_ids[static_cast<long long>(p.image) * g.threads.pixels + pixel];
     const long long row = p.image * g.table.image + segment_id * g.table.entry;
@@ -57,7 +58,7 @@ extern "C" __global__ void __launch_bounds__(256, 4) segment_grad(
         const long long at = row + channel * g.table.channel;
         accumulator grad = 0;
         if (segment_id < g.segments) {
-            if (level != nullptr) grad = level[at];
+            if (constant != nullptr) grad = constant[at];
             if (slope != nullptr)
                 grad += static_cast<accumulator>(
                     slope[at] * (widen(features[from + channel * g.features.channel]) - centre[at]));

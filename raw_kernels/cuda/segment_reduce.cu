@@ -17,13 +17,13 @@
 //   #define UNALIGNED                        they are not aligned to a vector, and read one by one
 //   #define STAGED                           features are staged in shared memory: for layouts in which pixels are
 //                                            contiguous, not channels; consecutive threads load consecutive pixels
+//   #define THREADS                          maximum number of threads of a block
 //   and those of segment_values.cuh
 
 #include "segment.cuh"
 #include "segment_values.cuh"
 
-// Maximum block size; blockDim.x is along channels and blockDim.y along rows.
-const int max_threads = 256;
+// A block has at most THREADS threads; blockDim.x is along channels and blockDim.y along rows.
 const int max_rows = 64;
 
 #if defined(STAGED)
@@ -103,22 +103,22 @@ struct alignas(sizeof(scalar) * CHANNELS_PER_THREAD) channel_vector {
 
 // Partial results that the rows of a block exchange in shared memory.
 struct segment_rows {
-    part heads[max_threads * CHANNELS_PER_THREAD];
+    part heads[THREADS * CHANNELS_PER_THREAD];
     int counts[max_rows];               // pixels of each head
     int continues[max_rows];            // whether the head's segment continues in the next row
 };
 
-// Merges into `mine` the heads of row `next` and those after it, as far as its segment continues. Returns blockDim.y if
-// the segment continues beyond the block, else a smaller number.
+// Merges into `partial` the heads of row `next` and those after it, as far as its segment continues. Returns blockDim.y
+// if the segment continues beyond the block, else a smaller number.
 __device__ inline int add_heads(
-    const segment_reduction& g, const segment_rows& rows, int next, part (&mine)[CHANNELS_PER_THREAD], int& count)
+    const segment_reduction& g, const segment_rows& rows, int next, part (&partial)[CHANNELS_PER_THREAD], int& count)
 {
     for (; next < blockDim.y; ++next) {
         const int next_count = rows.counts[next];
 #pragma unroll
         for (int v = 0; v < CHANNELS_PER_THREAD; ++v)
             merge(
-                mine[v], count, rows.heads[(next * blockDim.x + threadIdx.x) * CHANNELS_PER_THREAD + v], next_count,
+                partial[v], count, rows.heads[(next * blockDim.x + threadIdx.x) * CHANNELS_PER_THREAD + v], next_count,
                 g.smallest);
         count += next_count;
         if (!rows.continues[next]) return next;
@@ -126,7 +126,7 @@ __device__ inline int add_heads(
     return next;
 }
 
-extern "C" __global__ void __launch_bounds__(max_threads, blocks_per_multiprocessor) segment_reduce(
+extern "C" __global__ void __launch_bounds__(THREADS, blocks_per_multiprocessor) segment_reduce(
     segment_reduction g, const scalar* __restrict__ features, const int* __restrict__ segment_ids,
     const int* __restrict__ positions, const int* __restrict__ starts, part* __restrict__ parts,
     scalar* __restrict__ mean, sum_type* __restrict__ sum, scalar* __restrict__ var, double* __restrict__ centre,
@@ -158,26 +158,28 @@ extern "C" __global__ void __launch_bounds__(max_threads, blocks_per_multiproces
 
 #if defined(STAGED)
     // Padding avoids bank conflicts: the same pixel of different rows, and different channels, are in different banks.
-    __shared__ scalar stage[max_threads * (staged_pixels + 1) + 32];
+    __shared__ scalar stage[THREADS * (staged_pixels + 1) + 32];
     const int pitch = blockDim.y * (row_pixels + 1) + 32 / blockDim.x;
-    const int own = row * blockDim.x + threadIdx.x, all = blockDim.x * blockDim.y;
-    for (unsigned int at = own; at < static_cast<unsigned int>(g.block_pixels) && block_begin + at < count; at += all) {
+    const int thread = row * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+    const unsigned int block_pixels = g.block_pixels;
+    for (unsigned int at = thread; at < block_pixels && block_begin + at < count; at += threads) {
         const scalar* const from = features + positions[block_begin + at] * g.features.entry;
         scalar* const staged = stage + at + at / row_pixels;
 #pragma unroll
         for (int x = 0; x < 8; ++x) {
-            const int one = tile * blockDim.x + x;
-            if (x < blockDim.x && one < g.channels) staged[x * pitch] = from[one * g.features.channel];
+            const int staged_channel = tile * blockDim.x + x;
+            if (x < blockDim.x && staged_channel < g.channels)
+                staged[x * pitch] = from[staged_channel * g.features.channel];
         }
     }
     __syncthreads();
-    const scalar* const line = stage + (valid ? threadIdx.x : 0) * pitch + row * (row_pixels + 1);
+    const scalar* const values = stage + (valid ? threadIdx.x : 0) * pitch + row * (row_pixels + 1);
 #else
-    const scalar* const line = features + (valid ? channel : 0) * g.features.channel;
+    const scalar* const values = features + (valid ? channel : 0) * g.features.channel;
 #endif
 
-    part mine[CHANNELS_PER_THREAD];
-    wide shift[CHANNELS_PER_THREAD];
+    part partial[CHANNELS_PER_THREAD];
+    wide_scalar first_value[CHANNELS_PER_THREAD];
     int segment = 0;
     unsigned int segment_begin = first;
     const bool continues_previous = first < last && first > 0 && segment_ids[first - 1] == segment_ids[first];
@@ -190,9 +192,9 @@ extern "C" __global__ void __launch_bounds__(max_threads, blocks_per_multiproces
         const int pixels = next - segment_begin;
 #pragma unroll
         for (int v = 0; v < CHANNELS_PER_THREAD; ++v) {
-            end(mine[v], shift[v], pixels);
-            if (head) rows.heads[(row * blockDim.x + threadIdx.x) * CHANNELS_PER_THREAD + v] = mine[v];
-            else if (!continues && valid) write(g, to, image, segment, channel + v, mine[v], pixels);
+            end(partial[v], first_value[v], pixels);
+            if (head) rows.heads[(row * blockDim.x + threadIdx.x) * CHANNELS_PER_THREAD + v] = partial[v];
+            else if (!continues && valid) write(g, to, image, segment, channel + v, partial[v], pixels);
         }
         if (head && threadIdx.x == 0) {
             rows.counts[row] = pixels;
@@ -220,9 +222,9 @@ extern "C" __global__ void __launch_bounds__(max_threads, blocks_per_multiproces
             segment_of[a] = next_segment[a];
             position[a] = next_position[a];
 #if defined(STAGED)
-            loaded[a].value[0] = line[min(at + a, last - 1) - first];
+            loaded[a].value[0] = values[min(at + a, last - 1) - first];
 #else
-            loaded[a] = *reinterpret_cast<const channel_vector*>(line + position[a] * g.features.entry);
+            loaded[a] = *reinterpret_cast<const channel_vector*>(values + position[a] * g.features.entry);
 #endif
         }
         // Overlaps these loads with those of the features.
@@ -230,19 +232,19 @@ extern "C" __global__ void __launch_bounds__(max_threads, blocks_per_multiproces
 #pragma unroll
         for (int a = 0; a < loads_in_flight; ++a) {
             if (at + a >= last) continue;
-            const bool another = at + a == first || segment_of[a] != segment;
-            if (another && at + a != first) {
+            const bool starts_segment = at + a == first || segment_of[a] != segment;
+            if (starts_segment && at + a != first) {
                 close_segment(at + a, false);
                 head = false;
             }
-            if (another) {
+            if (starts_segment) {
                 segment = segment_of[a];
                 segment_begin = at + a;
             }
 #pragma unroll
             for (int v = 0; v < CHANNELS_PER_THREAD; ++v) {
-                if (another) begin(mine[v], shift[v], loaded[a].value[v], position[a]);
-                else add(mine[v], shift[v], loaded[a].value[v], position[a], g.smallest);
+                if (starts_segment) begin(partial[v], first_value[v], loaded[a].value[v], position[a]);
+                else add(partial[v], first_value[v], loaded[a].value[v], position[a], g.smallest);
             }
         }
     }
@@ -252,21 +254,21 @@ extern "C" __global__ void __launch_bounds__(max_threads, blocks_per_multiproces
     const int open_pixels = last - segment_begin;
     if (continues_next && !head) {
         int pixels = open_pixels;
-        const bool leaves = add_heads(g, rows, row + 1, mine, pixels) == blockDim.y;
+        const bool beyond_block = add_heads(g, rows, row + 1, partial, pixels) == blockDim.y;
 #pragma unroll
         for (int v = 0; v < CHANNELS_PER_THREAD; ++v) {
-            if (valid && leaves) parts[part_at(g, image, block, 1, channel + v)] = mine[v];
-            else if (valid) write(g, to, image, segment, channel + v, mine[v], pixels);
+            if (valid && beyond_block) parts[part_at(g, image, block, 1, channel + v)] = partial[v];
+            else if (valid) write(g, to, image, segment, channel + v, partial[v], pixels);
         }
     }
     if (row == 0 && continues_previous) {
         int pixels = rows.counts[0];
 #pragma unroll
-        for (int v = 0; v < CHANNELS_PER_THREAD; ++v) mine[v] = rows.heads[threadIdx.x * CHANNELS_PER_THREAD + v];
-        if (rows.continues[0]) add_heads(g, rows, 1, mine, pixels);
+        for (int v = 0; v < CHANNELS_PER_THREAD; ++v) partial[v] = rows.heads[threadIdx.x * CHANNELS_PER_THREAD + v];
+        if (rows.continues[0]) add_heads(g, rows, 1, partial, pixels);
 #pragma unroll
         for (int v = 0; v < CHANNELS_PER_THREAD; ++v)
-            if (valid) parts[part_at(g, image, block, 0, channel + v)] = mine[v];
+            if (valid) parts[part_at(g, image, block, 0, channel + v)] = partial[v];
     }
 }
 
@@ -284,9 +286,9 @@ __device__ inline void fill_empty_segments(const segment_reduction& g, const seg
     const long long all = static_cast<long long>(g.images) * g.segments * g.channels;
     for (long long at = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; at < all;
          at += static_cast<long long>(gridDim.x) * blockDim.x) {
-        const long long line = channels_last ? at / g.channels : at;
-        const int segment = static_cast<int>(line % g.segments);
-        const long long image = channels_last ? line / g.segments : line / g.segments / g.channels;
+        const long long row = channels_last ? at / g.channels : at;
+        const int segment = static_cast<int>(row % g.segments);
+        const long long image = channels_last ? row / g.segments : row / g.segments / g.channels;
         const int* const start = starts + image * (g.segments + 1LL) + segment;
         if (start[0] != start[1]) continue;
         if (to.mean != nullptr) to.mean[at] = value;
@@ -299,9 +301,9 @@ __device__ inline void fill_empty_segments(const segment_reduction& g, const seg
     }
 }
 
-// Block of segment_join: lanes are along blocks of segment_reduce.
+// A block of segment_join has join_rows rows of join_channels threads; rows are along blocks of segment_reduce.
 const int join_channels = 8;
-const int join_lanes = 32;
+const int join_rows = THREADS / join_channels;
 
 // The segment that begins in a block of segment_reduce and extends beyond it; there is at most one.
 struct segment_span {
@@ -344,21 +346,21 @@ __device__ inline int join_parts(
 // Merges the partial results of segments that extend over several blocks of segment_reduce. All threads of the grid
 // also fill in the results of segments without pixels.
 //
-// A lane handles the segment that begins in its block. A segment of more than join_lanes partial results is handled by
-// all lanes: each merges an equal number of consecutive partial results, then adjacent lanes are merged in a tree. So
-// partial results keep their order.
-extern "C" __global__ void __launch_bounds__(join_channels * join_lanes, 2) segment_join(
+// A row of threads handles the segment that begins in its block. A segment of more than join_rows partial results is
+// handled by all rows: each merges an equal number of consecutive partial results, then adjacent rows are merged in a
+// tree. So partial results keep their order.
+extern "C" __global__ void __launch_bounds__(THREADS, 2) segment_join(
     segment_reduction g, const int* __restrict__ segment_ids, const int* __restrict__ starts,
     const part* __restrict__ parts, scalar* __restrict__ mean, sum_type* __restrict__ sum, scalar* __restrict__ var,
     double* __restrict__ centre, scalar* __restrict__ best_0, scalar* __restrict__ best_1,
     int* __restrict__ position_0, int* __restrict__ position_1)
 {
-    __shared__ part lanes[join_lanes][join_channels];
-    __shared__ int counts[join_lanes];
-    __shared__ bool spans_many[join_lanes];
+    __shared__ part merged[join_rows][join_channels];
+    __shared__ int counts[join_rows];
+    __shared__ bool spans_many[join_rows];
     const segment_results to = {mean, sum, var, centre, {best_0, best_1}, {position_0, position_1}};
     fill_empty_segments(g, to, starts);
-    const int groups = (g.blocks + join_lanes - 1) / join_lanes;
+    const int groups = (g.blocks + join_rows - 1) / join_rows;
     const int tiles = (g.channels + join_channels - 1) / join_channels;
     const int group = blockIdx.x % groups, tile = blockIdx.x / groups % tiles;
     const int image = blockIdx.x / groups / tiles;
@@ -367,38 +369,38 @@ extern "C" __global__ void __launch_bounds__(join_channels * join_lanes, 2) segm
     segment_ids += static_cast<long long>(image) * g.pixels;
     starts += image * (g.segments + 1LL);
 
-    const int lane = threadIdx.x / join_channels, x = threadIdx.x % join_channels, channel = tile * join_channels + x;
+    const int row = threadIdx.x / join_channels, x = threadIdx.x % join_channels, channel = tile * join_channels + x;
     const bool valid = channel < g.channels;
-    part mine;
+    part partial;
     {
-        const int block = group * join_lanes + lane;
+        const int block = group * join_rows + row;
         const segment_span span = span_of(g, segment_ids, starts, block);
-        if (x == 0) spans_many[lane] = span.parts > join_lanes;
-        if (valid && span.parts > 0 && span.parts <= join_lanes) {
-            const int count = join_parts(g, span, parts, image, block, channel, 0, span.parts, mine);
-            write(g, to, image, span.segment, channel, mine, count);
+        if (x == 0) spans_many[row] = span.parts > join_rows;
+        if (valid && span.parts > 0 && span.parts <= join_rows) {
+            const int count = join_parts(g, span, parts, image, block, channel, 0, span.parts, partial);
+            write(g, to, image, span.segment, channel, partial, count);
         }
     }
     __syncthreads();
-    for (int other = 0; other < join_lanes; ++other) {
+    for (int other = 0; other < join_rows; ++other) {
         if (!spans_many[other]) continue;
-        const int block = group * join_lanes + other;
+        const int block = group * join_rows + other;
         const segment_span span = span_of(g, segment_ids, starts, block);
-        const int from = static_cast<int>(static_cast<long long>(span.parts) * lane / join_lanes);
-        const int until = static_cast<int>(static_cast<long long>(span.parts) * (lane + 1) / join_lanes);
-        const int count = join_parts(g, span, parts, image, block, valid ? channel : 0, from, until, mine);
+        const int from = static_cast<int>(static_cast<long long>(span.parts) * row / join_rows);
+        const int until = static_cast<int>(static_cast<long long>(span.parts) * (row + 1) / join_rows);
+        const int count = join_parts(g, span, parts, image, block, valid ? channel : 0, from, until, partial);
         // Wait until the shared results of the previous long segment have been read.
         __syncthreads();
-        lanes[lane][x] = mine;
-        if (x == 0) counts[lane] = count;
-        for (int step = 1; step < join_lanes; step *= 2) {
+        merged[row][x] = partial;
+        if (x == 0) counts[row] = count;
+        for (int step = 1; step < join_rows; step *= 2) {
             __syncthreads();
-            const bool takes = lane % (2 * step) == 0;
-            const int own = counts[lane], next_count = takes ? counts[lane + step] : 0;
-            if (takes) merge(lanes[lane][x], own, lanes[lane + step][x], next_count, g.smallest);
+            const bool active = row % (2 * step) == 0;
+            const int count_before = counts[row], next_count = active ? counts[row + step] : 0;
+            if (active) merge(merged[row][x], count_before, merged[row + step][x], next_count, g.smallest);
             __syncthreads();
-            if (takes && x == 0) counts[lane] = own + next_count;
+            if (active && x == 0) counts[row] = count_before + next_count;
         }
-        if (lane == 0 && valid) write(g, to, image, span.segment, channel, lanes[0][x], span.last - span.first);
+        if (row == 0 && valid) write(g, to, image, span.segment, channel, merged[0][x], span.last - span.first);
     }
 }

@@ -12,7 +12,7 @@
 #if defined(INTEGER)
 typedef INTEGER scalar;
 // Sums wrap around modulo 2^64; signed and unsigned sums have the same bits.
-typedef unsigned long long wide;
+typedef unsigned long long wide_scalar;
 template <bool is_signed> struct sums_of {
     typedef unsigned long long type;
 };
@@ -21,27 +21,27 @@ template <> struct sums_of<true> {
 };
 typedef sums_of<(static_cast<scalar>(-1) < static_cast<scalar>(1))>::type sum_type;
 typedef scalar compared;
-__device__ inline wide to_wide(scalar value) { return static_cast<wide>(value); }
+__device__ inline wide_scalar to_wide(scalar value) { return static_cast<wide_scalar>(value); }
 __device__ inline compared comparable(scalar value) { return value; }
 __device__ inline scalar as_scalar(compared value) { return value; }
-__device__ inline sum_type as_sum(wide value) { return static_cast<sum_type>(value); }
+__device__ inline sum_type as_sum(wide_scalar value) { return static_cast<sum_type>(value); }
 __device__ inline bool is_nan(compared) { return false; }
 #else
 #include "scalars.cuh"
-typedef double wide;
+typedef double wide_scalar;
 typedef scalar sum_type;
 typedef accumulator compared;
-__device__ inline wide to_wide(scalar value) { return widen(value); }
+__device__ inline wide_scalar to_wide(scalar value) { return widen(value); }
 __device__ inline compared comparable(scalar value) { return widen(value); }
 __device__ inline scalar as_scalar(compared value) { return narrow(value); }
-__device__ inline sum_type as_sum(wide value) { return narrow(static_cast<accumulator>(value)); }
+__device__ inline sum_type as_sum(wide_scalar value) { return narrow(static_cast<accumulator>(value)); }
 __device__ inline bool is_nan(compared value) { return value != value; }
 #endif
 
 // Partial result over some pixels of one segment, in one channel.
 struct part {
 #if defined(SUM)
-    wide sum;
+    wide_scalar sum;
 #endif
 #if defined(VAR)
     double mean, squares;
@@ -57,7 +57,7 @@ struct part {
 // While pixels are added, `mean` and `squares` hold the sums of differences from the first value and of their squares.
 // The squared deviation of the first value is at most the sum of all squared deviations, so the term subtracted in
 // `end` is at most `count` times the result, which bounds cancellation.
-__device__ inline void begin(part& p, wide& first, scalar value, int position)
+__device__ inline void begin(part& p, wide_scalar& first, scalar value, int position)
 {
 #if defined(SUM)
     p.sum = to_wide(value);
@@ -92,7 +92,7 @@ __device__ inline void update_extreme(part& p, int e, compared value, int positi
 }
 #endif
 
-__device__ inline void add(part& p, wide first, scalar value, int position, bool smallest)
+__device__ inline void add(part& p, wide_scalar first, scalar value, int position, bool smallest)
 {
 #if defined(SUM)
     p.sum += to_wide(value);
@@ -108,7 +108,7 @@ __device__ inline void add(part& p, wide first, scalar value, int position, bool
 #endif
 }
 
-__device__ inline void end(part& p, wide first, int count)
+__device__ inline void end(part& p, wide_scalar first, int count)
 {
 #if defined(VAR)
     const double mean = p.mean / count, squares = p.squares - p.mean * mean;

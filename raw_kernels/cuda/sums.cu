@@ -51,24 +51,24 @@ struct image_batch {
 #define PIXELS_PER_STEP (THREADS / CHANNELS_PER_BLOCK)
 
 extern "C" __global__ void __launch_bounds__(THREADS) sum_pixels(
-    const scalar* __restrict__ array, image_batch of, accumulator* __restrict__ part)
+    const scalar* __restrict__ array, image_batch layout, accumulator* __restrict__ part)
 {
     __shared__ accumulator sums[THREADS];
     const int channel = blockIdx.y * CHANNELS_PER_BLOCK + threadIdx.x % CHANNELS_PER_BLOCK;
-    const long long plane = static_cast<long long>(of.rows) * of.columns, count = plane * of.images;
+    const long long plane = static_cast<long long>(layout.rows) * layout.columns, count = plane * layout.images;
     accumulator sum = 0;
     // Threads beyond the last channel add nothing, but must reach the barriers below.
-    if (channel < of.channels)
+    if (channel < layout.channels)
         for (long long at = static_cast<long long>(blockIdx.x) * PIXELS_PER_STEP + threadIdx.x / CHANNELS_PER_BLOCK;
              at < count; at += static_cast<long long>(gridDim.x) * PIXELS_PER_STEP)
             sum += widen(array[
-                at / plane * of.batch + channel * of.channel + at % plane / of.columns * of.row
-                + at % of.columns * of.column]);
+                at / plane * layout.batch + channel * layout.channel + at % plane / layout.columns * layout.row
+                + at % layout.columns * layout.column]);
     sums[threadIdx.x] = sum;
     for (int half = THREADS / 2; half >= CHANNELS_PER_BLOCK; half /= 2) {
         __syncthreads();
         if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
     }
-    if (threadIdx.x < CHANNELS_PER_BLOCK && channel < of.channels)
-        part[static_cast<long long>(blockIdx.x) * of.channels + channel] = sums[threadIdx.x];
+    if (threadIdx.x < CHANNELS_PER_BLOCK && channel < layout.channels)
+        part[static_cast<long long>(blockIdx.x) * layout.channels + channel] = sums[threadIdx.x];
 }

@@ -24,7 +24,7 @@ struct position {
     bool valid;                         // false for threads beyond the last pixel or channel
 };
 
-__device__ inline position my_position(const image_thread_map& t)
+__device__ inline position thread_position(const image_thread_map& t)
 {
     const int pixel_in_block = t.channels_last ? threadIdx.y : threadIdx.x;
     const int channel_in_block = t.channels_last ? threadIdx.x : threadIdx.y;

@@ -4,11 +4,11 @@
 //
 // The parameters of a window along one axis cover transposed convolution as well. Tap i of output o reads position
 //
-//   u = o * step + i * dilation - before      which is sample u / stuff if that is an integer inside the image
+//   u = o * step + i * dilation - before      which is sample u / upsampling if that is an integer inside the image
 //
-// A convolution has step = stride and stuff = 1; a transposed convolution has step = 1 and stuff = stride: its input is
-// stuffed with stride - 1 zeros between samples. The guide is read at o * guide_step + i * dilation - guide_before,
-// whether or not there is an input sample.
+// A convolution has step = stride and upsampling = 1. A transposed convolution has step = 1 and upsampling = stride:
+// stride - 1 zeros are inserted between its input samples. The guide is read at o * guide_step + i * dilation -
+// guide_before, whether or not there is an input sample.
 
 #pragma once
 
@@ -18,7 +18,7 @@
 
 struct window_axis {
     int input, output, guide;
-    int step, stuff, dilation, before;
+    int step, upsampling, dilation, before;
     int guide_step, guide_before;
 };
 
@@ -59,18 +59,18 @@ __device__ inline accumulator weight_at(
 }
 
 // Index of the input sample that a tap of an output reads, along one axis; -1 if there is none.
-__device__ inline int sample_under(const window_axis& axis, int output, int tap)
+__device__ inline int input_index(const window_axis& axis, int output, int tap)
 {
-    const int stuffed = output * axis.step + tap * axis.dilation - axis.before;
-    if (stuffed < 0 || stuffed % axis.stuff != 0) return -1;
-    const int sample = stuffed / axis.stuff;
+    const int upsampled = output * axis.step + tap * axis.dilation - axis.before;
+    if (upsampled < 0 || upsampled % axis.upsampling != 0) return -1;
+    const int sample = upsampled / axis.upsampling;
     return sample < axis.input ? sample : -1;
 }
 
 // Index of the output that reads an input sample through a tap, along one axis; -1 if there is none.
-__device__ inline int output_over(const window_axis& axis, int sample, int tap)
+__device__ inline int output_index(const window_axis& axis, int sample, int tap)
 {
-    const int stepped = sample * axis.stuff + axis.before - tap * axis.dilation;
+    const int stepped = sample * axis.upsampling + axis.before - tap * axis.dilation;
     if (stepped < 0 || stepped % axis.step != 0) return -1;
     const int output = stepped / axis.step;
     return output < axis.output ? output : -1;
@@ -79,14 +79,14 @@ __device__ inline int output_over(const window_axis& axis, int sample, int tap)
 __device__ inline pixel_position sample_position(const window& w, int row, int column, int tap_row, int tap_column)
 {
     pixel_position p;
-    p.row = sample_under(w.rows, row, tap_row);
-    p.column = sample_under(w.columns, column, tap_column);
+    p.row = input_index(w.rows, row, tap_row);
+    p.column = input_index(w.columns, column, tap_column);
     p.valid = p.row >= 0 && p.column >= 0;
     return p;
 }
 
-// Linear index of an output in an array of (batch, channels, output rows, output columns).
-__device__ inline long long output_number(const window& w, int image, int channels, int channel, int row, int column)
+// Offset of an output in an array of (batch, channels, output rows, output columns).
+__device__ inline long long output_offset(const window& w, int image, int channels, int channel, int row, int column)
 {
     return ((static_cast<long long>(image) * channels + channel) * w.rows.output + row) * w.columns.output + column;
 }

@@ -1,16 +1,17 @@
 // Gather along a window: each result of one array is a sum over taps of values of the other array.
 //
-//   forward   result = output, source = input   tap i of output o reads (o * step + i * dilation - before) / stuff
-//   BACKWARD  result = input, source = output   tap i of sample q reads (q * stuff + before - i * dilation) / step
+//   forward   result = output, source = input   tap i of output o reads (o * step + i * dilation - before) / upsampling
+//   BACKWARD  result = input, source = output   tap i of sample q reads (q * upsampling + before - i * dilation) / step
 //
-// With the order of taps reversed, BACKWARD has the same form as forward with step and stuff exchanged. One kernel
+// With the order of taps reversed, BACKWARD has the same form as forward with step and upsampling exchanged. One kernel
 // therefore computes both.
 //
-// With stuff > 1, a result reads only the taps that hit a source sample. Which ones depends on its phase, the index of
-// the result modulo stuff. Results of one phase are numbered m = 0, 1, ...: result = phase + stuff * m, and each tap of
-// the phase is a constant shift: source = m * step + shift. All results of a block have the same phase.
+// With upsampling > 1, a result reads only the taps that hit a source sample. Which ones depends on its phase, the
+// index of the result modulo upsampling. Results of one phase are numbered m = 0, 1, ...: result = phase + upsampling *
+// m, and each tap of the phase is a constant shift: source = m * step + shift. All results of a block have the same
+// phase.
 //
-//   results   0 1 2 3 4 5 6 7    stuff = 2        step and stuff are never both above 1
+//   results   0 1 2 3 4 5 6 7    upsampling = 2        step and upsampling are never both above 1
 //   phase 0   m   m   m   m
 //   phase 1     m   m   m   m
 
@@ -20,7 +21,7 @@
 
 struct gather_axis {
     int source, result;
-    int step, stuff;
+    int step, upsampling;
     int first_tap, tap_step, taps;      // taps of the phase: first_tap + tap_step * v for v < taps
     int first_shift, shift_step;        // their shifts: first_shift + shift_step * v
     int phase;
@@ -33,29 +34,29 @@ __device__ inline gather_axis make_gather_axis(const window_axis& w, int filter,
 #if defined(BACKWARD)
     g.source = w.output;
     g.result = w.input;
-    g.step = w.stuff;
-    g.stuff = w.step;
+    g.step = w.upsampling;
+    g.upsampling = w.step;
     const int before = (filter - 1) * w.dilation - w.before;
 #else
     g.source = w.input;
     g.result = w.output;
     g.step = w.step;
-    g.stuff = w.stuff;
+    g.upsampling = w.upsampling;
     const int before = w.before;
 #endif
     g.phase = phase;
     g.first_tap = g.taps = g.first_shift = g.shift_step = 0;
     g.tap_step = 1;
     for (int i = 0; i < filter; ++i) {
-        const int stuffed = phase * g.step + i * w.dilation - before;
+        const int upsampled = phase * g.step + i * w.dilation - before;
         // In C++ the remainder of a negative number is negative or 0, so comparing it with 0 is correct.
-        if (stuffed % g.stuff != 0) continue;
+        if (upsampled % g.upsampling != 0) continue;
         if (g.taps == 0) {
             g.first_tap = i;
-            g.first_shift = stuffed / g.stuff;
+            g.first_shift = upsampled / g.upsampling;
         } else if (g.taps == 1) {
             g.tap_step = i - g.first_tap;
-            g.shift_step = stuffed / g.stuff - g.first_shift;
+            g.shift_step = upsampled / g.upsampling - g.first_shift;
         }
         ++g.taps;
     }
@@ -75,7 +76,7 @@ __device__ inline gather make_gather(const window& w, int block)
 #if defined(BACKWARD)
     const int row_phases = w.rows.step, column_phases = w.columns.step;
 #else
-    const int row_phases = w.rows.stuff, column_phases = w.columns.stuff;
+    const int row_phases = w.rows.upsampling, column_phases = w.columns.upsampling;
 #endif
     gather g;
     g.columns = make_gather_axis(w.columns, FILTER_WIDTH, block % column_phases);
@@ -86,7 +87,7 @@ __device__ inline gather make_gather(const window& w, int block)
 }
 
 // Index in the whole filter of tap v of the phase.
-__device__ inline int true_tap(const gather_axis& g, int filter, int v)
+__device__ inline int filter_tap(const gather_axis& g, int filter, int v)
 {
     const int tap = g.first_tap + v * g.tap_step;
 #if defined(BACKWARD)
@@ -99,12 +100,12 @@ __device__ inline int true_tap(const gather_axis& g, int filter, int v)
 // K for the result (row, column) and the source (from_row, from_column) that it reads through a tap.
 __device__ inline accumulator kernel_between(
     const adaptive_source& a, const window& w, int image, int channel,
-    int row, int column, int from_row, int from_column, bool from_real, int tap_row, int tap_column)
+    int row, int column, int from_row, int from_column, bool from_valid, int tap_row, int tap_column)
 {
     pixel_position p;
 #if defined(BACKWARD)
     // Sources are outputs here: without an output there is no kernel.
-    if (!from_real) return 0;
+    if (!from_valid) return 0;
     p.row = row;
     p.column = column;
     p.valid = true;
@@ -112,7 +113,7 @@ __device__ inline accumulator kernel_between(
 #else
     p.row = from_row;
     p.column = from_column;
-    p.valid = from_real;
+    p.valid = from_valid;
     return kernel_at(a, w, image, channel, row, column, tap_row, tap_column, p);
 #endif
 }

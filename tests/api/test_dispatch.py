@@ -103,7 +103,7 @@ def foreign(monkeypatch: pytest.MonkeyPatch) -> Foreign:
     from arrayops import _frameworks
 
     framework = Foreign()
-    monkeypatch.setitem(_frameworks._found, ForeignArray, framework)
+    monkeypatch.setitem(_frameworks._framework_of_type, ForeignArray, framework)
     return framework
 
 

@@ -253,7 +253,7 @@ def test_digits_of_slots(device: Any, segments: int) -> None:
 
     from arrayops._backends.cuda.engine import memory
     from arrayops._backends.cuda.segment.labels import SegmentIds
-    from arrayops._backends.cuda.segment.order import _passes, ordered
+    from arrayops._backends.cuda.segment.order import _passes, sort_pixels
 
     rng = np.random.default_rng(segments)
     labels = rng.integers(0, segments, (2, 89, 100), np.int64)
@@ -275,10 +275,10 @@ def test_digits_of_slots(device: Any, segments: int) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(memory, "empty", noted)
             with pytest.raises(MemoryError):
-                ordered(slots)
+                sort_pixels(slots)
         assert len(_passes(8900, segments)) == 4
         return
-    order = ordered(slots, counted=True)
+    order = sort_pixels(slots, counted=True)
     want_slots = np.where(labels < 0, segments, labels).reshape(2, -1)
     want = np.argsort(want_slots, axis=1, kind="stable")
     np.testing.assert_array_equal(device.fetch(order.positions).reshape(2, -1), want)
@@ -298,14 +298,15 @@ def test_counts_of_many_tiles(device: Any) -> None:
 
     from arrayops._backends.cuda.engine import module
     from arrayops._backends.cuda.engine.launch import launch
+    from arrayops._backends.cuda.segment import order
 
     counts = np.random.default_rng(0).integers(0, 4097, (10, 611)).astype(np.uint32)
     placed = cupy.ndarray(counts.shape, counts.dtype)
     device.upload(placed.data, counts.view(np.uint8).ravel())
     totals = cupy.ndarray((10,), np.uint32)
-    kernel = module.kernel("segment_order.cu", "segment_scan", ())
+    kernel = module.kernel(order.FILE, "segment_scan", order.DEFINES)
     with device.order("random"):
-        launch(kernel, (2, 1, 1), (256, 1, 1), (np.int64(10), np.int32(611), placed, totals))
+        launch(kernel, (2, 1, 1), (order.THREADS, 1, 1), (np.int64(10), np.int32(611), placed, totals))
     sums = np.cumsum(counts, axis=1, dtype=np.uint32)
     np.testing.assert_array_equal(device.fetch(placed), sums - counts)
     np.testing.assert_array_equal(device.fetch(totals), sums[:, -1])
@@ -319,7 +320,7 @@ def test_counts_of_many_tiles(device: Any) -> None:
 )
 @pytest.mark.parametrize("name", ["constant", "large offset", "mixed signs", "outlier first"])
 def test_one_segment_over_many_blocks_keeps_its_digits(device: Any, name: str, form: str, dtype: np.dtype) -> None:
-    """In float64 over more of them than a lane of `segment_join` takes."""
+    """In float64 over more of them than one row of threads of `segment_join` merges."""
     rng = np.random.default_rng(0)
     count, channels = 20_000, 12
     values = {

@@ -38,8 +38,8 @@ def as_on_gpus() -> Iterator[None]:
             return cupy_framework.launching(device.number, 1, torch_cuda.allocator("cpu", 0))
 
     before = _frameworks.find(torch.empty(0))
-    _frameworks._found[torch.Tensor] = OnHost()
+    _frameworks._framework_of_type[torch.Tensor] = OnHost()
     try:
         yield
     finally:
-        _frameworks._found[torch.Tensor] = before
+        _frameworks._framework_of_type[torch.Tensor] = before

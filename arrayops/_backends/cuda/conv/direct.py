@@ -21,7 +21,6 @@ MAX_DIRECT_WEIGHTS_PER_GROUP = 4
 # Threads along (pixels, channels) by layout: consecutive threads access contiguous memory.
 BLOCK_SHAPES = {"NCHW": (64, 4), "NHWC": (8, 32)}
 RESULTS_PER_THREAD = 4
-"""Results of one thread."""
 
 MAX_32BIT_ELEMENTS = 2**30
 """Images with fewer elements, taps outside of them included, use 32-bit offsets."""
@@ -58,7 +57,7 @@ def direct_weight_grad(call: WindowCall, grad: Any) -> Any:
     result = memory.empty(plan.weight.shape, plan.dtype)
     samples = call.samples
     if plan.parameters.transposed:
-        # The same gradient as of a convolution with input and output exchanged, without zeros between samples.
+        # This is the weight gradient of a convolution with input and output exchanged, which reads no inserted zeros.
         samples, grad = grad, samples
     config = _weight_launch(plan, view(samples), view(grad), view(result))
     parts = memory.empty((config.shares, math.prod(config.sizes)), plan.accumulator)
@@ -81,8 +80,8 @@ def _launch(
     inputs, outputs = plan.group_channels
     sources, results = (outputs, inputs) if backward else (inputs, outputs)
     pixels, channels, defines = _block(layout)
-    _, stuffs, sizes = zip(*(orientation(axis, backward) for axis in plan.axes), strict=True)
-    height, width = (-(-sizes[i] // stuffs[i]) for i in (0, 1))
+    _, phases, sizes = zip(*(orientation(axis, backward) for axis in plan.axes), strict=True)
+    height, width = (-(-sizes[i] // phases[i]) for i in (0, 1))
     pixel_blocks = -(-height * width // (pixels * RESULTS_PER_THREAD))
     result_channels = images.image(result_shape, layout).channels
     source_strides = structures.image_strides(source.strides, layout)
@@ -95,7 +94,8 @@ def _launch(
     function = plan.kernel(
         "conv_direct.cu", "conv_direct", *defines, ("RESULTS_PER_THREAD", RESULTS_PER_THREAD), *flags
     )
-    grid = plan.batch * stuffs[0] * stuffs[1] * pixel_blocks, min(-(-result_channels // channels), MAX_BLOCKS_YZ), 1
+    channel_blocks = min(-(-result_channels // channels), MAX_BLOCKS_YZ)
+    grid = plan.batch * phases[0] * phases[1] * pixel_blocks, channel_blocks, 1
     geometry = struct(
         structures.DIRECT,
         source=source_strides,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import cupy
 
 THREADS = 256
-"""Threads of a block, of kernels that need no other number."""
+"""Threads of a block, for kernels that need no other number. Those that depend on it get it as a macro."""
 
 BLOCKS_PER_MULTIPROCESSOR = 32
 """Blocks on each multiprocessor for grid-stride loops: enough to hide the latency of memory."""

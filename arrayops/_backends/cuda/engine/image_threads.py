@@ -4,11 +4,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from arrayops._backends.cuda.engine.device import THREADS
 from arrayops._backends.cuda.engine.launch import MAX_BLOCKS_YZ
+from arrayops._backends.cuda.engine.module import Pairs
 from arrayops._backends.cuda.engine.structures import ArrayView
 from arrayops._ops.images import image
 
-THREADS = 256
 CHANNELS_PER_THREAD = 4
 """Channels of a thread if there are enough: their loads are in flight at once, and they share weights."""
 
@@ -24,6 +25,11 @@ class ThreadMapping(NamedTuple):
     channels_per_thread: int
     threads: tuple[int, ...]
     """``image_thread_map`` of ``thread_map.cuh``."""
+
+    @property
+    def defines(self) -> Pairs:
+        """Macros of every kernel that uses the mapping."""
+        return ("CHANNELS_PER_THREAD", self.channels_per_thread), ("THREADS", THREADS)
 
 
 def as_items(images: ArrayView, count: int) -> ArrayView:

@@ -42,7 +42,7 @@ def _aligned(**fields: Any) -> "np.dtype[Any]":
 
 WINDOW_AXIS = _aligned(
     **dict.fromkeys(
-        ("input", "output", "guide", "step", "stuff", "dilation", "before", "guide_step", "guide_before"), np.int32
+        ("input", "output", "guide", "step", "upsampling", "dilation", "before", "guide_step", "guide_before"), np.int32
     )
 )
 WINDOW = _aligned(rows=WINDOW_AXIS, columns=WINDOW_AXIS, batch=np.int32, guides=np.int32)
@@ -50,10 +50,10 @@ IMAGE_STRIDES = _aligned(**dict.fromkeys(("batch", "channel", "row", "column"), 
 KERNEL_STRIDES = _aligned(**dict.fromkeys(("batch", "channel", "tap_row", "tap_column", "row", "column"), np.int64))
 WEIGHT_STRIDES = _aligned(first=np.int64, **dict.fromkeys(("group", "result", "source", "row", "column"), np.int32))
 ADAPTIVE_LAYOUT = _aligned(
-    guide=IMAGE_STRIDES, mask=IMAGE_STRIDES, given=KERNEL_STRIDES, inv_channels=np.int32, kernel_channels=np.int32
+    guide=IMAGE_STRIDES, mask=IMAGE_STRIDES, kernel=KERNEL_STRIDES, inv_channels=np.int32, kernel_channels=np.int32
 )
 CHANNEL_COUNTS = ("groups", "sources", "results", "padded_sources", "padded_results")
-PACKING = _aligned(weight=WEIGHT_STRIDES, **dict.fromkeys((*CHANNEL_COUNTS, "span"), np.int32))
+PACKING = _aligned(weight=WEIGHT_STRIDES, **dict.fromkeys((*CHANNEL_COUNTS, "merged_groups"), np.int32))
 CONTRACTION = _aligned(
     source=IMAGE_STRIDES,
     result=IMAGE_STRIDES,
@@ -71,13 +71,13 @@ KERNEL_GRADIENT = _aligned(
     input=IMAGE_STRIDES,
     grad=IMAGE_STRIDES,
     weight=WEIGHT_STRIDES,
-    where=BAND,
+    output_band=BAND,
     **dict.fromkeys(("groups", "inputs", "outputs"), np.int32),
 )
 WEIGHT_GRADIENT = _aligned(
     input=IMAGE_STRIDES,
     grad=IMAGE_STRIDES,
-    **dict.fromkeys(("groups", "inputs", "outputs", "span", "pair_rows", "pair_columns", "shares"), np.int32),
+    **dict.fromkeys(("groups", "inputs", "outputs", "merged_groups", "pair_rows", "pair_columns", "shares"), np.int32),
     share=np.int64,
 )
 DIRECT = _aligned(
@@ -96,7 +96,7 @@ IMAGE_BATCH = _aligned(
 IMAGE_THREAD_MAP = _aligned(
     **dict.fromkeys(("channels", "columns", "pixels", "pixel_blocks", "channels_last"), np.int32)
 )
-MERGE_COPIED = _aligned(source=IMAGE_STRIDES, target=IMAGE_STRIDES, threads=IMAGE_THREAD_MAP)
+COPY_GEOMETRY = _aligned(source=IMAGE_STRIDES, target=IMAGE_STRIDES, threads=IMAGE_THREAD_MAP)
 MERGE_SOURCE = _aligned(strides=IMAGE_STRIDES, row_taps=np.int32, column_taps=np.int32)
 SEGMENT_LABELS = _aligned(
     count=np.int64, ignored=np.uint64, **dict.fromkeys(("segments", "bytes", "is_signed", "ignores"), np.int32)
@@ -139,15 +139,15 @@ def merge(maps: int) -> "np.dtype[Any]":
 def window_axis(axis: Axis, guide: int) -> tuple[int, ...]:
     """The fields of ``window_axis`` of ``window.cuh``; ``guide`` is the size of the guide."""
     if axis.transposed:
-        step, stuff, guide_step, guide_before = 1, axis.stride, 1, (axis.extent - 1) // 2
+        step, upsampling, guide_step, guide_before = 1, axis.stride, 1, (axis.extent - 1) // 2
     else:
-        step, stuff, guide_step, guide_before = axis.stride, 1, axis.stride, axis.before
+        step, upsampling, guide_step, guide_before = axis.stride, 1, axis.stride, axis.before
     return (
         axis.size,
         axis.output,
         guide,
         step,
-        stuff,
+        upsampling,
         axis.dilation,
         axis.before,
         guide_step,

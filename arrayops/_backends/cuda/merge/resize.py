@@ -149,7 +149,7 @@ def _launch(
             (
                 *memory.dtype_defines(dtype),
                 ("MAPS", capacity),
-                ("CHANNELS_PER_THREAD", mapping.channels_per_thread),
+                *mapping.defines,
                 *flags,
             ),
         ),
@@ -196,9 +196,9 @@ def _copy(
         max_items //= 2
     target, *sources = (as_items(array_view, max_items) for array_view in views)
     mapping = map_threads(target, layout)
-    defines = (("ITEM_BYTES", target.dtype.itemsize), ("CHANNELS_PER_THREAD", mapping.channels_per_thread))
+    defines = (("ITEM_BYTES", target.dtype.itemsize), *mapping.defines)
     geometry = struct(
-        structures.MERGE_COPIED,
+        structures.COPY_GEOMETRY,
         source=structures.image_strides(sources[0].strides, layout) if sources else (0, 0, 0, 0),
         target=structures.image_strides(target.strides, layout),
         threads=mapping.threads,

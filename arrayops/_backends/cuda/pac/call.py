@@ -75,7 +75,7 @@ class PacCall:
             sizes = [np.int32(size) for size in plan.smooth]
             arguments = (*self._arguments(None, None), self.smooth, *sizes, centre)
             self._launch_flat(function, pixels * plan.guides, arguments)
-        if plan.restricted:
+        if plan.has_divisor:
             divisor = memory.empty((plan.batch, plan.kernel_channels, *plan.output_size), plan.accumulator)
             if self.mask is not None:
                 shape = images.image_shape(plan.batch, 1, plan.output_size, plan.parameters.layout)

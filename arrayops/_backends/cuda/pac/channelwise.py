@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from arrayops._backends.cuda.engine import structures
-from arrayops._backends.cuda.engine.launch import launch, struct
+from arrayops._backends.cuda.engine.launch import MAX_BLOCKS_YZ, launch, struct
 from arrayops._backends.cuda.engine.module import Kernel, Pairs
 from arrayops._backends.cuda.engine.structures import ArrayView, view
 from arrayops._backends.cuda.pac.call import PacCall
@@ -17,7 +17,6 @@ from arrayops._ops import images
 PIXELS, CHANNEL_THREADS, CHANNELS_PER_THREAD = 64, 4, 4
 MAX_TAPS_PER_CHUNK = 32
 """Maximum number of taps whose kernel values are in shared memory at once."""
-MAX_CHANNEL_BLOCKS = 65535
 
 
 def channelwise(call: PacCall, source: Any, bias: Any, result: Any, backward: bool = False) -> None:
@@ -38,8 +37,8 @@ def _launch(
     parameters = plan.parameters
     result_strides = structures.contiguous_strides(result_shape)
     channels = images.image(source.shape, parameters.layout).channels
-    _, stuffs, sizes = zip(*(orientation(axis, backward) for axis in plan.axes), strict=True)
-    height, width = (-(-sizes[i] // stuffs[i]) for i in (0, 1))
+    _, phases, sizes = zip(*(orientation(axis, backward) for axis in plan.axes), strict=True)
+    height, width = (-(-sizes[i] // phases[i]) for i in (0, 1))
     pixel_blocks = -(-height * width // PIXELS)
     defines: Pairs = (
         ("PIXELS", PIXELS),
@@ -49,10 +48,10 @@ def _launch(
     )
     if backward:
         defines += (("BACKWARD", ""),)
-    channel_blocks = min(-(-channels // (CHANNEL_THREADS * CHANNELS_PER_THREAD)), MAX_CHANNEL_BLOCKS)
+    channel_blocks = min(-(-channels // (CHANNEL_THREADS * CHANNELS_PER_THREAD)), MAX_BLOCKS_YZ)
     return (
         plan.kernel("pac_channelwise.cu", "pac_channelwise", *defines),
-        (plan.batch * stuffs[0] * stuffs[1] * pixel_blocks, channel_blocks, 1),
+        (plan.batch * phases[0] * phases[1] * pixel_blocks, channel_blocks, 1),
         struct(
             structures.CHANNELWISE,
             source=structures.image_strides(source.strides, parameters.layout),

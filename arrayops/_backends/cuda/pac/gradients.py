@@ -62,7 +62,7 @@ class AdaptiveKernelGradients:
         self.guide = self.kernel = self.inv_alpha = self.inv_lambda = self.smooth_kernel = None
         self._call, self._grad = call, grad
         plan = call.plan
-        if plan.given:
+        if plan.precomputed:
             if "kernel" in needs:
                 self._of_kernel()
             return
@@ -101,20 +101,20 @@ class AdaptiveKernelGradients:
             grad_guide = memory.empty((plan.batch, plan.guides, *plan.guide_size), plan.accumulator)
         first_part, cleared = 0, set()
         for number, band in enumerate(all_bands):
-            where = _band(band)
+            geometry = _band(band)
             kernel_grad = self._band_kernel_grad(band)
-            arguments = (*call.arguments, where, kernel_grad, option_parts, np.int32(first_part))
+            arguments = (*call.arguments, geometry, kernel_grad, option_parts, np.int32(first_part))
             launch(distance, (blocks[number], channels, 1), (THREADS, 1, 1), arguments)
             first_part += blocks[number]
             if not (want_guide or want_smooth):
                 continue
-            centre = self._centre(band, where, kernel_grad)
+            centre = self._centre(band, geometry, kernel_grad)
             if smooth_parts is not None:
-                self._smooth(where, centre, smooth_parts, number * SMOOTH_BLOCKS)
+                self._smooth(geometry, centre, smooth_parts, number * SMOOTH_BLOCKS)
             if grad_guide is not None:
                 clear = band.first_image not in cleared
                 cleared.add(band.first_image)
-                self._add_to_guide(band, where, kernel_grad, centre, grad_guide, clear)
+                self._add_to_guide(band, geometry, kernel_grad, centre, grad_guide, clear)
         if want_options:
             self._options(option_parts, sum(blocks), needs)
         if smooth_parts is not None and plan.smooth is not None and call.smooth is not None:
@@ -162,30 +162,30 @@ class AdaptiveKernelGradients:
         arguments = (*call.arguments, _band(band), strides, self._grad, kernel_grad)
         launch(function, (call.plan.blocks(kernel_grad.size), 1, 1), (THREADS, 1, 1), arguments)
 
-    def _centre(self, band: OutputBand, where: np.void, kernel_grad: Any) -> Any:
+    def _centre(self, band: OutputBand, geometry: np.void, kernel_grad: Any) -> Any:
         call, plan = self._call, self._call.plan
         centre = memory.empty((band.images, plan.guides, band.rows, plan.output_size[1]), plan.accumulator)
         function = call.plan.kernel("pac_guide_grad.cu", "pac_centre_grad", ("THREADS", THREADS))
-        arguments = (*call.arguments, where, kernel_grad, centre)
+        arguments = (*call.arguments, geometry, kernel_grad, centre)
         launch(function, (call.plan.blocks(centre.size), 1, 1), (THREADS, 1, 1), arguments)
         return centre
 
-    def _smooth(self, where: np.void, centre: Any, parts: Any, first_part: int) -> None:
+    def _smooth(self, geometry: np.void, centre: Any, parts: Any, first_part: int) -> None:
         call, plan = self._call, self._call.plan
         assert plan.smooth is not None
         height, width = plan.smooth
         function = call.plan.kernel("pac_guide_grad.cu", "pac_smooth_grad", ("THREADS", THREADS))
-        arguments = (*call.arguments, where, centre, np.int32(height), np.int32(width), parts, np.int32(first_part))
+        arguments = (*call.arguments, geometry, centre, np.int32(height), np.int32(width), parts, np.int32(first_part))
         launch(function, (SMOOTH_BLOCKS, height * width, 1), (THREADS, 1, 1), arguments)
 
     def _add_to_guide(
-        self, band: OutputBand, where: np.void, kernel_grad: Any, centre: Any, grad_guide: Any, clear: bool
+        self, band: OutputBand, geometry: np.void, kernel_grad: Any, centre: Any, grad_guide: Any, clear: bool
     ) -> None:
         call, plan = self._call, self._call.plan
         height, width = plan.smooth or (1, 1)
         function = call.plan.kernel("pac_guide_grad.cu", "pac_guide_grad", ("THREADS", THREADS))
         sizes = np.int32(height), np.int32(width)
-        arguments = (*call.arguments, where, kernel_grad, centre, call.smooth, *sizes, grad_guide, np.int32(clear))
+        arguments = (*call.arguments, geometry, kernel_grad, centre, call.smooth, *sizes, grad_guide, np.int32(clear))
         count = band.images * plan.guides * plan.guide_size[0] * plan.guide_size[1]
         launch(function, (call.plan.blocks(count), 1, 1), (THREADS, 1, 1), arguments)
 
@@ -248,7 +248,7 @@ def _geometry(plan: PacPlan, samples: ArrayView, grad: ArrayView, band: OutputBa
         input=structures.image_strides(samples.strides, parameters.layout),
         grad=structures.image_strides(grad.strides, parameters.layout),
         weight=(0,) * 6 if plan.weight is None else correlation_strides(plan, plan.weight),
-        where=tuple(band),
+        output_band=tuple(band),
         groups=parameters.groups,
         inputs=inputs,
         outputs=outputs,

@@ -40,9 +40,9 @@ class PacPlan(WindowPlan):
         ``adaptive_layout`` of ``pac.cuh``.
     kernel_channels : int
         Channels of the adaptive kernel.
-    given : bool
-        Whether the kernel is an input array; else it is computed from a guide of ``guides`` channels.
-    restricted : bool
+    precomputed : bool
+        Whether the kernel is an input array; otherwise it is computed from a guide of ``guides`` channels.
+    has_divisor : bool
         Whether the kernel is divided by a divisor.
     smooth : pair of int, or None
         Size of the smoothing kernel.
@@ -53,8 +53,8 @@ class PacPlan(WindowPlan):
     guide_size: Pair
     layout: np.void
     kernel_channels: int
-    given: bool
-    restricted: bool
+    precomputed: bool
+    has_divisor: bool
     smooth: Pair | None
 
 
@@ -86,14 +86,14 @@ def pac_plan(number: int, precise: bool, op: str, parameters: PacParameters, fie
         kernel_channels = kernel.shape[1 if parameters.layout == "NCHW" else 5]
     else:
         kernel_channels = guides if parameters.channel_wise else 1
-    restricted = parameters.normalize or mask is not None
+    has_divisor = parameters.normalize or mask is not None
     settings = {
-        "KERNEL_GIVEN": kernel is not None,
+        "KERNEL_PRECOMPUTED": kernel is not None,
         "KERNEL_INV": parameters.kernel_type == "inv",
         "ASYMMETRIC": parameters.asymmetric,
         "CHANNEL_WISE": parameters.channel_wise and kernel is None,
         "SMOOTHED": smooth is not None,
-        "RESTRICTED": restricted,
+        "HAS_DIVISOR": has_divisor,
         "NORMALIZED": parameters.normalize,
         "MASKED": mask is not None,
         "GUIDE_FLOAT32": source.dtype == np.float32 and first.dtype != source.dtype,
@@ -122,17 +122,17 @@ def pac_plan(number: int, precise: bool, op: str, parameters: PacParameters, fie
             structures.ADAPTIVE_LAYOUT,
             guide=none if guide is None else structures.image_strides(guide.strides, parameters.layout),
             mask=none if mask is None else structures.image_strides(mask.strides, parameters.layout),
-            given=(0,) * 6 if kernel is None else structures.kernel_strides(kernel.strides, parameters.layout),
+            kernel=(0,) * 6 if kernel is None else structures.kernel_strides(kernel.strides, parameters.layout),
             inv_channels=1 if inv_alpha is None or not inv_alpha.shape else inv_alpha.shape[0],
             kernel_channels=kernel_channels,
         ),
         kernel_channels=kernel_channels,
-        restricted=restricted,
+        has_divisor=has_divisor,
         smooth=None if smooth is None else (smooth.shape[0], smooth.shape[1]),
         gpu=device.properties(number),
         precise=precise,
         filters=parameters.filters,
         adaptive=True,
         at_most_one=parameters.kernel_type == "gaussian" and kernel is None and not rescaled,
-        given=kernel is not None,
+        precomputed=kernel is not None,
     )

@@ -14,7 +14,7 @@ from arrayops._backends.cuda.segment.gather import unpool
 from arrayops._backends.cuda.segment.gradients import gradient
 from arrayops._backends.cuda.segment.labels import SegmentIds
 from arrayops._backends.cuda.segment.labels import num_segments as num_segments
-from arrayops._backends.cuda.segment.reduction import reduced
+from arrayops._backends.cuda.segment.reduction import reduce_segments
 from arrayops._core.dtypes import bfloat16_bits
 from arrayops._core.op import BackwardParameters
 from arrayops._ops.segment import (
@@ -92,7 +92,7 @@ def segment_count(arrays: tuple[Any, ...], parameters: SegmentParameters) -> Res
 
 def segment_reduce(arrays: tuple[Any, ...], parameters: SegmentParameters) -> Results:
     """Several reductions in one pass over the features."""
-    results = reduced("segment_reduce", arrays, parameters)
+    results = reduce_segments("segment_reduce", arrays, parameters)
     names = REDUCTIONS + (tuple(POSITIONS.values()) if parameters.save else ())
     return tuple(results.get(name) for name in names)
 
@@ -124,11 +124,11 @@ def segment_unpool_backward(arrays: tuple[Any, ...], parameters: BackwardParamet
         return (None,)
     segments = pooled_segments(pooled.shape, forward.layout)
     sums = SegmentParameters(("sum",), segments, forward.ignore_label, 0, forward.check, forward.layout)
-    return (reduced("segment_unpool_backward", (grad, labels), sums)["sum"],)
+    return (reduce_segments("segment_unpool_backward", (grad, labels), sums)["sum"],)
 
 
 def _one(op: str, arrays: tuple[Any, ...], parameters: SegmentParameters) -> Results:
-    return tuple(reduced(op, arrays, parameters).values())
+    return tuple(reduce_segments(op, arrays, parameters).values())
 
 
 def _one_backward(op: str, arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:

@@ -43,7 +43,7 @@ def _launch(
     if row_layout == "NHWC":
         while item_channels < max_channels and channels % (2 * item_channels) == 0:
             item_channels *= 2
-    mapping = map_lines(images, row_layout, channels // item_channels)
+    mapping = map_rows(images, row_layout, channels // item_channels)
     item = result.dtype.itemsize * item_channels
     # Strides in items instead of elements.
     table, target = (
@@ -65,7 +65,7 @@ def _launch(
         module.kernel(
             "segment_gather.cu",
             "segment_gather",
-            (("ITEM_BYTES", item), ("CHANNELS_PER_THREAD", mapping.channels_per_thread)),
+            (("ITEM_BYTES", item), *mapping.defines),
         ),
         mapping,
         geometry,
@@ -80,7 +80,7 @@ def as_rows_of_pixels(features: ArrayView, layout: str) -> tuple[tuple[int, int]
     return (axes["N"], axes["H"] * axes["W"]), axes["C"], layout
 
 
-def map_lines(images: tuple[int, int], row_layout: str, channels: int) -> ThreadMapping:
+def map_rows(images: tuple[int, int], row_layout: str, channels: int) -> ThreadMapping:
     """The thread mapping of images of one row of pixels."""
     batch, count = images
     shape = (batch, channels, 1, count) if row_layout == "NCHW" else (batch, 1, count, channels)

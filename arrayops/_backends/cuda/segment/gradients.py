@@ -8,19 +8,19 @@ import cupy
 import numpy as np
 
 from arrayops._backends.cuda.engine import device, memory, module, structures
+from arrayops._backends.cuda.engine.device import THREADS
 from arrayops._backends.cuda.engine.image_threads import ThreadMapping
 from arrayops._backends.cuda.engine.launch import launch, struct
 from arrayops._backends.cuda.engine.module import Kernel
 from arrayops._backends.cuda.engine.structures import ArrayView, view
-from arrayops._backends.cuda.segment.gather import as_rows_of_pixels, map_lines, unpool
+from arrayops._backends.cuda.segment.gather import as_rows_of_pixels, map_rows, unpool
 from arrayops._backends.cuda.segment.labels import SegmentIds
-from arrayops._backends.cuda.segment.order import ordered
-from arrayops._backends.cuda.segment.reduction import collect, evenly_strided, strides, table_strides
+from arrayops._backends.cuda.segment.order import sort_pixels
+from arrayops._backends.cuda.segment.reduction import reduce_sorted, strides, table_strides, with_uniform_pixel_stride
 from arrayops._backends.cuda.window import plan
 from arrayops._ops.segment import POSITIONS, SegmentParameters, pixels
 
 FILE = "segment_grad.cu"
-THREADS = 256
 
 
 def gradient(
@@ -47,13 +47,15 @@ def gradient(
     extremes = [name for name in POSITIONS if name in pooled]
     accumulator = plan.accumulator(features.dtype)
     if "var" not in pooled and not extremes:
-        level = (
-            _grad_tables(pooled, segment_ids, features, parameters, plain=features.dtype)["plain"] if pooled else None
+        constant = (
+            _grad_tables(pooled, segment_ids, features, parameters, rounded=features.dtype)["rounded"]
+            if pooled
+            else None
         )
-        unpool(level, segment_ids, result, parameters.layout, bytes(features.itemsize))
+        unpool(constant, segment_ids, result, parameters.layout, bytes(features.itemsize))
         return result
 
-    features = evenly_strided(features, parameters.layout)
+    features = with_uniform_pixel_stride(features, parameters.layout)
     shape = next(iter(pooled.values())).shape
     positions = {name: memory.contiguous(saved[name]) for name in extremes if name in saved}
     missing = [name for name in extremes if name not in saved]
@@ -64,14 +66,14 @@ def gradient(
         outputs["centre"] = memory.empty(shape, np.dtype(np.float64))
         table_dtypes["slope"] = np.dtype(np.float64)
     if {"mean", "sum"} & set(pooled):
-        table_dtypes["level"] = accumulator
+        table_dtypes["constant"] = accumulator
     if outputs:
-        collect(features, ordered(segment_ids), outputs, parameters, smallest=missing == ["min"])
+        reduce_sorted(features, sort_pixels(segment_ids), outputs, parameters, smallest=missing == ["min"])
     tables = _grad_tables(pooled, segment_ids, features, parameters, **table_dtypes) if table_dtypes else {}
     function, mapping, geometry = _gradient(cupy.cuda.runtime.getDevice(), view(features), view(result), parameters)
     absent = [None] * (2 - len(extremes))
     attained = *(pooled[name] for name in extremes), *absent, *(positions[name] for name in extremes), *absent
-    table_arguments = tables.get("level"), tables.get("slope"), outputs.get("centre"), *attained
+    table_arguments = tables.get("constant"), tables.get("slope"), outputs.get("centre"), *attained
     launch(
         function, mapping.grid, mapping.block, (geometry, segment_ids.segment_ids, features, *table_arguments, result)
     )
@@ -81,7 +83,7 @@ def gradient(
 def _grad_tables(
     grads: Mapping[str, Any], segment_ids: SegmentIds, features: Any, parameters: SegmentParameters, **dtypes: Any
 ) -> dict[str, Any]:
-    """Compute those tables of ``segment_shares`` for which a dtype is given."""
+    """Compute the tables of ``segment_grad_tables`` named in ``dtypes``, with these dtypes."""
     example = next(iter(grads.values()))
     tables = {name: memory.empty(example.shape, dtype) for name, dtype in dtypes.items()}
     extents = pixels(features.shape, parameters.layout)
@@ -90,9 +92,10 @@ def _grad_tables(
     blocks = device.current().blocks(example.size, THREADS, device.BLOCKS_PER_MULTIPROCESSOR)
     sizes = np.int64(example.size), np.int32(inner), np.int32(parameters.num_segments), np.int32(outer_channels)
     upstream = (grads.get(name) for name in ("mean", "sum", "var"))
-    targets = (tables.get(name) for name in ("plain", "level", "slope"))
+    targets = (tables.get(name) for name in ("rounded", "constant", "slope"))
+    defines = *memory.dtype_defines(features.dtype), ("CHANNELS_PER_THREAD", 1), ("THREADS", THREADS)
     launch(
-        module.kernel(FILE, "segment_shares", (*memory.dtype_defines(features.dtype), ("CHANNELS_PER_THREAD", 1))),
+        module.kernel(FILE, "segment_grad_tables", defines),
         (blocks, 1, 1),
         (THREADS, 1, 1),
         (*sizes, segment_ids.counts, *upstream, *targets),
@@ -106,7 +109,7 @@ def _gradient(
 ) -> tuple[Kernel, ThreadMapping, np.void]:
     del device_number
     images, channels, row_layout = as_rows_of_pixels(result, parameters.layout)
-    mapping = map_lines(images, row_layout, channels)
+    mapping = map_rows(images, row_layout, channels)
     geometry = struct(
         structures.SEGMENT_GRADIENTS,
         features=strides(features, parameters.layout),
@@ -115,5 +118,5 @@ def _gradient(
         threads=mapping.threads,
         segments=parameters.num_segments,
     )
-    defines = (*memory.dtype_defines(features.dtype), ("CHANNELS_PER_THREAD", mapping.channels_per_thread))
+    defines = (*memory.dtype_defines(features.dtype), *mapping.defines)
     return module.kernel(FILE, "segment_grad", defines), mapping, geometry

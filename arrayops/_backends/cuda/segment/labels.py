@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from arrayops._backends.cuda.engine import device, memory, module
+from arrayops._backends.cuda.engine.device import THREADS
 from arrayops._backends.cuda.engine.launch import launch, struct
 from arrayops._backends.cuda.engine.structures import SEGMENT_LABELS, ArrayView, view
 from arrayops._ops.segment import LabelParameters, bad_label
 
 FILE = "segment_labels.cu"
-THREADS = 256
+DEFINES = (("THREADS", THREADS),)
 BLOCKS_PER_MULTIPROCESSOR = 8
 MAX_PIXELS = 2**31 - 1
 """Maximum number of pixels of an image: positions are 32-bit numbers."""
@@ -29,7 +30,7 @@ def num_segments(arrays: tuple[Any, ...], parameters: LabelParameters) -> tuple[
     blocks = _blocks(labels.size)
     parts = memory.empty((max(blocks, 1),), np.dtype(np.uint64))
     geometry = _geometry(view(labels), 0, parameters.ignore_label)
-    kernel = module.kernel(FILE, "segment_largest", ())
+    kernel = module.kernel(FILE, "segment_largest", DEFINES)
     launch(kernel, (blocks, 1, 1), (THREADS, 1, 1), (geometry, labels, parts))
     result = memory.empty((), np.dtype(np.int64))
     _reduce_blocks(parts, blocks, True, result)
@@ -79,7 +80,7 @@ class SegmentIds:
         geometry = _geometry(view(labels), segments, ignore_label)
         parts = memory.empty((blocks,), np.dtype(np.uint64)) if check and blocks else None
         launch(
-            module.kernel(FILE, "segment_assign", ()),
+            module.kernel(FILE, "segment_assign", DEFINES),
             (blocks, 1, 1),
             (THREADS, 1, 1),
             (geometry, labels, self.segment_ids, parts, self.counts, np.int64(counts_size)),
@@ -88,25 +89,25 @@ class SegmentIds:
             self._check(op, labels, parts, ignore_label)
         if counted:
             launch(
-                module.kernel(FILE, "segment_histogram", ()),
+                module.kernel(FILE, "segment_histogram", DEFINES),
                 (_blocks(labels.size), 1, 1),
                 (THREADS, 1, 1),
                 (self.segment_ids, np.int64(labels.size), np.int32(self.pixels), np.int32(segments), self.counts),
             )
 
     def _check(self, op: str, labels: Any, parts: Any, ignore_label: int | None) -> None:
-        first_bad = memory.empty((1,), np.dtype(np.uint64))
-        _reduce_blocks(parts, len(parts), False, first_bad)
-        at = int(first_bad.get()[0])
-        if at >= labels.size:
+        first_invalid = memory.empty((1,), np.dtype(np.uint64))
+        _reduce_blocks(parts, len(parts), False, first_invalid)
+        position = int(first_invalid.get()[0])
+        if position >= labels.size:
             return
-        value = int(labels.reshape(-1)[at : at + 1].get()[0])
-        raise bad_label(op, labels.shape, at, value, self.segments, ignore_label)
+        value = int(labels.reshape(-1)[position : position + 1].get()[0])
+        raise bad_label(op, labels.shape, position, value, self.segments, ignore_label)
 
 
 def _reduce_blocks(parts: Any, count: int, largest: bool, result: Any) -> None:
     """Maximum or minimum of the results of all blocks."""
-    kernel = module.kernel(FILE, "segment_settle", ())
+    kernel = module.kernel(FILE, "segment_reduce_blocks", DEFINES)
     launch(kernel, (1, 1, 1), (THREADS, 1, 1), (parts, np.int32(count), np.int32(largest), result))
 
 

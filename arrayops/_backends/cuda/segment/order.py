@@ -6,11 +6,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from arrayops._backends.cuda.engine import device, memory, module
+from arrayops._backends.cuda.engine.device import THREADS
 from arrayops._backends.cuda.engine.launch import launch, struct
 from arrayops._backends.cuda.engine.structures import SEGMENT_PASS
-from arrayops._backends.cuda.segment.labels import BLOCKS_PER_MULTIPROCESSOR, THREADS, SegmentIds
+from arrayops._backends.cuda.segment.labels import BLOCKS_PER_MULTIPROCESSOR, SegmentIds
 
 FILE = "segment_order.cu"
+DEFINES = (("THREADS", THREADS),)
 TILE_PIXELS = 4096
 """``tile`` of ``segment_order.cu``."""
 
@@ -38,7 +40,7 @@ class SegmentOrder(NamedTuple):
     counts: Any
 
 
-def ordered(segment_ids: SegmentIds, counted: bool = False) -> SegmentOrder:
+def sort_pixels(segment_ids: SegmentIds, counted: bool = False) -> SegmentOrder:
     """Sort the pixels, and with ``counted`` count those of each segment."""
     images, pixels, segments = segment_ids.images, segment_ids.pixels, segment_ids.segments
     integers = np.dtype(np.int32)
@@ -49,19 +51,19 @@ def ordered(segment_ids: SegmentIds, counted: bool = False) -> SegmentOrder:
         totals = memory.empty((images << bits,), np.dtype(np.uint32))
         sorted_ids, sorted_positions = (memory.empty(ids.shape, integers) for _ in range(2))
         block = (THREADS, 1, 1)
-        launch(module.kernel(FILE, "segment_digits", ()), (images * tiles, 1, 1), block, (geometry, ids, counts))
-        lines = images << bits if tiles else 0
-        scan = module.kernel(FILE, "segment_scan", ())
-        launch(scan, (-(-lines // WARPS), 1, 1), block, (np.int64(lines), np.int32(tiles), counts, totals))
+        launch(module.kernel(FILE, "segment_digits", DEFINES), (images * tiles, 1, 1), block, (geometry, ids, counts))
+        rows = images << bits if tiles else 0
+        scan = module.kernel(FILE, "segment_scan", DEFINES)
+        launch(scan, (-(-rows // WARPS), 1, 1), block, (np.int64(rows), np.int32(tiles), counts, totals))
         arguments = (geometry, ids, positions, counts, totals, sorted_ids, sorted_positions)
-        launch(module.kernel(FILE, "segment_scatter", ()), (images * tiles, 1, 1), block, arguments)
+        launch(module.kernel(FILE, "segment_scatter", DEFINES), (images * tiles, 1, 1), block, arguments)
         ids, positions = sorted_ids, sorted_positions
     starts = memory.empty((images, segments + 1), integers)
     segment_counts = memory.empty((images, segments), np.dtype(np.int64)) if counted else None
     blocks = device.current().blocks(starts.size, THREADS, BLOCKS_PER_MULTIPROCESSOR)
     sizes = np.int32(pixels), np.int32(segments), np.int32(images)
     launch(
-        module.kernel(FILE, "segment_starts", ()),
+        module.kernel(FILE, "segment_starts", DEFINES),
         (blocks, 1, 1),
         (THREADS, 1, 1),
         (ids, *sizes, starts, segment_counts),

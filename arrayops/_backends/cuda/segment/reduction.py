@@ -9,21 +9,21 @@ import cupy
 import numpy as np
 
 from arrayops._backends.cuda.engine import device, memory, module, structures
+from arrayops._backends.cuda.engine.device import THREADS
 from arrayops._backends.cuda.engine.launch import launch, struct
 from arrayops._backends.cuda.engine.module import Kernel, Pairs
 from arrayops._backends.cuda.engine.structures import ArrayView, view
 from arrayops._backends.cuda.segment.labels import SegmentIds
-from arrayops._backends.cuda.segment.order import SegmentOrder, ordered
+from arrayops._backends.cuda.segment.order import SegmentOrder, sort_pixels
 from arrayops._backends.cuda.window import plan
 from arrayops._ops.segment import POSITIONS, SegmentParameters, pixels, pooled_shape, result_dtype
 
 FILE = "segment_reduce.cu"
-THREADS = 256
 MAX_ROWS = 64
-"""``max_threads`` and ``max_rows`` of ``segment_reduce.cu``."""
+"""``max_rows`` of ``segment_reduce.cu``."""
 
-JOIN_CHANNELS, JOIN_LANES = 8, 32
-"""``join_channels`` and ``join_lanes``; their product is ``THREADS``."""
+JOIN_CHANNELS, JOIN_ROWS = 8, THREADS // 8
+"""``join_channels`` and ``join_rows`` of ``segment_reduce.cu``: a block of ``segment_join``."""
 
 MAX_STAGED_CHANNELS = 8
 SECTOR_BYTES = 32
@@ -33,7 +33,7 @@ MAX_ROW_PIXELS, MIN_ROW_PIXELS = 64, 16
 """Pixels of a row of threads, if features are not staged."""
 
 TARGET_THREADS = 1 << 19
-"""Rows are shortened until there are so many threads: several times what a GPU runs at once, for an even load."""
+"""Rows are shortened until there are this many threads: several times what a GPU runs at once, to balance the load."""
 
 OUTPUTS = ("mean", "sum", "var", "centre", "best_0", "best_1", "position_0", "position_1")
 """Results of ``segment_reduce``, in the order of its arguments."""
@@ -52,12 +52,12 @@ class ReductionLaunches(NamedTuple):
     """Size of the partial results of all blocks."""
 
 
-def reduced(op: str, arrays: tuple[Any, ...], parameters: SegmentParameters) -> dict[str, Any]:
+def reduce_segments(op: str, arrays: tuple[Any, ...], parameters: SegmentParameters) -> dict[str, Any]:
     """The results of all reductions of a call on features and labels, by name, and arrays to save for gradients."""
     features, labels = arrays
     segment_ids = SegmentIds(op, labels, parameters.num_segments, parameters.ignore_label, parameters.check)
     shape = pooled_shape(pixels(features.shape, parameters.layout), parameters.num_segments, parameters.layout)
-    order = ordered(segment_ids, "count" in parameters.reductions)
+    order = sort_pixels(segment_ids, "count" in parameters.reductions)
     results = {}
     for name in parameters.reductions:
         if name == "count":
@@ -72,7 +72,7 @@ def reduced(op: str, arrays: tuple[Any, ...], parameters: SegmentParameters) -> 
         outputs |= {f"position_{number}": positions for number, positions in enumerate(saved.values())}
         results |= saved
     if outputs:
-        collect(features, order, outputs, parameters, smallest=best == ["min"])
+        reduce_sorted(features, order, outputs, parameters, smallest=best == ["min"])
     return results
 
 
@@ -80,7 +80,7 @@ def _result(reduction: str, dtype: Any) -> Any:
     return np.dtype(result_dtype(reduction, dtype.name)) if dtype.kind in "iu" else dtype
 
 
-def collect(
+def reduce_sorted(
     features: Any,
     order: SegmentOrder,
     outputs: Mapping[str, Any],
@@ -88,14 +88,14 @@ def collect(
     *,
     smallest: bool = False,
 ) -> None:
-    """Write those of `OUTPUTS` that are given: arrays laid out as the pooled features of ``parameters``.
+    """Write ``outputs``, by names of `OUTPUTS`: arrays laid out as the pooled features of ``parameters``.
 
-    If only one extreme is given, ``smallest`` tells which.
+    If there is only one extreme, ``smallest`` selects the minimum instead of the maximum.
     """
     example = next(iter(outputs.values()))
     if not example.size:
         return
-    features = evenly_strided(features, parameters.layout)
+    features = with_uniform_pixel_stride(features, parameters.layout)
     values = view(features)
     statistics = "".join(("s" * bool({"mean", "sum"} & set(outputs)), "v" * bool({"var", "centre"} & set(outputs))))
     extremes = sum(
@@ -132,10 +132,10 @@ def value_defines(dtype: "np.dtype[Any]") -> Pairs:
     return (("INTEGER", f"{'signed' if dtype.kind == 'i' else 'unsigned'} {word}"),)
 
 
-def evenly_strided(features: Any, layout: str) -> Any:
-    """Features with a constant stride between pixels of an image: themselves, or a copy."""
-    is_even = features.flags.c_contiguous or strides(view(features), layout) is not None
-    return features if is_even else memory.contiguous(features)
+def with_uniform_pixel_stride(features: Any, layout: str) -> Any:
+    """Features with a constant stride between the pixels of an image: the array itself, or a contiguous copy."""
+    is_uniform = features.flags.c_contiguous or strides(view(features), layout) is not None
+    return features if is_uniform else memory.contiguous(features)
 
 
 def strides(features: ArrayView, layout: str) -> tuple[int, int, int] | None:
@@ -174,25 +174,31 @@ def _launches(
     extents = pixels(features.shape, parameters.layout)
     count, itemsize = math.prod(extents.size), features.dtype.itemsize
     if feature_strides[2] != 1 or extents.channels * itemsize < SECTOR_BYTES:
-        thread_channels, across, row = (
+        thread_channels, channel_threads, row = (
             1,
             _next_power_of_2(min(extents.channels, MAX_STAGED_CHANNELS)),
             8 if itemsize == 8 else 32,
         )
-        reading: Pairs = (("STAGED", ""),)
+        load_defines: Pairs = (("STAGED", ""),)
     else:
         thread_channels = vector(features.dtype, extents.channels)
-        across, row, reading = _next_power_of_2(min(extents.channels // thread_channels, 32)), MAX_ROW_PIXELS, ()
+        channel_threads, row, load_defines = (
+            _next_power_of_2(min(extents.channels // thread_channels, 32)),
+            MAX_ROW_PIXELS,
+            (),
+        )
         steps_aligned = all(stride % thread_channels == 0 for stride in feature_strides[:2])
         if thread_channels > 1 and not (aligned and steps_aligned):
-            reading = (("UNALIGNED", ""),)
-        while row > MIN_ROW_PIXELS and extents.batch * count * across < TARGET_THREADS * row:
+            load_defines = (("UNALIGNED", ""),)
+        while row > MIN_ROW_PIXELS and extents.batch * count * channel_threads < TARGET_THREADS * row:
             row //= 2
-    rows = min(MAX_ROWS, THREADS // across)
+    rows = min(MAX_ROWS, THREADS // channel_threads)
     block_pixels = rows * row
     # At least one block, for the results of segments without pixels.
-    blocks, tiles = max(-(-count // block_pixels), 1), -(-extents.channels // (across * thread_channels))
-    defines = value_defines(features.dtype) + reading + (("CHANNELS_PER_THREAD", thread_channels),)
+    blocks, tiles = max(-(-count // block_pixels), 1), -(-extents.channels // (channel_threads * thread_channels))
+    defines = (
+        value_defines(features.dtype) + load_defines + (("CHANNELS_PER_THREAD", thread_channels), ("THREADS", THREADS))
+    )
     defines += tuple((name, "") for name, is_set in (("SUM", "s" in statistics), ("VAR", "v" in statistics)) if is_set)
     defines += (("EXTREMES", extremes),) * bool(extremes) + (("POSITIONS", ""),) * positions
     integers = features.dtype.kind in "iu"
@@ -212,8 +218,8 @@ def _launches(
         block_pixels=block_pixels,
         smallest=smallest,
     )
-    joining = -(-blocks // JOIN_LANES) * -(-extents.channels // JOIN_CHANNELS) * extents.batch
-    filling = device.current().blocks(
+    join_blocks = -(-blocks // JOIN_ROWS) * -(-extents.channels // JOIN_CHANNELS) * extents.batch
+    fill_blocks = device.current().blocks(
         extents.batch * extents.channels * parameters.num_segments, THREADS, device.BLOCKS_PER_MULTIPROCESSOR
     )
     return ReductionLaunches(
@@ -221,8 +227,8 @@ def _launches(
         join=module.kernel(FILE, "segment_join", defines),
         geometry=geometry,
         grid=(blocks * tiles * extents.batch, 1, 1),
-        block=(across, rows, 1),
-        join_grid=(max(joining, filling), 1, 1),
+        block=(channel_threads, rows, 1),
+        join_grid=(max(join_blocks, fill_blocks), 1, 1),
         part_bytes=extents.batch
         * blocks
         * 2

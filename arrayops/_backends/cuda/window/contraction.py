@@ -77,23 +77,23 @@ def contract(call: WindowCall, source: Any, bias: Any, result: Any, backward: bo
 
 
 def orientation(axis: Axis, backward: bool) -> tuple[int, int, int]:
-    """Step and stuff of the gather along one axis (see ``window_gather.cuh``), and the size of its result."""
-    step, stuff = (1, axis.stride) if axis.transposed else (axis.stride, 1)
-    return (stuff, step, axis.size) if backward else (step, stuff, axis.output)
+    """Step and upsampling of the gather along one axis (see ``window_gather.cuh``), and the size of its result."""
+    step, upsampling = (1, axis.stride) if axis.transposed else (axis.stride, 1)
+    return (upsampling, step, axis.size) if backward else (step, upsampling, axis.output)
 
 
-def span(groups: int, width: int, max_channels: int) -> int:
+def merged_groups(groups: int, width: int, max_channels: int) -> int:
     """Number of groups to merge into one: the largest divisor of ``groups`` with at most ``max_channels`` channels."""
     return max((n for n in range(1, max_channels // max(width, 1) + 1) if groups % n == 0), default=1)
 
 
 @dataclass(frozen=True)
 class ContractionShape:
-    """The sizes of a contraction with ``groups`` groups, each merged from ``span`` groups of the call."""
+    """The sizes of a contraction with ``groups`` groups, each merged from ``merged_groups`` groups of the call."""
 
     plan: WindowPlan
     groups: int
-    span: int
+    merged_groups: int
     sources: int
     results: int
     backward: bool
@@ -114,11 +114,11 @@ class ContractionShape:
 
     def merged(self, max_channels: int) -> "ContractionShape":
         """The shape with narrow groups merged, up to ``max_channels`` channels."""
-        count = span(self.groups, max(self.sources, self.results), max_channels)
+        count = merged_groups(self.groups, max(self.sources, self.results), max_channels)
         return replace(
             self,
             groups=self.groups // count,
-            span=self.span * count,
+            merged_groups=self.merged_groups * count,
             sources=self.sources * count,
             results=self.results * count,
         )
@@ -127,9 +127,9 @@ class ContractionShape:
         """Rows and columns of the source that a tile's taps read."""
 
         def extent(i: int) -> int:
-            step, stuff, _ = self.orientation(i)
+            step, upsampling, _ = self.orientation(i)
             axis = self.plan.axes[i]
-            return (tile[i] - 1) * step + (axis.kernel - 1) * axis.dilation // stuff + 1
+            return (tile[i] - 1) * step + (axis.kernel - 1) * axis.dilation // upsampling + 1
 
         return extent(0), extent(1)
 
@@ -137,8 +137,8 @@ class ContractionShape:
         """Number of tiles along rows and columns of the largest phase."""
 
         def count(i: int) -> int:
-            _, stuff, size = self.orientation(i)
-            return -(-size // (stuff * tile[i]))
+            _, upsampling, size = self.orientation(i)
+            return -(-size // (upsampling * tile[i]))
 
         return count(0), count(1)
 
@@ -219,7 +219,10 @@ def _launch(
         packed_size=packed_size,
         packing_grid=(plan.blocks(packed_size), 1, 1),
         packing=struct(
-            structures.PACKING, weight=correlation_strides(plan, plan.weight, backward), span=shape.span, **counts
+            structures.PACKING,
+            weight=correlation_strides(plan, plan.weight, backward),
+            merged_groups=shape.merged_groups,
+            **counts,
         ),
     )
 

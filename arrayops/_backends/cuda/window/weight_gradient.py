@@ -11,7 +11,7 @@ from arrayops._backends.cuda.engine.launch import launch, struct
 from arrayops._backends.cuda.engine.module import Kernel, Pairs
 from arrayops._backends.cuda.engine.structures import ArrayView, view
 from arrayops._backends.cuda.engine.sums import fixed_shares, sum_parts
-from arrayops._backends.cuda.window.contraction import span
+from arrayops._backends.cuda.window.contraction import merged_groups
 from arrayops._backends.cuda.window.plan import WindowCall, WindowPlan, correlation_strides
 from arrayops._ops import images
 
@@ -56,8 +56,8 @@ def grad_weight(call: WindowCall, grad: Any) -> Any:
 @lru_cache(maxsize=256)
 def _launch(plan: WindowPlan, samples: ArrayView, grad: ArrayView, result: ArrayView) -> WeightGradLaunch:
     parameters = plan.parameters
-    stuffed = parameters.transposed and parameters.stride != (1, 1)
-    pair_rows, pair_columns = plan.input_size if stuffed else plan.output_size
+    upsampled = parameters.transposed and parameters.stride != (1, 1)
+    pair_rows, pair_columns = plan.input_size if upsampled else plan.output_size
     pairs = plan.batch * pair_rows * pair_columns
     shares, share = fixed_shares(pairs, SHARE_PAIRS, MAX_SHARES)
     first, group, result_step, source_step, row, column = correlation_strides(plan, result)
@@ -76,17 +76,17 @@ def _launch(plan: WindowPlan, samples: ArrayView, grad: ArrayView, result: Array
         inputs, outputs = plan.group_channels
         sizes = parameters.groups, *plan.kernel_size, inputs, outputs
         steps = group, row, column, source_step, result_step
-        merged = span(parameters.groups, max(inputs, outputs), TILE_CHANNELS)
+        merged = merged_groups(parameters.groups, max(inputs, outputs), TILE_CHANNELS)
         groups, inputs, outputs = parameters.groups // merged, inputs * merged, outputs * merged
         channel_tile, output_tile = (
             2 * TILE_CHANNELS if extent > TILE_CHANNELS else TILE_CHANNELS for extent in (inputs, outputs)
         )
         tiles = -(-inputs // channel_tile) * -(-outputs // output_tile)
         threads = THREADS
-        teams = threads // (channel_tile // 4 * (output_tile // 4))
+        slices = threads // (channel_tile // 4 * (output_tile // 4))
         tile = ("CHANNELS", channel_tile), ("OUTPUTS", output_tile)
         last: Pairs = (("CHANNELS_LAST", ""),) if input_strides[1] == grad_strides[1] == 1 else ()
-        defines = ("GROUPED", ""), *tile, ("STAGED_PAIRS", STAGED_PAIRS), ("TEAMS", teams), *last
+        defines = ("GROUPED", ""), *tile, ("STAGED_PAIRS", STAGED_PAIRS), ("SLICES", slices), *last
     return WeightGradLaunch(
         function=plan.kernel("weight_grad.cu", name, *defines),
         grid=(shares * plan.taps, groups * tiles, 1),
@@ -98,7 +98,7 @@ def _launch(plan: WindowPlan, samples: ArrayView, grad: ArrayView, result: Array
             groups=groups,
             inputs=inputs,
             outputs=outputs,
-            span=merged,
+            merged_groups=merged,
             pair_rows=pair_rows,
             pair_columns=pair_columns,
             shares=shares,
