@@ -1,1 +1,1 @@
-"""The first minutes on a machine with a GPU: what is right there, and how fast it is. `first_run.py` is the command."""
+"""Checks and benchmarks on a machine with a GPU, within a few minutes. The command is `first_run.py`."""

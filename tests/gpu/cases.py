@@ -19,22 +19,24 @@ class Call(NamedTuple):
     keywords: dict[str, Any]
     dtype: str
 
-    def on(self, place: Any) -> Any:
-        """Call the function of that name of ``place``: `arrayops`, or a `cuda_device.Device`."""
-        return getattr(place, self.operator)(*self.arguments, **self.keywords)
+    def on(self, target: Any) -> Any:
+        """Call the function of that name of ``target``: `arrayops`, or a `cuda_device.Device`."""
+        return getattr(target, self.operator)(*self.arguments, **self.keywords)
 
     def widened(self) -> Call:
-        """The same call with float32 arrays for float16 ones: what the reference computes."""
-        return self._replace(arguments=_wide(self.arguments), keywords={k: _wide(v) for k, v in self.keywords.items()})
+        """The same call with float16 arrays converted to float32, as for the reference."""
+        return self._replace(
+            arguments=_widened(self.arguments), keywords={k: _widened(v) for k, v in self.keywords.items()}
+        )
 
 
-def _wide(value: Any) -> Any:
+def _widened(value: Any) -> Any:
     if isinstance(value, tuple):
-        return tuple(_wide(each) for each in value)
+        return tuple(_widened(each) for each in value)
     return value.astype(np.float32) if isinstance(value, np.ndarray) and value.dtype == np.float16 else value
 
 
-def _last(array: Array) -> Array:
+def _nhwc(array: Array) -> Array:
     """NCHW to NHWC."""
     return np.ascontiguousarray(array.transpose(0, 2, 3, 1))
 
@@ -59,23 +61,23 @@ def _pac(rng: np.random.Generator, s: int, c: int, dtype: str) -> Rows:
     n, g = 2, 3
     x, dy, bias = _normal(rng, dtype, n, c, s, s), _normal(rng, dtype, n, c, s, s), _normal(rng, dtype, c)
     guide = _normal(rng, dtype, n, g, s, s, scale=0.5)
-    weight, wide = _normal(rng, dtype, c, c, 3, 3, scale=0.2), _normal(rng, dtype, c, c, 5, 5, scale=0.1)
+    weight, weight_5x5 = _normal(rng, dtype, c, c, 3, 3, scale=0.2), _normal(rng, dtype, c, c, 5, 5, scale=0.1)
     upsampled = _normal(rng, dtype, n, g, 2 * s + 1, 2 * s + 1, scale=0.5)
     mask = rng.random((n, 1, s, s)) < 0.7
     hwio = np.ascontiguousarray(weight.transpose(2, 3, 1, 0))
-    one = {"padding": 1}
-    last = {**one, "layout": "NHWC"}
-    masked = {**one, "mask": mask, "normalize_kernel": True}
-    yield "pac_conv2d", "pac_conv2d", (x, guide, weight, bias), one
-    yield "pac_conv2d 5x5", "pac_conv2d", (x, guide, wide), {"padding": 2}
-    yield "pac_conv2d NHWC", "pac_conv2d", (_last(x), _last(guide), hwio), last
+    padded = {"padding": 1}
+    nhwc = {**padded, "layout": "NHWC"}
+    masked = {**padded, "mask": mask, "normalize_kernel": True}
+    yield "pac_conv2d", "pac_conv2d", (x, guide, weight, bias), padded
+    yield "pac_conv2d 5x5", "pac_conv2d", (x, guide, weight_5x5), {"padding": 2}
+    yield "pac_conv2d NHWC", "pac_conv2d", (_nhwc(x), _nhwc(guide), hwio), nhwc
     yield "pac_conv2d mask", "pac_conv2d", (x, guide, weight), masked
-    yield "pac_conv2d_backward", "pac_conv2d_backward", (dy, x, guide, weight, bias), one
-    yield "pac_conv2d_backward NHWC", "pac_conv2d_backward", (_last(dy), _last(x), _last(guide), hwio), last
+    yield "pac_conv2d_backward", "pac_conv2d_backward", (dy, x, guide, weight, bias), padded
+    yield "pac_conv2d_backward NHWC", "pac_conv2d_backward", (_nhwc(dy), _nhwc(x), _nhwc(guide), hwio), nhwc
     yield "pac_conv_transpose2d", "pac_conv_transpose2d", (x, upsampled, weight), {"stride": 2}
-    yield "pac_kernel2d", "pac_kernel2d", (guide, 3), {**one, "normalize": True}
-    yield "pac_pool2d", "pac_pool2d", (x, guide, 3), one
-    yield "pac_pool2d_backward", "pac_pool2d_backward", (dy, x, guide, 3), one
+    yield "pac_kernel2d", "pac_kernel2d", (guide, 3), {**padded, "normalize": True}
+    yield "pac_pool2d", "pac_pool2d", (x, guide, 3), padded
+    yield "pac_pool2d_backward", "pac_pool2d_backward", (dy, x, guide, 3), padded
 
 
 def _conv(rng: np.random.Generator, s: int, c: int, dtype: str) -> Rows:
@@ -83,19 +85,19 @@ def _conv(rng: np.random.Generator, s: int, c: int, dtype: str) -> Rows:
     x, dy, bias = _normal(rng, dtype, n, c, s, s), _normal(rng, dtype, n, c, s, s), _normal(rng, dtype, c)
     weight = _normal(rng, dtype, c, c, 3, 3, scale=0.2)
     hwio = np.ascontiguousarray(weight.transpose(2, 3, 1, 0))
-    fours, depthwise = (np.ascontiguousarray(hwio[:, :, :count]) for count in (4, 1))
-    one = {"padding": 1}
-    last = {**one, "layout": "NHWC"}
-    in_fours, in_ones = {**last, "groups": c // 4}, {**last, "groups": c}
-    yield "conv2d", "conv2d", (x, weight, bias), one
-    yield "conv2d NHWC", "conv2d", (_last(x), hwio), last
-    yield "conv2d groups of 4 NHWC", "conv2d", (_last(x), fours), in_fours
-    yield "conv2d depthwise NHWC", "conv2d", (_last(x), depthwise), in_ones
-    yield "conv2d_backward", "conv2d_backward", (dy, x, weight, bias), one
-    yield "conv2d_backward groups of 4 NHWC", "conv2d_backward", (_last(dy), _last(x), fours), in_fours
-    in_ones = {**one, "groups": c}
-    narrow = np.ascontiguousarray(weight[:, :1])
-    yield "conv2d_backward depthwise", "conv2d_backward", (dy, x, narrow), in_ones
+    weight_groups_of_4, weight_depthwise = (np.ascontiguousarray(hwio[:, :, :count]) for count in (4, 1))
+    padded = {"padding": 1}
+    nhwc = {**padded, "layout": "NHWC"}
+    groups_of_4, depthwise = {**nhwc, "groups": c // 4}, {**nhwc, "groups": c}
+    yield "conv2d", "conv2d", (x, weight, bias), padded
+    yield "conv2d NHWC", "conv2d", (_nhwc(x), hwio), nhwc
+    yield "conv2d groups of 4 NHWC", "conv2d", (_nhwc(x), weight_groups_of_4), groups_of_4
+    yield "conv2d depthwise NHWC", "conv2d", (_nhwc(x), weight_depthwise), depthwise
+    yield "conv2d_backward", "conv2d_backward", (dy, x, weight, bias), padded
+    yield "conv2d_backward groups of 4 NHWC", "conv2d_backward", (_nhwc(dy), _nhwc(x), weight_groups_of_4), groups_of_4
+    weight_depthwise = np.ascontiguousarray(weight[:, :1])
+    depthwise = {**padded, "groups": c}
+    yield "conv2d_backward depthwise", "conv2d_backward", (dy, x, weight_depthwise), depthwise
     yield "conv_transpose2d", "conv_transpose2d", (x, weight), {"stride": 2, "padding": 1}
 
 
@@ -131,7 +133,7 @@ def _merge(rng: np.random.Generator, s: int, c: int, dtype: str) -> Rows:
         maps = tuple(_normal(rng, dtype, n, c, size, size) for size in sizes)
         grad = _normal(rng, dtype, n, 3 * c, s, s)
         if layout == "NHWC":
-            maps, grad = tuple(map(_last, maps)), _last(grad)
+            maps, grad = tuple(map(_nhwc, maps)), _nhwc(grad)
         for how in ("concat", "add", "max"):
             yield f"merge {how} {layout}", "merge_feature_maps", (maps,), {"how": how, "layout": layout}
         yield f"merge_backward concat {layout}", "merge_feature_maps_backward", (grad, maps), {"layout": layout}

@@ -1,6 +1,6 @@
-"""Hardware counters of the headline kernels, by Nsight Compute: what the timings cannot say.
+"""Hardware counters of the most important kernels, measured with Nsight Compute.
 
-``python tests/gpu/counters.py`` launches what is counted.
+``python tests/gpu/counters.py`` is the profiled program.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ METRICS = {
     "smsp__average_warps_issue_stalled_barrier_per_issue_active.ratio": "stall_barrier",
     "smsp__average_warps_issue_stalled_mio_throttle_per_issue_active.ratio": "stall_mio",
 }
-"""Names here of Nsight Compute's metrics. Stalls are warps that wait, per issue."""
+"""Nsight Compute's metrics and their keys in results. Stalls are average numbers of stalled warps per issue."""
 
 SCALES = {"ns": 1e-3, "nsecond": 1e-3, "us": 1, "usecond": 1, "ms": 1e3, "msecond": 1e3}
 SCALES |= {"byte": 1e-6, "Kbyte": 1e-3, "Mbyte": 1, "Gbyte": 1e3}
-"""To microseconds and megabytes."""
+"""Factors that convert units to microseconds and megabytes."""
 
 
 def calls() -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Headline calls on CuPy arrays, as the benchmarks have them."""
+    """The most important calls of the benchmarks, on CuPy arrays."""
     import cupy
 
     import arrayops as ao
@@ -87,11 +87,11 @@ def calls() -> Iterator[tuple[str, Callable[[], Any]]]:
 
 
 MARKER = "next_call"
-"""A kernel that does nothing, launched before each call: which launches belong to which call."""
+"""An empty kernel, launched before each call to separate the launches of calls."""
 
 
 def launch() -> int:
-    """Each call twice: once to load its kernels, once where the profiler looks."""
+    """Run each call twice: first to load its kernels, then under the profiler."""
     import cupy
 
     marker = cupy.RawModule(code=f'extern "C" __global__ void {MARKER}() {{}}').get_function(MARKER)
@@ -107,7 +107,7 @@ def launch() -> int:
 
 
 def count(deadline: float, out: Path) -> int:
-    """A row of counters for each kernel of each call."""
+    """Emit a row of counters for each kernel of each call."""
     program = machine.toolkit_program("ncu")
     if program is None:
         results.emit("counters", event="not run: Nsight Compute (ncu) is not installed")
@@ -123,16 +123,16 @@ def count(deadline: float, out: Path) -> int:
             process.wait()
             code = TIMED_OUT
     text = (out / "counters.csv").read_text(encoding="utf-8", errors="replace")
-    found = parsed(text, [name for name, _ in calls()])
-    for row in found:
+    rows = parse(text, [name for name, _ in calls()])
+    for row in rows:
         results.emit("counters", **row)
-    if not found:
-        results.emit("counters", event=f"not run: ncu left with {code} and no counters; see counters.csv")
+    if not rows:
+        results.emit("counters", event=f"not run: ncu exited with {code} and without counters; see counters.csv")
     return 0 if code == 0 else 2
 
 
-def parsed(text: str, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows of ncu's raw CSV: lines of columns, of units, then one for each launch. ``names`` are those of the calls."""
+def parse(text: str, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Parse ncu's raw CSV: a line of column names, one of units, then one for each launch of the calls ``names``."""
     lines = [line for line in text.splitlines() if line.startswith('"')]
     if len(lines) < 3:
         return []

@@ -1,4 +1,4 @@
-"""What machine this is."""
+"""Description of the machine: versions of packages, GPU and CPU."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ QUERY = "name,driver_version,memory.total,memory.used,clocks.sm,clocks.mem,clock
 
 
 def why_no_gpu() -> str:
-    """Why there is no GPU to run on; empty if there is one."""
+    """The reason why no GPU is available; empty if one is."""
     try:
         import cuda_device
     except ImportError as error:
@@ -24,28 +24,30 @@ def why_no_gpu() -> str:
 
 
 def toolkit_program(name: str) -> str | None:
-    """Path of a program of CUDA's toolkit, which need not be on the PATH."""
+    """Path of a program of the CUDA toolkit, even if it is not on PATH; None if it is not installed."""
     return shutil.which(name) or next(map(str, Path("/usr/local").glob(f"cuda*/bin/{name}")), None)
 
 
 def describe(stage: str, dry: bool) -> None:
-    """Versions, the GPU as nvidia-smi names it, and the CPU."""
+    """Emit versions of packages, nvidia-smi's description of the GPU, and the CPU."""
     import harness
 
-    about: dict[str, Any] = dict(harness.machine())
+    description: dict[str, Any] = dict(harness.machine())
     for package in PACKAGES:
         try:
-            about[package] = metadata.version(package)
+            description[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
     if not dry:
         import cupy
 
-        about["compute capability"] = cupy.cuda.Device(0).compute_capability
-        about["CUDA driver"] = cupy.cuda.runtime.driverGetVersion()
+        description["compute capability"] = cupy.cuda.Device(0).compute_capability
+        description["CUDA driver"] = cupy.cuda.runtime.driverGetVersion()
         command = ["nvidia-smi", f"--query-gpu={QUERY}", "--format=csv,noheader"]
         try:
-            about["nvidia-smi"] = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+            description["nvidia-smi"] = subprocess.run(
+                command, capture_output=True, text=True, check=False
+            ).stdout.strip()
         except OSError as error:
-            about["nvidia-smi"] = str(error)
-    results.emit(stage, event="machine", **about)
+            description["nvidia-smi"] = str(error)
+    results.emit(stage, event="machine", **description)

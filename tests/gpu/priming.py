@@ -1,7 +1,7 @@
-"""Fills CuPy's disk cache with what the calls of `gpu.cases` ask for, on all cores at once.
+"""Compiles the kernels of the calls of `gpu.cases` into CuPy's disk cache, on all cores in parallel.
 
-Those calls are made in one process, which would compile one unit after the other, half a second each. Tests are not
-primed: their processes compile side by side.
+Those calls run in one process, which would compile one unit after the other, half a second each. Kernels of tests are
+not compiled in advance: test processes compile in parallel.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from gpu import cases, results, sanitizing, values
 from gpu.stages import Context
 
 Unit = tuple[str, tuple[tuple[str, Any], ...]]
-"""A file of kernels with its macros: (file, ((macro, value), ...)), macros in alphabetical order."""
+"""A kernel file and its macros: (file, ((macro, value), ...)), macros in alphabetical order."""
 
 
 def prime(context: Context) -> int:
-    """Record what the cases compile, then compile it."""
+    """Record which units the cases compile, then compile them."""
     begin = time.monotonic()
     if context.dry:
         units = units_of([(9, 8)], 90)
@@ -38,7 +38,7 @@ def prime(context: Context) -> int:
         return 0
     begin, failed, cores = time.monotonic(), 0, os.cpu_count() or 1
     with multiprocessing.get_context("spawn").Pool(cores) as pool:
-        for unit, error in pool.imap_unordered(compiled, sorted(units, key=str)):
+        for unit, error in pool.imap_unordered(compile_unit, sorted(units, key=str)):
             if error:
                 failed += 1
                 results.emit("prime", ok=False, case=f"compiling {unit}", exception=error)
@@ -48,7 +48,7 @@ def prime(context: Context) -> int:
 
 
 def units_of(sizes: Iterable[tuple[int, int]], compute_capability: int) -> set[Unit]:
-    """The units of `cases.calls` of these sizes and channels, recorded where nothing is compiled or launched."""
+    """The units of `cases.calls` for these sizes and channels, recorded without compiling or launching kernels."""
     units: set[Unit] = set()
     for size, channels in sizes:
         with cuda_units.nothing_launched(compute_capability) as device:
@@ -58,8 +58,8 @@ def units_of(sizes: Iterable[tuple[int, int]], compute_capability: int) -> set[U
     return units
 
 
-def compiled(unit: Unit) -> tuple[Unit, str]:
-    """Compile a unit into CuPy's cache, or say why it cannot be."""
+def compile_unit(unit: Unit) -> tuple[Unit, str]:
+    """Compile a unit into CuPy's cache; return it and the error, empty on success."""
     import cupy
 
     from arrayops._backends.cuda.engine import module
@@ -67,5 +67,5 @@ def compiled(unit: Unit) -> tuple[Unit, str]:
     try:
         cupy.RawModule(code=module.text(*unit), options=module.OPTIONS).compile()
     except Exception as error:
-        return unit, results.described(error)
+        return unit, results.describe(error)
     return unit, ""

@@ -1,4 +1,4 @@
-"""The table that ends a run: what failed, by kernel, and what was measured."""
+"""The table at the end of a run: failures by kernel, and measurements."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-LINES = 100
-FAILURES = 25
-"""Groups of failures that are shown."""
+MAX_LINES = 100
+MAX_FAILURE_GROUPS = 25
+"""Maximum number of groups of failures that are shown."""
 
-WIDTH = 220
+MAX_LINE_CHARACTERS = 220
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """At most `LINES` lines: the slowest kernels fill what the rest leaves."""
+    """The table, of at most `MAX_LINES` lines; the lines left at the end list the slowest kernels."""
     lines = [*_machine(rows), *_stages(rows), *_failures(rows), *_timings(rows), *_threads(rows)]
-    if len(lines) > LINES:
-        lines = [*lines[: LINES - 1], f"... and {len(lines) - LINES + 1} lines more: see results.jsonl"]
-    lines += _counters(rows, LINES - len(lines))
-    return "\n".join(line[:WIDTH] for line in lines)
+    if len(lines) > MAX_LINES:
+        lines = [*lines[: MAX_LINES - 1], f"... and {len(lines) - MAX_LINES + 1} more lines: see results.jsonl"]
+    lines += _counters(rows, MAX_LINES - len(lines))
+    return "\n".join(line[:MAX_LINE_CHARACTERS] for line in lines)
 
 
 def _machine(rows: Iterable[dict[str, Any]]) -> list[str]:
@@ -36,11 +36,11 @@ def _stages(rows: Sequence[dict[str, Any]]) -> list[str]:
     ended = [row for row in rows if row.get("event") == "stage ended"]
     lines = []
     for row in ended:
-        verdicts = [each["ok"] for each in rows if each["stage"] == row["stage"] and "ok" in each]
+        outcomes = [each["ok"] for each in rows if each["stage"] == row["stage"] and "ok" in each]
         line = f"{row['stage']:11s} {row['seconds']:6.1f} s  exit {row['code']}"
-        line += f"  {sum(verdicts)} right, {verdicts.count(False)} wrong" if verdicts else ""
+        line += f"  {sum(outcomes)} passed, {outcomes.count(False)} failed" if outcomes else ""
         counts = [
-            each for each in rows if each["stage"] == row["stage"] and each.get("event") in ("so far", "finished")
+            each for each in rows if each["stage"] == row["stage"] and each.get("event") in ("progress", "finished")
         ]
         if counts:
             names = ("passed", "failed", "error", "skipped")
@@ -52,7 +52,7 @@ def _stages(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _is_note(row: dict[str, Any]) -> bool:
-    return str(row.get("event", "")).startswith(("not run", "out of time", "stage crashed", "the CUDA context"))
+    return str(row.get("event", "")).startswith(("not run", "out of time", "stage crashed", "CUDA context lost"))
 
 
 def _note(row: dict[str, Any]) -> str:
@@ -60,33 +60,33 @@ def _note(row: dict[str, Any]) -> str:
 
 
 def _failures(rows: Iterable[dict[str, Any]]) -> list[str]:
-    """By the kernels that were at work, most first."""
+    """Failures grouped by the kernels that were loaded, largest groups first."""
     groups: dict[str, list[str]] = defaultdict(list)
     for row in rows:
         if row.get("ok") is False:
             kernels = "; ".join(str(name)[:70] for name in row.get("kernels", [])[:2]) or row["stage"]
-            what = row.get("exception") or f"error {row.get('error', float('nan')):.1e}"
-            groups[f"{kernels} | {what[:90]}"].append(row["case"])
+            reason = row.get("exception") or f"error {row.get('error', float('nan')):.1e}"
+            groups[f"{kernels} | {reason[:90]}"].append(row["case"])
     if not groups:
         return []
-    found = sorted(groups.items(), key=lambda group: -len(group[1]))
+    sorted_groups = sorted(groups.items(), key=lambda group: -len(group[1]))
     lines = [f"{sum(map(len, groups.values()))} failures, by kernel:"]
-    for what, names in found[:FAILURES]:
-        lines.append(f"{len(names):5d} x {what}; {names[0][-100:]}")
-    if len(found) > FAILURES:
-        lines.append(f"      and {len(found) - FAILURES} groups more")
+    for title, names in sorted_groups[:MAX_FAILURE_GROUPS]:
+        lines.append(f"{len(names):5d} x {title}; {names[0][-100:]}")
+    if len(sorted_groups) > MAX_FAILURE_GROUPS:
+        lines.append(f"      and {len(sorted_groups) - MAX_FAILURE_GROUPS} more groups")
     return lines
 
 
 def _timings(rows: Iterable[dict[str, Any]]) -> list[str]:
-    found = [row for row in rows if row["stage"] == "bench" and "ms" in row]
-    if not found:
+    timed = [row for row in rows if row["stage"] == "bench" and "ms" in row]
+    if not timed:
         return []
-    lines = ["case | ms | floor ms, share of it | Python us | MiB | ours / rival"]
-    for row in found:
+    lines = ["case | ms | roofline ms, fraction reached, bound | host us | peak MiB | time of arrayops / other library"]
+    for row in timed:
         ratios = ", ".join(f"{name} {ratio:.2f}" for name, ratio in row["ratio"].items())
         cells = [
-            f"{row['case']}{'' if row['ok'] else ' WRONG'}",
+            f"{row['case']}{'' if row['ok'] else ' FAILED'}",
             f"{row['ms']['arrayops']:.4f}",
             f"{row['floor_ms']:.4f} {row['of_floor']:.0%} {row['bound']}",
             f"{row['python_us']['arrayops']:.0f}",
@@ -98,11 +98,11 @@ def _timings(rows: Iterable[dict[str, Any]]) -> list[str]:
 
 
 def _counters(rows: Iterable[dict[str, Any]], lines: int) -> list[str]:
-    found = [row for row in rows if row["stage"] == "counters" and "us" in row]
-    if not found or lines < 2:
+    measured = [row for row in rows if row["stage"] == "counters" and "us" in row]
+    if not measured or lines < 2:
         return []
-    slowest = sorted(found, key=lambda row: -row["us"])[: lines - 1]
-    shown = ["slowest kernels (all are in results.jsonl) | us | warp instructions | issue slots | HBM MB | occupancy"]
+    slowest = sorted(measured, key=lambda row: -row["us"])[: lines - 1]
+    shown = ["slowest kernels (all: results.jsonl) | us | warp instructions | issue slots used | DRAM MB | occupancy"]
     for row in slowest:
         cells = [
             f"{row['case']}: {row['kernel']}",
@@ -120,6 +120,6 @@ def _threads(rows: Iterable[dict[str, Any]]) -> list[str]:
     cases: dict[str, list[str]] = defaultdict(list)
     for row in rows:
         if row["stage"] == "threads" and "threads" in row:
-            ratios = ", ".join(f"{ratio:.2f} of {name}" for name, ratio in row["ratio"].items())
+            ratios = ", ".join(f"{ratio:.2f} x {name}" for name, ratio in row["ratio"].items())
             cases[row["case"]].append(f"{row['threads']}: {row['ms']['arrayops']:.1f} ms ({ratios})")
     return [f"CPU by threads, {case}: " + "; ".join(parts) for case, parts in cases.items()]

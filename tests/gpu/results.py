@@ -1,4 +1,4 @@
-"""Results: lines of JSON in one file, each written whole, by whatever process knows it first."""
+"""Results: lines of JSON in one file, to which several processes append atomically."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from pathlib import Path
 from typing import Any
 
 FILE, START = "GPU_RUN_RESULTS", "GPU_RUN_START"
-"""Environment variables: the file, and the time (`time.monotonic`) at which the whole run began."""
+"""Environment variables: path of the file, and start time of the run (`time.monotonic`)."""
 
 
 def environment(out: Path) -> dict[str, str]:
-    """What the supervisor sets for itself and its child processes."""
+    """Environment variables for the supervisor and its child processes."""
     return {FILE: str(out / "results.jsonl"), START: str(time.monotonic())}
 
 
 def emit(stage: str, **row: Any) -> None:
-    """Write one line, to standard output if no file is set.
+    """Append one line to the file, or write it to standard output if no file is set.
 
-    Rows with ``ok`` are verdicts: ``case`` says on what. Rows with ``event`` tell what happened.
+    Rows with ``ok`` are results of the check named ``case``; rows with ``event`` report progress and errors.
     """
     elapsed = round(time.monotonic() - float(os.environ.get(START, "0")), 2)
     line = json.dumps({"t": elapsed, "stage": stage, **row}, default=str) + "\n"
     if path := os.environ.get(FILE):
-        # One write of a file opened for appending: lines of several processes do not mix.
+        # A single write to a file opened for appending is atomic: lines of several processes are not interleaved.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             os.write(descriptor, line.encode())
@@ -38,18 +38,18 @@ def emit(stage: str, **row: Any) -> None:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """All rows so far."""
+    """All rows of the file."""
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
-def described(error: BaseException, characters: int = 600) -> str:
+def describe(error: BaseException, characters: int = 600) -> str:
     """An exception on one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:characters]
 
 
-LOST_CONTEXT = (
+LOST_CONTEXT_MESSAGES = (
     "IllegalAddress",
     "ILLEGAL_ADDRESS",
     "illegal memory access",
@@ -63,12 +63,12 @@ LOST_CONTEXT = (
     "HardwareStackError",
     "must be restarted",
 )
-"""Texts of CUDA errors after which every further call of the process fails."""
+"""Parts of the messages of CUDA errors after which every further CUDA call of the process fails."""
 
-LOST = 13
-"""Exit code of a process that left because of one."""
+LOST_CONTEXT_EXIT = 13
+"""Exit code of a process that ended because of such an error."""
 
 
 def context_is_lost(text: str) -> bool:
-    """Whether an error with this text leaves the process without a working CUDA context."""
-    return any(sign in text for sign in LOST_CONTEXT)
+    """Whether the CUDA context is unusable after an error with this message."""
+    return any(part in text for part in LOST_CONTEXT_MESSAGES)

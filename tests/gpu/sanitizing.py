@@ -1,8 +1,8 @@
-"""compute-sanitizer over small calls of every family, each array in an allocation of its own.
+"""Runs compute-sanitizer on small calls of every family, with a separate allocation for each array.
 
-Every tool first has to find a fault that was planted for it: a sanitizer that sees nothing passes everything.
+Each tool must first detect a deliberate fault, which shows that the tool works on this machine.
 
-``python tests/gpu/sanitizing.py small`` and ``... planted NAME`` are what runs under the sanitizer.
+``python tests/gpu/sanitizing.py small`` and ``... fault NAME`` are the programs that run under the sanitizer.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ from gpu import machine, results, testing
 from gpu.supervisor import TIMED_OUT
 
 SIZE = (11, 8)
-"""Pixels along an axis, and channels."""
+"""Height and width, and number of channels."""
 
-FOUND = 99
-"""Exit code that compute-sanitizer is told to leave with when it has found something."""
+ERROR_EXIT = 99
+"""Exit code of compute-sanitizer if it has detected errors."""
+
+MIN_TEST_S = 20
+"""Minimum time for memcheck of a test."""
 
 TOOLS = ("memcheck", "racecheck", "synccheck", "initcheck")
 
@@ -47,61 +50,61 @@ extern "C" __global__ void initcheck(const int* x, int* y) { y[threadIdx.x] = x[
 
 
 def sanitize(deadline: float, out: Path) -> int:
-    """All tools, then memcheck again over tests that lost their context."""
+    """Run all tools on the calls, then memcheck on tests that ended with an unusable CUDA context."""
     program = machine.toolkit_program("compute-sanitizer")
     if program is None:
-        results.emit("sanitize", case="compute-sanitizer", ok=False, exception="it is not installed")
+        results.emit("sanitize", case="compute-sanitizer", ok=False, exception="not installed")
         return 2
     codes = []
     for number, tool in enumerate(TOOLS):
-        left = (deadline - time.monotonic()) / (len(TOOLS) - number)
-        codes.append(_planted(program, tool, left / 2))
-        codes.append(_small(program, tool, left, out))
+        seconds = (deadline - time.monotonic()) / (len(TOOLS) - number)
+        codes.append(_detects_fault(program, tool, seconds / 2))
+        codes.append(_check_calls(program, tool, seconds, out))
     for row in [row for row in results.read(out / "results.jsonl") if row.get("lost")][:4]:
-        _test(program, row["case"], deadline - time.monotonic() - 5)
+        _check_test(program, row["case"], deadline - time.monotonic() - 5)
     return max(codes)
 
 
-def _planted(program: str, tool: str, seconds: float) -> int:
-    code, output = _run([program, *_options(tool), sys.executable, __file__, "planted", tool], seconds)
-    found = code == FOUND
-    row = {"case": f"{tool} finds a planted fault", "ok": found, "code": code}
+def _detects_fault(program: str, tool: str, seconds: float) -> int:
+    code, output = _run([program, *_options(tool), sys.executable, __file__, "fault", tool], seconds)
+    detected = code == ERROR_EXIT
+    row = {"case": f"{tool} detects a deliberate fault", "ok": detected, "code": code}
     results.emit(
-        "sanitize", **row, **({} if found else {"exception": " ".join(_findings(output)[:6]) or output[-300:]})
+        "sanitize", **row, **({} if detected else {"exception": " ".join(_messages(output)[:6]) or output[-300:]})
     )
-    return 0 if found else 1
+    return 0 if detected else 1
 
 
-def _small(program: str, tool: str, seconds: float, out: Path) -> int:
+def _check_calls(program: str, tool: str, seconds: float, out: Path) -> int:
     code, output = _run([program, *_options(tool), sys.executable, __file__, "small"], seconds)
     (out / f"sanitizer_{tool}.log").write_text(output, encoding="utf-8")
-    findings = _findings(output)
-    row: dict[str, Any] = {"case": f"{tool} over small calls", "ok": code == 0, "code": code, "summary": findings[-1:]}
+    messages = _messages(output)
+    row: dict[str, Any] = {"case": f"{tool} on small calls", "ok": code == 0, "code": code, "summary": messages[-1:]}
     if code:
-        row["exception"] = " ".join(findings[:12]) or output[-300:]
+        row["exception"] = " ".join(messages[:12]) or output[-300:]
     results.emit("sanitize", **row)
-    return 1 if code == FOUND else 2 if code else 0
+    return 1 if code == ERROR_EXIT else 2 if code else 0
 
 
-def _test(program: str, test: str, seconds: float) -> None:
-    if seconds < 20:
+def _check_test(program: str, test: str, seconds: float) -> None:
+    if seconds < MIN_TEST_S:
         return
     pytest = ["-m", "pytest", "-q", "-m", "gpu", "-W", "ignore", "--tb=no", "-p", "no:cacheprovider", test]
     _, output = _run([program, *_options("memcheck"), sys.executable, *pytest], seconds)
-    results.emit("sanitize", event="memcheck of a test", case=test, findings=_findings(output)[:14])
+    results.emit("sanitize", event="memcheck of a test", case=test, messages=_messages(output)[:14])
 
 
 def _options(tool: str) -> list[str]:
-    return ["--tool", tool, "--error-exitcode", str(FOUND), "--print-limit", "40"]
+    return ["--tool", tool, "--error-exitcode", str(ERROR_EXIT), "--print-limit", "40"]
 
 
-def _findings(output: str) -> list[str]:
+def _messages(output: str) -> list[str]:
     return [line for line in output.splitlines() if line.startswith("=========")]
 
 
 def _run(command: list[str], seconds: float) -> tuple[int, str]:
     try:
-        found = subprocess.run(
+        completed = subprocess.run(
             command,
             cwd=testing.ROOT,
             stdout=subprocess.PIPE,
@@ -113,29 +116,29 @@ def _run(command: list[str], seconds: float) -> tuple[int, str]:
         )
     except subprocess.TimeoutExpired as error:
         return TIMED_OUT, str(error.stdout or "")
-    return found.returncode, found.stdout
+    return completed.returncode, completed.stdout
 
 
 def small() -> int:
-    """What runs under the tools."""
+    """Run small calls on the GPU, with a separate allocation for each array."""
     import cupy
 
     import cuda_device
     from gpu import values
 
-    # No pool: an allocation ends where its array ends, so that the first byte beyond is found.
+    # Without a memory pool each allocation ends with its array, so that accesses beyond the end are detected.
     cupy.cuda.set_allocator(None)
     with cupy.cuda.Device(0):
         return values.check("sanitize", cuda_device.RealDevice(), *SIZE)
 
 
-def planted(name: str) -> int:
-    """Launch the fault of that name."""
+def fault(name: str) -> int:
+    """Launch the kernel of `FAULTS` with that name."""
     import cupy
 
     cupy.cuda.set_allocator(None)
     kernel = cupy.RawModule(code=FAULTS).get_function(name)
-    # Two warps, one of which may be ahead of the other.
+    # racecheck needs a race between two warps.
     threads = 64 if name == "racecheck" else 32
     arrays = tuple(cupy.empty(threads, "int32") for _ in range(2 if name == "initcheck" else 1))
     kernel((1,), (threads,), arrays)
@@ -144,4 +147,4 @@ def planted(name: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(small() if sys.argv[1] == "small" else planted(sys.argv[2]))
+    sys.exit(small() if sys.argv[1] == "small" else fault(sys.argv[2]))

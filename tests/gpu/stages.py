@@ -1,4 +1,4 @@
-"""The stages, in the order in which they tell most: name, seconds that it may take, what it runs."""
+"""The stages of a run, the most informative first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gpu.supervisor import NO_GPU
 
 @dataclass(frozen=True)
 class Context:
-    """Where results go, whether the emulator stands in for the GPU, and the time (`time.monotonic`) to be done by."""
+    """Folder of results, whether the emulator replaces the GPU, and the deadline (`time.monotonic`)."""
 
     out: Path
     dry: bool
@@ -21,7 +21,10 @@ class Context:
 
 
 class Stage(NamedTuple):
-    """Seconds that a stage may take, what it runs (imported only in the process of the stage), and why not dry."""
+    """Time limit of a stage, its function, and the reason why a dry run skips it, empty if it does not.
+
+    Functions import their modules only when called, in the process of the stage.
+    """
 
     seconds: float
     run: Callable[[Context], int]
@@ -54,14 +57,14 @@ def _tests(context: Context) -> int:
     from gpu import testing
 
     if context.dry:
-        return testing.run("tests", testing.FILES[1:2], workers=2, fake=True, only="pooling or sum")
+        return testing.run("tests", testing.FILES[1:2], workers=2, emulated=True, only="pooling or sum")
     return testing.run("tests", testing.FILES, workers=testing.workers())
 
 
 def _frameworks(context: Context) -> int:
     from gpu import testing
 
-    # Each process has several frameworks on the GPU: few of them fit its memory, and each takes long to start.
+    # Each worker uses several frameworks on the GPU, which limits workers by memory and makes their start slow.
     return testing.run("frameworks", ("tests/frameworks/test_gpu.py",), workers=3)
 
 
@@ -103,7 +106,7 @@ STAGES = {
 
 
 def run(name: str, context: Context) -> int:
-    """One stage, in this process: its exit code."""
+    """Run one stage in this process; return its exit code."""
     if not context.dry:
         from gpu import machine
 
@@ -117,5 +120,5 @@ def run(name: str, context: Context) -> int:
     try:
         return stage.run(context)
     except Exception as error:
-        results.emit(name, event="stage crashed", exception=results.described(error))
+        results.emit(name, event="stage crashed", exception=results.describe(error))
         raise

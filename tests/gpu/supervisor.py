@@ -1,4 +1,4 @@
-"""Runs stages one after the other, each a process with a deadline. Never touches CUDA itself."""
+"""Runs stages one after the other, each in a process with a deadline. Does not use CUDA itself."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typing import IO
 
 from gpu import report, results
 
-ALL_WELL, WRONG, CRASHED, NO_GPU = 0, 1, 2, 3
+PASSED, FAILED, CRASHED, NO_GPU = 0, 1, 2, 3
 TIMED_OUT = 124
 
-MARGIN_S = 3.0
-"""Kept back for the table at the end."""
+TABLE_S = 3.0
+"""Time reserved for the table at the end."""
 
-LEAST_S = 8.0
-"""A stage is not begun with less than this: importing frameworks alone takes as long."""
+MIN_STAGE_S = 8.0
+"""A stage is not started with less time than this, which the imports of frameworks alone may take."""
 
 
 Command = Callable[[str, float], list[str]]
-"""Of a stage and the time (`time.monotonic`, one clock for all processes of a machine) to be done by."""
+"""Name and deadline of a stage -> its command line. Deadlines are in `time.monotonic`, which all processes share."""
 
 
 def supervise(plan: Sequence[tuple[str, float]], command: Command, out: Path, budget: float) -> int:
@@ -32,7 +32,7 @@ def supervise(plan: Sequence[tuple[str, float]], command: Command, out: Path, bu
     out.mkdir(parents=True, exist_ok=True)
     os.environ |= results.environment(out)
     os.environ |= {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    # JAX would take three quarters of the memory that all share.
+    # By default JAX would allocate three quarters of the GPU memory, which the processes share.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     file = Path(os.environ[results.FILE])
     file.unlink(missing_ok=True)
@@ -40,27 +40,27 @@ def supervise(plan: Sequence[tuple[str, float]], command: Command, out: Path, bu
     codes: list[int] = []
     with (out / "first_run.log").open("w") as log:
         for name, seconds in plan:
-            left = begin + budget - MARGIN_S - time.monotonic()
+            remaining = begin + budget - TABLE_S - time.monotonic()
             started = time.monotonic()
-            code = TIMED_OUT if left < LEAST_S else _run(command, name, min(left, seconds), log)
+            code = TIMED_OUT if remaining < MIN_STAGE_S else _run(command, name, min(remaining, seconds), log)
             codes.append(code)
-            took = time.monotonic() - started
-            results.emit(name, event="stage ended", code=code, seconds=round(took, 1))
+            elapsed = time.monotonic() - started
+            results.emit(name, event="stage ended", code=code, seconds=round(elapsed, 1))
             print(f"[{time.monotonic() - begin:6.1f} s] {name}: exit {code}", flush=True)
             if code == NO_GPU:
                 break
     rows = results.read(file)
     print(report.table(rows), flush=True)
-    return verdict(codes, any(row.get("ok") is False for row in rows))
+    return exit_code(codes, any(row.get("ok") is False for row in rows))
 
 
-def verdict(codes: Sequence[int], wrong: bool) -> int:
-    """Exit code of the whole run. What is known to be wrong weighs more than what is not known."""
+def exit_code(codes: Sequence[int], failed: bool) -> int:
+    """Exit code of the whole run. A failed check takes precedence over a stage that crashed or timed out."""
     if NO_GPU in codes:
         return NO_GPU
-    if wrong or WRONG in codes:
-        return WRONG
-    return CRASHED if any(codes) else ALL_WELL
+    if failed or FAILED in codes:
+        return FAILED
+    return CRASHED if any(codes) else PASSED
 
 
 def _run(command: Command, name: str, seconds: float, log: IO[str]) -> int:
@@ -75,7 +75,7 @@ def _run(command: Command, name: str, seconds: float, log: IO[str]) -> int:
     except subprocess.TimeoutExpired:
         return TIMED_OUT
     finally:
-        # The group that was started for the stage and no other process: whatever a stage left behind holds the GPU.
+        # Ends the process group of the stage, including child processes that would keep the GPU occupied.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -1,4 +1,4 @@
-"""The parts of the run on a GPU that need none: deadlines, exit codes, results, table, lost contexts, recording."""
+"""Tests, without a GPU, of the run on a GPU: deadlines, exit codes, results, table, lost contexts, recorded units."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SCRIPT = Path(__file__).with_name("first_run.py")
 
 
 def supervised(tmp_path: Path, programs: dict[str, str], seconds: float = 20, budget: float = 100) -> tuple[int, Any]:
-    """Exit code and rows of stages that are these programs."""
+    """Exit code and rows of a run whose stages are these Python programs."""
 
     def command(name: str, deadline: float) -> list[str]:
         assert 0 < deadline - time.monotonic() <= seconds
@@ -32,33 +32,33 @@ def supervised(tmp_path: Path, programs: dict[str, str], seconds: float = 20, bu
     return code, results.read(tmp_path / "results.jsonl")
 
 
-def ended(rows: Any) -> dict[str, int]:
+def codes_of_stages(rows: Any) -> dict[str, int]:
     return {row["stage"]: row["code"] for row in rows if row.get("event") == "stage ended"}
 
 
-def verdict(ok: bool) -> str:
-    """A program that emits one verdict."""
+def check_program(ok: bool) -> str:
+    """A program that emits the result of one check."""
     return f"import sys; sys.path[:0] = {sys.path!r}; from gpu import results; results.emit('a', case='c', ok={ok})"
 
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The supervisor sets variables of its own process."""
+    """Restore the environment variables that the supervisor sets in its own process."""
     for name in (results.FILE, results.START, "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"):
         monkeypatch.setenv(name, os.environ.get(name, ""))
 
 
-def test_all_is_well(tmp_path: Path) -> None:
-    code, rows = supervised(tmp_path, {"a": verdict(True), "b": ""})
+def test_all_checks_pass(tmp_path: Path) -> None:
+    code, rows = supervised(tmp_path, {"a": check_program(True), "b": ""})
     assert code == 0
-    assert ended(rows) == {"a": 0, "b": 0}
+    assert codes_of_stages(rows) == {"a": 0, "b": 0}
     assert [row["ok"] for row in rows if "ok" in row] == [True]
 
 
-def test_a_wrong_result_fails_the_run(tmp_path: Path) -> None:
-    code, rows = supervised(tmp_path, {"a": verdict(False), "b": "raise SystemExit(5)"})
+def test_a_failed_check_fails_the_run(tmp_path: Path) -> None:
+    code, rows = supervised(tmp_path, {"a": check_program(False), "b": "raise SystemExit(5)"})
     assert code == 1
-    assert ended(rows) == {"a": 0, "b": 5}
+    assert codes_of_stages(rows) == {"a": 0, "b": 5}
 
 
 def test_a_stage_beyond_its_deadline_is_killed_with_its_children(tmp_path: Path) -> None:
@@ -69,13 +69,13 @@ def test_a_stage_beyond_its_deadline_is_killed_with_its_children(tmp_path: Path)
     code, rows = supervised(tmp_path, {"hangs": hangs, "next": ""}, seconds=3)
     assert time.monotonic() - begin < 30
     assert code == 2
-    assert ended(rows) == {"hangs": supervisor.TIMED_OUT, "next": 0}
+    assert codes_of_stages(rows) == {"hangs": supervisor.TIMED_OUT, "next": 0}
     with pytest.raises(ProcessLookupError):
         _wait_until_gone(int(started.read_text()))
 
 
 def _wait_until_gone(process: int) -> None:
-    """Raises ProcessLookupError once it has ended: a killed process may stay for a moment, or as a zombie."""
+    """Raise ProcessLookupError once the process has ended or is a zombie."""
     finish = time.monotonic() + 10
     while time.monotonic() < finish:
         os.kill(process, 0)
@@ -85,31 +85,31 @@ def _wait_until_gone(process: int) -> None:
         time.sleep(0.05)
 
 
-def test_a_crashed_stage_costs_one_stage(tmp_path: Path) -> None:
-    code, rows = supervised(tmp_path, {"a": "import os; os.abort()", "b": verdict(True)})
+def test_a_crashed_stage_does_not_affect_others(tmp_path: Path) -> None:
+    code, rows = supervised(tmp_path, {"a": "import os; os.abort()", "b": check_program(True)})
     assert code == 2
-    assert ended(rows)["a"] != 0
-    assert ended(rows)["b"] == 0
+    assert codes_of_stages(rows)["a"] != 0
+    assert codes_of_stages(rows)["b"] == 0
 
 
 def test_no_gpu_ends_the_run(tmp_path: Path) -> None:
-    code, rows = supervised(tmp_path, {"a": "raise SystemExit(3)", "b": verdict(True)})
+    code, rows = supervised(tmp_path, {"a": "raise SystemExit(3)", "b": check_program(True)})
     assert code == 3
-    assert ended(rows) == {"a": 3}
+    assert codes_of_stages(rows) == {"a": 3}
 
 
-def test_a_spent_budget_begins_no_stage(tmp_path: Path) -> None:
-    code, rows = supervised(tmp_path, {"a": verdict(True)}, budget=5)
+def test_no_stage_is_started_without_remaining_budget(tmp_path: Path) -> None:
+    code, rows = supervised(tmp_path, {"a": check_program(True)}, budget=5)
     assert code == 2
-    assert ended(rows) == {"a": supervisor.TIMED_OUT}
+    assert codes_of_stages(rows) == {"a": supervisor.TIMED_OUT}
 
 
 @pytest.mark.skipif(not cuda_device.why_no_gpu(), reason="there is a GPU")
-def test_the_script_says_that_there_is_no_gpu(tmp_path: Path) -> None:
+def test_the_script_reports_that_there_is_no_gpu(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPT), "--stages", "smoke", "--out", str(tmp_path)]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert found.returncode == 3, found.stdout + found.stderr
-    assert "no GPU" in found.stdout
+    completed = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert completed.returncode == 3, completed.stdout + completed.stderr
+    assert "no GPU" in completed.stdout
 
 
 def _emit_many(number: int) -> None:
@@ -117,7 +117,7 @@ def _emit_many(number: int) -> None:
         results.emit(f"stage {number}", text="x" * 500, count=count)
 
 
-def test_lines_of_several_processes_do_not_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_of_several_processes_are_not_interleaved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(results.FILE, str(tmp_path / "results.jsonl"))
     monkeypatch.setenv(results.START, "0")
     with multiprocessing.get_context("spawn").Pool(4) as pool:
@@ -156,17 +156,17 @@ def test_the_table_groups_failures_by_kernel_and_has_at_most_100_lines() -> None
     stage = {"stage": "tests", "event": "stage ended", "code": 1, "seconds": 3.0}
     text = report.table([*failures, stage, *map(timing, range(30)), *kernels])
     lines = text.splitlines()
-    assert len(lines) == report.LINES
-    assert max(map(len, lines)) <= report.WIDTH
+    assert len(lines) == report.MAX_LINES
+    assert max(map(len, lines)) <= report.MAX_LINE_CHARACTERS
     assert "450 failures, by kernel:" in lines
     assert "   50 x worst.cu | F; often" in lines
     assert "case 7 | 1.5000 | 0.7500 50% bytes | 40 | 2 | rival 0.50" in lines
     assert "kernel 59" in text, "the slowest kernels are shown"
     assert "kernel 1 " not in text
-    assert len(report.table([*map(timing, range(300))]).splitlines()) == report.LINES
+    assert len(report.table([*map(timing, range(300))]).splitlines()) == report.MAX_LINES
 
 
-PLANTED = """
+TEST_FILE = """
 import os
 import pytest
 
@@ -176,32 +176,32 @@ def test_lost():
     raise RuntimeError("cudaErrorIllegalAddress: an illegal memory access was encountered")
 
 @pytest.mark.parametrize("number", range(12))
-def test_right(number):
+def test_passes(number):
     pass
 
-def test_wrong():
+def test_fails():
     assert 1 + 1 == 3
 """
 
 
-def test_a_lost_context_costs_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The row is there before the process leaves, and another one runs the tests that are left."""
-    file = tmp_path / "test_planted.py"
-    file.write_text(PLANTED, encoding="utf-8")
+def test_a_lost_context_ends_one_worker_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker emits its row before it exits, and another worker runs the remaining tests."""
+    file = tmp_path / "test_generated.py"
+    file.write_text(TEST_FILE, encoding="utf-8")
     monkeypatch.setenv(results.FILE, str(tmp_path / "results.jsonl"))
     monkeypatch.setenv(results.START, "0")
     assert testing.run("tests", [str(file)], workers=2) != 0
     rows = results.read(tmp_path / "results.jsonl")
     failures = {row["case"].rpartition("::")[2]: row for row in rows if row.get("ok") is False}
-    assert set(failures) == {"test_lost", "test_wrong"}
+    assert set(failures) == {"test_lost", "test_fails"}
     assert failures["test_lost"]["lost"] is True
-    assert failures["test_wrong"]["lost"] is False
-    assert "AssertionError" in failures["test_wrong"]["exception"]
+    assert failures["test_fails"]["lost"] is False
+    assert "AssertionError" in failures["test_fails"]["exception"]
     assert [row["passed"] for row in rows if row.get("event") == "finished"] == [12]
 
 
-class Wrong(cuda_device.Device):
-    """Adds a little to the first element of every result of `conv2d`."""
+class FaultyDevice(cuda_device.Device):
+    """Adds 1 to the first element of every result of `conv2d`."""
 
     def __getattr__(self, name: str) -> Any:
         function = super().__getattr__(name)
@@ -214,11 +214,11 @@ class Wrong(cuda_device.Device):
         return changed if name == "conv2d" else function
 
 
-def test_a_wrong_value_is_told_with_its_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_value_is_reported_with_its_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(results.FILE, str(tmp_path / "results.jsonl"))
     monkeypatch.setenv(results.START, "0")
     with cuda_device.emulated():
-        assert values.check("smoke", Wrong(), 9, 8, only="conv2d NHWC float32") == 1
+        assert values.check("smoke", FaultyDevice(), 9, 8, only="conv2d NHWC float32") == 1
         assert values.check("smoke", cuda_device.Device(), 9, 8, repeats=1, only="resize2d") == 0
     rows = results.read(tmp_path / "results.jsonl")
     assert {row["case"]: row["ok"] for row in rows} == {
@@ -226,20 +226,20 @@ def test_a_wrong_value_is_told_with_its_kernels(tmp_path: Path, monkeypatch: pyt
         "conv2d NHWC float32": False,
         **{f"resize2d bicubic {layout} {dtype}": True for layout in ("NCHW", "NHWC") for dtype in values.LIMITS},
     }
-    wrong = next(row for row in rows if not row["ok"])
-    assert wrong["error"] > wrong["limit"]
-    assert any("contraction" in name for name in wrong["kernels"])
+    failure = next(row for row in rows if not row["ok"])
+    assert failure["error"] > failure["limit"]
+    assert any("contraction" in name for name in failure["kernels"])
 
 
-def test_errors_are_relative_and_see_nan_and_shapes() -> None:
+def test_relative_error_of_values_nan_and_shapes() -> None:
     ones = np.ones(100)
     assert values.relative_error(ones * 1.5, ones) == pytest.approx(0.5)
     assert values.relative_error(np.full(100, np.nan), ones) == np.inf
     assert values.relative_error(np.ones(99), ones) == np.inf
 
 
-def test_priming_knows_what_calls_compile() -> None:
-    """What the emulated device has compiled after the calls, recorded without compiling."""
+def test_recorded_units_include_all_that_calls_compile() -> None:
+    """Compared with what calls on the emulated device have compiled."""
     units = priming.units_of([(9, 8)], 80)
     files = {file for file, _ in units}
     assert {"contraction.cu", "contraction_mma.cu", "conv_direct.cu", "weight_grad.cu", "segment_reduce.cu"} <= files
@@ -267,7 +267,7 @@ CSV = """==PROF== Connected to process 1061
 
 
 def test_counters_are_read_in_microseconds_by_call() -> None:
-    rows = counters.parsed(CSV, ["pac", "merge"])
+    rows = counters.parse(CSV, ["pac", "merge"])
     assert [(row["case"], row["kernel"]) for row in rows] == [
         ("pac", "pack_weights"),
         ("pac", "contraction_fma"),
@@ -278,5 +278,5 @@ def test_counters_are_read_in_microseconds_by_call() -> None:
     assert rows[1]["dram_MB"] == 127.0
     assert rows[1]["grid"] == "(2048, 1, 1)"
     assert np.isnan(rows[2]["instructions"])
-    assert np.isnan(rows[0]["issue"]), "a counter that the GPU does not have"
-    assert counters.parsed("==ERROR== no permission", ["pac"]) == []
+    assert np.isnan(rows[0]["issue"]), "a counter that is missing"
+    assert counters.parse("==ERROR== no permission", ["pac"]) == []

@@ -1,4 +1,4 @@
-"""The harness of the GPU benchmarks, on the CPU: what goes wrong in a row stays in the row."""
+"""Tests, on the CPU, of the harness of the GPU benchmarks: an error in one row does not affect others."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def harness(monkeypatch: pytest.MonkeyPatch) -> Any:
     return gpu_harness
 
 
-def row(harness: Any, found: Any, expected: Any) -> Any:
-    """A row of two additions, with these results."""
+def row(harness: Any, output: Any, expected: Any) -> Any:
+    """A row of two additions, with these results for the comparison."""
     x = torch.ones(20_000)
     rivals = {"arrayops": lambda _: x + 1, "rival": lambda _: 1 + x}
-    comparison = harness.Comparison(rivals, 2, lambda: found, lambda: expected, 2e4, 1.6e5)
-    return harness.Row("adding", 0, torch.float32, lambda place: comparison)
+    comparison = harness.Comparison(rivals, 2, lambda: output, lambda: expected, 2e4, 1.6e5)
+    return harness.Row("addition", 0, torch.float32, lambda place: comparison)
 
 
-def test_a_row_has_times_ratios_and_its_floor(harness: Any) -> None:
+def test_a_row_has_times_ratios_and_its_roofline(harness: Any) -> None:
     result = harness.measure(row(harness, [torch.ones(3)], [torch.ones(3)]), harness.Place("cpu"), 5)
     assert result["ok"] is True
     assert result["error"] == 0
@@ -35,19 +35,19 @@ def test_a_row_has_times_ratios_and_its_floor(harness: Any) -> None:
     assert result["ratio"]["rival"] > 0
     assert result["floor_ms"] > 0
     assert result["of_floor"] == pytest.approx(result["floor_ms"] / result["ms"]["arrayops"])
-    assert "| adding |" in harness.table([result])
+    assert "| addition |" in harness.table([result])
 
 
-@pytest.mark.parametrize("found", [[torch.zeros(3)], [torch.full((3,), math.nan)]], ids=["zeros", "nan"])
-def test_a_row_that_disagrees_is_marked_and_timed(harness: Any, found: Any) -> None:
-    result = harness.measure(row(harness, found, [torch.ones(3)]), harness.Place("cpu"), 2)
+@pytest.mark.parametrize("output", [[torch.zeros(3)], [torch.full((3,), math.nan)]], ids=["zeros", "nan"])
+def test_a_row_with_wrong_results_is_marked_and_timed(harness: Any, output: Any) -> None:
+    result = harness.measure(row(harness, output, [torch.ones(3)]), harness.Place("cpu"), 2)
     assert result["ok"] is False
     assert "disagree" in result["exception"]
     assert result["ms"]["arrayops"] > 0
-    assert "adding (WRONG)" in harness.table([result])
+    assert "addition (WRONG)" in harness.table([result])
 
 
-def test_a_row_that_raises_ends_itself_alone(harness: Any) -> None:
+def test_a_row_that_raises_is_reported(harness: Any) -> None:
     def make(place: Any) -> Any:
         raise RuntimeError("no such kernel")
 
@@ -57,20 +57,20 @@ def test_a_row_that_raises_ends_itself_alone(harness: Any) -> None:
     assert "broken: RuntimeError" in harness.table([result])
 
 
-def test_another_number_of_results_is_no_agreement(harness: Any) -> None:
+def test_a_different_number_of_results_is_wrong(harness: Any) -> None:
     result = harness.measure(row(harness, [torch.ones(3)], [torch.ones(3)] * 2), harness.Place("cpu"), 2)
     assert result["ok"] is False
 
 
-def test_ratios_are_medians_of_the_ratios_of_rounds(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slow round slows both: the ratio of medians would be another number."""
+def test_ratios_are_medians_over_rounds(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not ratios of medians: a slow round slows both sides."""
     place = harness.Place("cpu")
     times = iter([1.0] * 7 + [2.0] * 3 + [10.0, 20.0, 1.0, 4.0, 3.0, 3.0])
 
     def milliseconds(*_: Any) -> float:
         return next(times)
 
-    # Three estimates for each of the two, then rounds; rates are asked for later.
+    # Three estimates for each side, then the rounds; rates are measured later.
     monkeypatch.setattr(place, "milliseconds", milliseconds)
     next(times)
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""The tests marked `gpu`, with results streamed as they come (`gpu.pytest_plugin`)."""
+"""Runs the tests marked `gpu`; `gpu.pytest_plugin` emits their results during the run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# By risk: what the emulator models least comes first.
+# In order of risk: first the tests of what the emulator models least accurately.
 FILES = (
     "tests/cuda/test_pac_tensor_cores.py",
     "tests/cuda/test_small.py",
@@ -25,36 +25,36 @@ FILES = (
     "tests/cuda/test_pac_drawn.py",
 )
 
-MOST_WORKERS = 16
-"""Each has a CUDA context of half a gigabyte, and all share one GPU."""
+MAX_WORKERS = 16
+"""Maximum number of workers: each has a CUDA context of half a gigabyte, on one GPU."""
 
-TEST_SECONDS = 40
-"""A test that takes longer ends its worker, which is replaced."""
+TEST_TIMEOUT_S = 40
+"""Time limit of a test, after which its worker is replaced."""
 
-STAGE, FAKE = "GPU_RUN_STAGE", "GPU_RUN_FAKE"
-"""Environment variables for the plugin: the stage, and "1" if the emulator takes the place of the GPU."""
+STAGE, EMULATED = "GPU_RUN_STAGE", "GPU_RUN_EMULATED"
+"""Environment variables for the plugin: name of the stage, and "1" if the emulator replaces the GPU."""
 
 
 def workers() -> int:
-    """Processes that run tests side by side."""
-    return min(MOST_WORKERS, os.cpu_count() or 1)
+    """Number of processes that run tests in parallel."""
+    return min(MAX_WORKERS, os.cpu_count() or 1)
 
 
-def run(stage: str, files: Sequence[str], *, workers: int, fake: bool = False, only: str = "") -> int:
-    """Run them, on the emulator if ``fake``; ``only`` is an expression for pytest's -k."""
+def run(stage: str, files: Sequence[str], *, workers: int, emulated: bool = False, only: str = "") -> int:
+    """Run the tests of ``files``, on the emulator if ``emulated``; ``only`` is an expression for pytest's -k."""
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "-p", "gpu.pytest_plugin"]
     command += ["-q", "--tb=line", "-W", "ignore", "-p", "no:cacheprovider"]
     if workers > 1:
-        # Neighbours, which ask for the same kernels, stay in one process; one that is lost is replaced.
+        # worksteal keeps adjacent tests, which use the same kernels, in one worker; crashed workers are replaced.
         command += ["-n", str(workers), "--dist=worksteal", "--max-worker-restart=40"]
     if find_spec("pytest_timeout") is not None:
-        command += [f"--timeout={TEST_SECONDS}", "--timeout-method=thread"]
+        command += [f"--timeout={TEST_TIMEOUT_S}", "--timeout-method=thread"]
     if only:
         command += ["-k", only]
     path = [str(ROOT / folder) for folder in ("tests/support", "tests", ".")]
     if "PYTHONPATH" in os.environ:
         path.append(os.environ["PYTHONPATH"])
-    # A process of pytest-xdist may be the one that calls: this pytest is none of its own.
+    # The caller may be a worker of pytest-xdist: its variables must not reach this pytest.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    environment = {**inherited, "PYTHONPATH": os.pathsep.join(path), STAGE: stage, FAKE: "1" if fake else ""}
+    environment = {**inherited, "PYTHONPATH": os.pathsep.join(path), STAGE: stage, EMULATED: "1" if emulated else ""}
     return subprocess.run([*command, *files], cwd=ROOT, env=environment, check=False).returncode

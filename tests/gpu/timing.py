@@ -1,4 +1,4 @@
-"""The benchmarks of `tests/benchmarks` as stages: rows of all families in order of weight, streamed as they come."""
+"""The benchmarks of `tests/benchmarks` as stages: rows of all families, the most important first."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 from gpu import results
 
-LEAST_S = 5.0
-"""A row is not begun with less time left."""
+MIN_ROW_S = 5.0
+"""A row is not started with less time left."""
 
 
 @contextmanager
 def emulator() -> Iterator[None]:
-    """Torch's tensors of the host go to the CUDA backend, whose kernels the emulator runs."""
+    """Pass torch's CPU tensors to the CUDA backend, whose kernels run on the emulator."""
     from cuda_device import emulated
     from torch_on_host import as_on_gpus
 
@@ -24,7 +24,7 @@ def emulator() -> Iterator[None]:
 
 
 def bench(dry: bool, deadline: float) -> int:
-    """Every row of the GPU benchmarks: 1 if one is wrong."""
+    """Run all rows of the GPU benchmarks; return 1 if a result is wrong."""
     import torch
 
     import calls_cuda
@@ -38,7 +38,7 @@ def bench(dry: bool, deadline: float) -> int:
     rows = sorted((row for script in scripts for row in script.rows()), key=lambda row: row.rank)
     gpu_harness.prepare()
     if dry:
-        # Tensors of the host cannot become arrays of CuPy.
+        # CPU tensors cannot be converted to CuPy arrays.
         rows = [row for row in rows if not row.name.endswith("on cupy")]
         with emulator():
             return _measure(rows, gpu_harness.Place("cpu"), deadline, rounds=1)
@@ -54,27 +54,27 @@ def bench(dry: bool, deadline: float) -> int:
 def _measure(rows: list[Any], place: Any, deadline: float, rounds: int) -> int:
     import gpu_harness
 
-    wrong = False
+    failed = False
     for number, row in enumerate(rows):
-        if time.monotonic() > deadline - LEAST_S:
-            results.emit("bench", event="out of time", left=f"{len(rows) - number} rows left")
+        if time.monotonic() > deadline - MIN_ROW_S:
+            results.emit("bench", event="out of time", left=f"{len(rows) - number} rows not run")
             break
         begin = time.monotonic()
         result = gpu_harness.measure(row, place, rounds)
         results.emit("bench", **result, seconds=round(time.monotonic() - begin, 2))
-        wrong = wrong or not result["ok"]
+        failed = failed or not result["ok"]
         if results.context_is_lost(result.get("exception", "")):
-            return results.LOST
-    return 1 if wrong else 0
+            return results.LOST_CONTEXT_EXIT
+    return 1 if failed else 0
 
 
 def threads(dry: bool, deadline: float) -> int:
-    """The CPU backend by number of threads."""
+    """Benchmark the CPU backend with different numbers of threads."""
     import threads_cpu
 
     for row in threads_cpu.results([1] if dry else threads_cpu.available(), rounds=2 if dry else threads_cpu.ROUNDS):
         results.emit("threads", **row)
-        if time.monotonic() > deadline - LEAST_S:
+        if time.monotonic() > deadline - MIN_ROW_S:
             results.emit("threads", event="out of time", left="")
             break
     return 0
