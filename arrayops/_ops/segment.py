@@ -133,7 +133,7 @@ def ordered(op: str, value: Any) -> tuple[str, ...]:
 # --- shape rules ----------------------------------------------------------------------------------
 
 
-def fits(op: str, name: str, value: float, dtype: str) -> None:
+def check_representable(op: str, name: str, value: float, dtype: str) -> None:
     """Check that a result of ``dtype`` can represent ``value``."""
     if dtype in dtypes.FLOATING:
         return
@@ -204,7 +204,7 @@ def infer_reductions(op: str, metas: Metas, parameters: SegmentParameters) -> di
                 (*feature_shape.labels[: -len(feature_shape.size)], parameters.num_segments), dtype
             )
         else:
-            fits(op, "empty", parameters.empty, dtype)
+            check_representable(op, "empty", parameters.empty, dtype)
             results[reduction] = Meta(pooled, dtype)
     return results
 
@@ -279,7 +279,7 @@ def infer_segment_unpool(metas: Metas, parameters: UnpoolParameters) -> Metas:
             raise ValueError(
                 f"{op}: pooled is {pooled.shape}, expected {labels.shape[0]} images as the labels {labels.shape}"
             )
-    fits(op, "fill", parameters.fill, pooled.dtype)
+    check_representable(op, "fill", parameters.fill, pooled.dtype)
     return (Meta(unpooled_shape(pooled.shape, labels.shape, parameters.layout), pooled.dtype),)
 
 

@@ -12,7 +12,7 @@
 //
 //      row   [ step 0: 32 bytes | step 1: 32 bytes | 16 bytes unused ]
 //
-// Two blocks on a multiprocessor, 128 registers a thread, overlap the products of one with the staging of the other.
+// Two blocks on a multiprocessor, 128 registers per thread, overlap the products of one with the staging of the other.
 // PLAIN kernels with few outputs are memory-bound; three blocks keep more loads in flight.
 //
 // TILE_COLUMNS is 16: the pixels of one product tile are one row of the block's tile. Weights are packed with sources

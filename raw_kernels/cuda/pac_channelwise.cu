@@ -7,7 +7,7 @@
 // each channel uses its own K.
 //
 // The kernel does few operations for each element, so it reads sources through the caches rather than staging them. K,
-// which all channels of a result share, is computed once a block and kept in shared memory:
+// which all channels of a result share, is computed once for each block and kept in shared memory:
 //
 //   block  PIXELS results of one phase, in raster order, times CHANNELS_PER_THREAD channels for each row of threads
 //   K      of TAP_CHUNK taps at a time

@@ -117,10 +117,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) pac_centre_grad(
     }
 }
 
-// Index of the output whose tap reads the guide at `at`, along one axis; -1 if there is none in the band.
-__device__ inline int output_at_guide(const window_axis& axis, int at, int offset, int first, int count)
+// Index of the output whose tap reads the guide at `position`, along one axis; -1 if there is none in the band.
+__device__ inline int output_at_guide(const window_axis& axis, int position, int offset, int first, int count)
 {
-    const int stepped = at + axis.guide_before - offset;
+    const int stepped = position + axis.guide_before - offset;
     if (stepped < 0 || stepped % axis.guide_step != 0) return -1;
     const int output = stepped / axis.guide_step;
     return output >= first && output < first + count ? output : -1;

@@ -6,8 +6,8 @@
 //                                    or without the sum, for each c separately
 //
 // `kernel_grad` is (images, channels of K, taps, rows, output columns) for a band of the output: as many rows and
-// images as fit a fixed workspace. pac_guide_grad.cu then turns it into the gradient of the guide, or it is the result
-// itself.
+// images as fit a fixed workspace. pac_guide_grad.cu then computes the gradient of the guide from it; for a precomputed
+// kernel it is the result.
 
 #include "pac_kernel_grad.cuh"
 

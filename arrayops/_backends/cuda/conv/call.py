@@ -33,7 +33,7 @@ def conv_plan(
 ) -> WindowPlan:
     """The plan of the operator ``op`` for arrays with the given views, on GPU ``number``.
 
-    ``precise`` tells whether float32 products must not be rounded to TF32.
+    ``precise`` is True if float32 products must not be rounded to TF32.
     """
     kernel_size = images.weight_extents(weight.shape, parameters).kernel_size
     batch, _, size = images.image(samples.shape, parameters.layout)

@@ -16,7 +16,7 @@ HEADERS = (
 DRIVER = "no usable NVIDIA driver: install one that supports the CUDA version of the installed CuPy"
 ARCHITECTURE = "NVRTC does not support this GPU: install the newest nvidia-cuda-nvrtc package of your CUDA version"
 RESOURCES = "one block requires more registers or shared memory than this GPU has"
-EARLIER = "an earlier kernel, launched by arrayops or other code, failed: restart the process"
+EARLIER_FAILURE = "an earlier kernel, launched by arrayops or other code, failed: restart the process"
 
 ADVICE_BY_STATUS = {
     1: "the size of the grid, of the block or of the shared memory is invalid on this GPU",
@@ -26,10 +26,10 @@ ADVICE_BY_STATUS = {
     209: ARCHITECTURE,
     222: "the driver is older than NVRTC: update the driver",
     500: 'the file has no extern "C" kernel of this name',
-    700: EARLIER,
+    700: EARLIER_FAILURE,
     701: RESOURCES,
-    716: EARLIER,
-    719: EARLIER,
+    716: EARLIER_FAILURE,
+    719: EARLIER_FAILURE,
 }
 # The first match counts: the log of a missing header also matches later patterns.
 ADVICE_BY_TEXT = (
@@ -43,7 +43,7 @@ ADVICE_BY_TEXT = (
     ("nvcuda", DRIVER),
     ("too many resources requested", RESOURCES),
 )
-LOG_LINES = 12
+MAX_LOG_LINES = 12
 
 
 class KernelName(NamedTuple):
@@ -71,10 +71,11 @@ def kernel_error(kernel: KernelName, failed: str, cause: BaseException) -> Kerne
     """The error to raise for ``kernel`` after ``cause``; ``failed`` is what failed: "cannot be launched"."""
     status = getattr(cause, "status", None)
     text = str(cause).strip() or type(cause).__name__
-    advice = next((advice for sign, advice in ADVICE_BY_TEXT if sign in text), "")
+    advice = next((advice for pattern, advice in ADVICE_BY_TEXT if pattern in text), "")
     # The error numbers of NVRTC overlap those of CUDA.
     if not advice and type(cause).__name__ != "NVRTCError":
         advice = ADVICE_BY_STATUS.get(status, "") if isinstance(status, int) else ""
     lines = text.splitlines()
-    shown = "\n".join(lines[:LOG_LINES] + [f"({len(lines) - LOG_LINES} more lines)"] * (len(lines) > LOG_LINES))
+    omitted = [f"({len(lines) - MAX_LOG_LINES} more lines)"] * (len(lines) > MAX_LOG_LINES)
+    shown = "\n".join(lines[:MAX_LOG_LINES] + omitted)
     return KernelError(f"{kernel} {failed}{': ' if advice else ''}{advice}\n{shown}")

@@ -55,7 +55,7 @@ def kernel(file: str, name: str, defines: Pairs, shared_bytes: int = 0) -> Kerne
     Parameters
     ----------
     file : str
-        File with the kernel. All kernels of a file with the same macros are compiled at once.
+        File with the kernel. All kernels of a file with the same macros are compiled together.
     name : str
         Symbol, declared ``extern "C"``.
     defines : tuple of pairs

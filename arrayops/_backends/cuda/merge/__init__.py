@@ -97,7 +97,9 @@ def merge_feature_maps_backward(arrays: tuple[Any, ...], parameters: BackwardPar
         pairs = _samplings(maps, grad, forward)
         resize(maps, pairs, argmax, forward.layout, reduction="argmax")
         for number, target in enumerate(gradients):
-            resize([grad], pairs[number : number + 1], target, forward.layout, back=True, argmax=argmax, number=number)
+            resize(
+                [grad], pairs[number : number + 1], target, forward.layout, back=True, argmax=argmax, map_index=number
+            )
     else:
         for target in gradients:
             _resize_back(grad, target, forward, 1 / len(maps) if forward.how == "mean" else 1.0)

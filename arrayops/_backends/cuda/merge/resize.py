@@ -50,7 +50,7 @@ def resize(
     reduction: str = "add",
     factor: float = 1.0,
     argmax: Any = None,
-    number: int = 0,
+    map_index: int = 0,
 ) -> None:
     """Resize maps and write their sum, maximum or argmax to ``result``.
 
@@ -69,7 +69,7 @@ def resize(
     factor : float
         Factor of the sum.
     argmax : array, optional
-        The result of "argmax": a gradient counts only where it equals ``number``.
+        The result of "argmax": a gradient counts only where it equals ``map_index``.
     """
     if not result.size:
         return
@@ -96,7 +96,7 @@ def resize(
             reduction,
             factor,
             argmax_view,
-            first + number,
+            first + map_index,
             first + len(batch) == len(sources),
             aligned,
         )

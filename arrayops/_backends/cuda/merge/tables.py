@@ -36,9 +36,9 @@ def table(number: int, sampling: Sampling, back: bool, accumulator: "np.dtype[An
     """
     matrix = resampling.transposed(sampling) if back else resampling.weights(sampling)
     # Pairs of 32-bit numbers, so that the weights after them are aligned to 64 bits.
-    runs = np.stack([matrix.first, matrix.length], axis=1).astype(np.int32)
+    ranges = np.stack([matrix.first, matrix.length], axis=1).astype(np.int32)
     values = np.ascontiguousarray(matrix.values.astype(accumulator))
-    words = np.concatenate([runs.ravel(), values.ravel().view(np.int32)])
+    words = np.concatenate([ranges.ravel(), values.ravel().view(np.int32)])
     array = memory.empty(words.shape, words.dtype)
     array.set(words)
     cupy.cuda.get_current_stream().synchronize()

@@ -64,14 +64,14 @@ class AdaptiveKernelGradients:
         plan = call.plan
         if plan.precomputed:
             if "kernel" in needs:
-                self._of_kernel()
+                self._compute_kernel()
             return
-        want_options = plan.parameters.kernel_type == "inv" and bool(needs & {"inv_alpha", "inv_lambda"})
-        want_smooth = plan.smooth is not None and "smooth_kernel" in needs
-        if "guide" in needs or want_options or want_smooth:
-            self._of_guide("guide" in needs, want_options, want_smooth, needs)
+        needs_options = plan.parameters.kernel_type == "inv" and bool(needs & {"inv_alpha", "inv_lambda"})
+        needs_smooth = plan.smooth is not None and "smooth_kernel" in needs
+        if "guide" in needs or needs_options or needs_smooth:
+            self._compute_guide_and_options("guide" in needs, needs_options, needs_smooth, needs)
 
-    def _of_kernel(self) -> None:
+    def _compute_kernel(self) -> None:
         call, plan = self._call, self._call.plan
         result = memory.empty(call.guide.shape, call.guide.dtype)
         layout = plan.parameters.layout
@@ -84,7 +84,9 @@ class AdaptiveKernelGradients:
             sum_parts(kernel_grad, 1, sizes, strides, result, first)
         self.kernel = result
 
-    def _of_guide(self, want_guide: bool, want_options: bool, want_smooth: bool, needs: frozenset[str]) -> None:
+    def _compute_guide_and_options(
+        self, needs_guide: bool, needs_options: bool, needs_smooth: bool, needs: frozenset[str]
+    ) -> None:
         call, plan = self._call, self._call.plan
         all_bands = list(bands(plan))
         width = plan.output_size[1]
@@ -92,12 +94,12 @@ class AdaptiveKernelGradients:
         distance = call.plan.kernel("pac_guide_grad.cu", "pac_distance", ("THREADS", THREADS))
         blocks = [-(-band.images * band.rows * width // THREADS) for band in all_bands]
         option_parts = smooth_parts = grad_guide = None
-        if want_options:
+        if needs_options:
             option_parts = memory.empty((sum(blocks), 2, channels), plan.accumulator)
-        if want_smooth:
+        if needs_smooth:
             assert plan.smooth is not None
             smooth_parts = memory.empty((len(all_bands) * SMOOTH_BLOCKS, *plan.smooth), plan.accumulator)
-        if want_guide:
+        if needs_guide:
             grad_guide = memory.empty((plan.batch, plan.guides, *plan.guide_size), plan.accumulator)
         first_part, cleared = 0, set()
         for number, band in enumerate(all_bands):
@@ -106,24 +108,24 @@ class AdaptiveKernelGradients:
             arguments = (*call.arguments, geometry, kernel_grad, option_parts, np.int32(first_part))
             launch(distance, (blocks[number], channels, 1), (THREADS, 1, 1), arguments)
             first_part += blocks[number]
-            if not (want_guide or want_smooth):
+            if not (needs_guide or needs_smooth):
                 continue
-            centre = self._centre(band, geometry, kernel_grad)
+            centre = self._centre_grad(band, geometry, kernel_grad)
             if smooth_parts is not None:
-                self._smooth(geometry, centre, smooth_parts, number * SMOOTH_BLOCKS)
+                self._smooth_kernel_parts(geometry, centre, smooth_parts, number * SMOOTH_BLOCKS)
             if grad_guide is not None:
                 clear = band.first_image not in cleared
                 cleared.add(band.first_image)
                 self._add_to_guide(band, geometry, kernel_grad, centre, grad_guide, clear)
-        if want_options:
-            self._options(option_parts, sum(blocks), needs)
+        if needs_options:
+            self._sum_option_parts(option_parts, sum(blocks), needs)
         if smooth_parts is not None and plan.smooth is not None and call.smooth is not None:
             self.smooth_kernel = memory.empty(plan.smooth, call.smooth.dtype)
             sum_parts(
                 smooth_parts, len(all_bands) * SMOOTH_BLOCKS, plan.smooth, (plan.smooth[1], 1), self.smooth_kernel
             )
         if grad_guide is not None:
-            self.guide = self._as_guide(grad_guide)
+            self.guide = self._in_layout_of_guide(grad_guide)
 
     def _band_kernel_grad(self, band: OutputBand) -> Any:
         """Gradient of the kernel of a band, (images, channels of K, taps, rows, columns) accumulators."""
@@ -162,7 +164,7 @@ class AdaptiveKernelGradients:
         arguments = (*call.arguments, _band(band), strides, self._grad, kernel_grad)
         launch(function, (call.plan.blocks(kernel_grad.size), 1, 1), (THREADS, 1, 1), arguments)
 
-    def _centre(self, band: OutputBand, geometry: np.void, kernel_grad: Any) -> Any:
+    def _centre_grad(self, band: OutputBand, geometry: np.void, kernel_grad: Any) -> Any:
         call, plan = self._call, self._call.plan
         centre = memory.empty((band.images, plan.guides, band.rows, plan.output_size[1]), plan.accumulator)
         function = call.plan.kernel("pac_guide_grad.cu", "pac_centre_grad", ("THREADS", THREADS))
@@ -170,7 +172,7 @@ class AdaptiveKernelGradients:
         launch(function, (call.plan.blocks(centre.size), 1, 1), (THREADS, 1, 1), arguments)
         return centre
 
-    def _smooth(self, geometry: np.void, centre: Any, parts: Any, first_part: int) -> None:
+    def _smooth_kernel_parts(self, geometry: np.void, centre: Any, parts: Any, first_part: int) -> None:
         call, plan = self._call, self._call.plan
         assert plan.smooth is not None
         height, width = plan.smooth
@@ -189,7 +191,7 @@ class AdaptiveKernelGradients:
         count = band.images * plan.guides * plan.guide_size[0] * plan.guide_size[1]
         launch(function, (call.plan.blocks(count), 1, 1), (THREADS, 1, 1), arguments)
 
-    def _options(self, parts: Any, count: int, needs: frozenset[str]) -> None:
+    def _sum_option_parts(self, parts: Any, count: int, needs: frozenset[str]) -> None:
         """Add up the partial gradients of alpha and lambda: for each channel of K, or over all of them."""
         call, plan = self._call, self._call.plan
         channels = plan.kernel_channels
@@ -201,7 +203,7 @@ class AdaptiveKernelGradients:
             sum_options(parts, count, channels, number, result)
             setattr(self, name, result)
 
-    def _as_guide(self, grad_guide: Any) -> Any:
+    def _in_layout_of_guide(self, grad_guide: Any) -> Any:
         """Convert accumulators (N, G, H, W) to the layout and dtype of the guide."""
         call, plan = self._call, self._call.plan
         layout = plan.parameters.layout

@@ -62,7 +62,7 @@ class PacPlan(WindowPlan):
 def pac_plan(number: int, precise: bool, op: str, parameters: PacParameters, fields: tuple[Any, ...]) -> PacPlan:
     """The plan of the operator ``op`` for arrays with the given views, on GPU ``number``.
 
-    ``precise`` tells whether float32 products must not be rounded to TF32; ``fields`` are the fields of an `ArrayView`
+    ``precise`` is True if float32 products must not be rounded to TF32; ``fields`` are the fields of an `ArrayView`
     for each of `PacViews`.
     """
     views = PacViews(*(None if each is None else ArrayView(*each) for each in fields))

@@ -63,7 +63,7 @@ def reduce_segments(op: str, arrays: tuple[Any, ...], parameters: SegmentParamet
         if name == "count":
             results[name] = order.counts.reshape(*labels.shape[: labels.ndim // 3], parameters.num_segments)
         else:
-            results[name] = memory.empty(shape, _result(name, features.dtype))
+            results[name] = memory.empty(shape, _result_dtype(name, features.dtype))
     outputs: dict[str, Any] = {name: results[name] for name in ("mean", "sum", "var") if name in results}
     best = [name for name in POSITIONS if name in results]
     outputs |= {f"best_{number}": results[name] for number, name in enumerate(best)}
@@ -76,7 +76,7 @@ def reduce_segments(op: str, arrays: tuple[Any, ...], parameters: SegmentParamet
     return results
 
 
-def _result(reduction: str, dtype: Any) -> Any:
+def _result_dtype(reduction: str, dtype: Any) -> Any:
     return np.dtype(result_dtype(reduction, dtype.name)) if dtype.kind in "iu" else dtype
 
 
@@ -92,8 +92,8 @@ def reduce_sorted(
 
     If there is only one extreme, ``smallest`` selects the minimum instead of the maximum.
     """
-    example = next(iter(outputs.values()))
-    if not example.size:
+    first_output = next(iter(outputs.values()))
+    if not first_output.size:
         return
     features = with_uniform_pixel_stride(features, parameters.layout)
     values = view(features)
@@ -174,7 +174,7 @@ def _launches(
     extents = pixels(features.shape, parameters.layout)
     count, itemsize = math.prod(extents.size), features.dtype.itemsize
     if feature_strides[2] != 1 or extents.channels * itemsize < SECTOR_BYTES:
-        thread_channels, channel_threads, row = (
+        thread_channels, channel_threads, row_pixels = (
             1,
             _next_power_of_2(min(extents.channels, MAX_STAGED_CHANNELS)),
             8 if itemsize == 8 else 32,
@@ -182,7 +182,7 @@ def _launches(
         load_defines: Pairs = (("STAGED", ""),)
     else:
         thread_channels = vector(features.dtype, extents.channels)
-        channel_threads, row, load_defines = (
+        channel_threads, row_pixels, load_defines = (
             _next_power_of_2(min(extents.channels // thread_channels, 32)),
             MAX_ROW_PIXELS,
             (),
@@ -190,10 +190,10 @@ def _launches(
         steps_aligned = all(stride % thread_channels == 0 for stride in feature_strides[:2])
         if thread_channels > 1 and not (aligned and steps_aligned):
             load_defines = (("UNALIGNED", ""),)
-        while row > MIN_ROW_PIXELS and extents.batch * count * channel_threads < TARGET_THREADS * row:
-            row //= 2
+        while row_pixels > MIN_ROW_PIXELS and extents.batch * count * channel_threads < TARGET_THREADS * row_pixels:
+            row_pixels //= 2
     rows = min(MAX_ROWS, THREADS // channel_threads)
-    block_pixels = rows * row
+    block_pixels = rows * row_pixels
     # At least one block, for the results of segments without pixels.
     blocks, tiles = max(-(-count // block_pixels), 1), -(-extents.channels // (channel_threads * thread_channels))
     defines = (
@@ -214,7 +214,7 @@ def _launches(
         segments=parameters.num_segments,
         blocks=blocks,
         tiles=tiles,
-        row_pixels=row,
+        row_pixels=row_pixels,
         block_pixels=block_pixels,
         smallest=smallest,
     )
@@ -233,7 +233,7 @@ def _launches(
         * blocks
         * 2
         * extents.channels
-        * _part(features.dtype, statistics, extremes, positions).itemsize,
+        * _part_dtype(features.dtype, statistics, extremes, positions).itemsize,
     )
 
 
@@ -242,7 +242,7 @@ def _next_power_of_2(count: int) -> int:
     return 1 << max(count - 1, 0).bit_length()
 
 
-def _part(dtype: "np.dtype[Any]", statistics: str, extremes: int, positions: bool) -> "np.dtype[Any]":
+def _part_dtype(dtype: "np.dtype[Any]", statistics: str, extremes: int, positions: bool) -> "np.dtype[Any]":
     """``part`` of ``segment_values.cuh``."""
     fields: list[tuple[Any, ...]] = []
     if "s" in statistics:

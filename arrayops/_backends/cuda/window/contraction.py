@@ -171,7 +171,7 @@ def _launch(
     inputs, outputs = plan.group_channels
     sources, results = (outputs, inputs) if backward else (inputs, outputs)
     call_shape = ContractionShape(plan, parameters.groups, 1, sources, results, backward)
-    kernel = _mma(call_shape) or _multiply_adds(call_shape)
+    kernel = _mma_kernel(call_shape) or _fma_kernel(call_shape)
     shape, tile = kernel.shape, kernel.tile
     source_strides = structures.image_strides(source.strides, layout)
     defines = kernel.defines
@@ -239,7 +239,7 @@ def _in_vectors(shape: ContractionShape, strides: tuple[int, int, int, int], ite
     return channel == 1 and all(step % length == 0 for step in (batch, row, column, shape.sources))
 
 
-def _multiply_adds(call_shape: ContractionShape) -> ContractionKernel:
+def _fma_kernel(call_shape: ContractionShape) -> ContractionKernel:
     plan, shape = call_shape.plan, call_shape.merged(MAX_MERGED_CHANNELS)
     itemsize = plan.accumulator.itemsize
     is_double = itemsize == 8
@@ -294,7 +294,7 @@ def _multiply_adds(call_shape: ContractionShape) -> ContractionKernel:
     )
 
 
-def _mma(call_shape: ContractionShape) -> ContractionKernel | None:
+def _mma_kernel(call_shape: ContractionShape) -> ContractionKernel | None:
     """The tensor-core kernel; None if the dtype, the kernel values or the GPU do not allow it, or it does not fit."""
     plan = call_shape.plan
     itemsize = plan.dtype.itemsize
