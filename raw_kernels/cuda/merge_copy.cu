@@ -14,13 +14,13 @@
 
 struct copy_geometry {
     image_strides source, target;
-    image_thread_map threads;
+    image_thread_map thread_map;
 };
 
 // Fills with zeros if `source` is null.
 extern "C" __global__ void __launch_bounds__(THREADS, 4) merge_copy(copy_geometry g, const void* source, void* target)
 {
-    const position p = thread_position(g.threads);
+    const position p = thread_position(g.thread_map);
     if (!p.valid) return;
     const item* const from = static_cast<const item*>(source) + p.image * g.source.batch
         + at_pixel(g.source, p.row, p.column);
@@ -29,11 +29,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) merge_copy(copy_geometr
 #pragma unroll
     for (int e = 0; e < CHANNELS_PER_THREAD; ++e) {
         const int channel = p.channel + e * p.channel_step;
-        values[e] = source != nullptr && channel < g.threads.channels ? from[channel * g.source.channel] : item{};
+        values[e] = source != nullptr && channel < g.thread_map.channels ? from[channel * g.source.channel] : item{};
     }
 #pragma unroll
     for (int e = 0; e < CHANNELS_PER_THREAD; ++e) {
         const int channel = p.channel + e * p.channel_step;
-        if (channel < g.threads.channels) to[channel * g.target.channel] = values[e];
+        if (channel < g.thread_map.channels) to[channel * g.target.channel] = values[e];
     }
 }

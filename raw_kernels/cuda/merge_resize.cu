@@ -50,7 +50,7 @@ struct merge_source {
 
 struct merge {
     image_strides result, argmax;
-    image_thread_map threads;
+    image_thread_map thread_map;
     int rows;                           // rows of the result
     int maps, first, last;              // maps of this launch, index of the first, whether this is the last launch
     double factor;
@@ -97,14 +97,14 @@ __device__ inline void add_resized(
     const int* row_table, const int* column_table, const map_index* argmax, const position& p)
 {
     const taps rows = taps_of(row_table, g.rows, map.row_taps, p.row);
-    const taps columns = taps_of(column_table, g.threads.columns, map.column_taps, p.column);
+    const taps columns = taps_of(column_table, g.thread_map.columns, map.column_taps, p.column);
     const scalar* planes[CHANNELS_PER_THREAD];
 #if defined(MASK_BY_ARGMAX)
     const map_index* argmax_planes[CHANNELS_PER_THREAD];
 #endif
 #pragma unroll
     for (int e = 0; e < CHANNELS_PER_THREAD; ++e) {
-        const int channel = min(p.channel + e * p.channel_step, g.threads.channels - 1);
+        const int channel = min(p.channel + e * p.channel_step, g.thread_map.channels - 1);
         planes[e] = source + p.image * map.strides.batch + channel * map.strides.channel;
 #if defined(MASK_BY_ARGMAX)
         argmax_planes[e] = argmax + p.image * g.argmax.batch + channel * g.argmax.channel;
@@ -160,7 +160,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, blocks_per_multiprocessor)
     const scalar* const sources[4] = {source_0, source_1, source_2, source_3};
     const int* const row_tables[4] = {rows_0, rows_1, rows_2, rows_3};
     const int* const column_tables[4] = {columns_0, columns_1, columns_2, columns_3};
-    const position p = thread_position(g.threads);
+    const position p = thread_position(g.thread_map);
     if (!p.valid) return;
     const bool carried = carry != nullptr && g.first > 0;
     const long long pixel = p.image * g.result.batch + at_pixel(g.result, p.row, p.column);
@@ -172,7 +172,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, blocks_per_multiprocessor)
     for (int e = 0; e < CHANNELS_PER_THREAD; ++e) {
         // A channel beyond the last must not read `carry` here: its element belongs to another thread.
         const int channel = p.channel + e * p.channel_step;
-        const bool carried_in = carried && channel < g.threads.channels;
+        const bool carried_in = carried && channel < g.thread_map.channels;
         values[e] = carried_in ? carry[pixel + channel * g.result.channel] : accumulator(0);
 #if defined(WRITE_ARGMAX)
         best_map[e] = carried_in ? result[pixel + channel * g.result.channel] : map_index(0);
@@ -212,7 +212,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, blocks_per_multiprocessor)
 #pragma unroll
     for (int e = 0; e < CHANNELS_PER_THREAD; ++e) {
         const int channel = p.channel + e * p.channel_step;
-        if (channel >= g.threads.channels) continue;
+        if (channel >= g.thread_map.channels) continue;
         const long long at = pixel + channel * g.result.channel;
         if (!g.last) carry[at] = values[e];
 #if defined(WRITE_ARGMAX)

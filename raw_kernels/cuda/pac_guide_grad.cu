@@ -2,11 +2,12 @@
 //
 // D is the squared distance, `kernel_grad` the gradient of K; all kernels process one band of the output at a time:
 //
-//   pac_distance     kernel_grad <- 2 dD[t, p], and partial sums of the gradients of alpha and lambda
-//   pac_centre_grad  d centre[g, p] = - sum over taps t of 2 dD[t, p] * difference[g, t, p]
-//   pac_guide_grad   d guide[g, u] += sum over (t, p) such that tap t of p reads u of 2 dD[t, p] * difference[g, t, p]
-//                        + sum over p with u in the smoothing window around p's centre of smooth * d centre[g, p]
-//   pac_smooth_grad  partial sums of the gradient of the smoothing kernel
+//   pac_distance_grad  kernel_grad <- 2 dD[t, p], and partial sums of the gradients of alpha and lambda
+//   pac_centre_grad    d centre[g, p] = - sum over taps t of 2 dD[t, p] * difference[g, t, p]
+//   pac_guide_grad     d guide[g, u] += sum over (t, p) such that tap t of p reads u of
+//                              2 dD[t, p] * difference[g, t, p]
+//                          + sum over p with u in the smoothing window around p's centre of smooth * d centre[g, p]
+//   pac_smooth_grad    partial sums of the gradient of the smoothing kernel
 //
 // pac_guide_grad gathers: each entry of the gradient is written by one thread, without atomics. Bands are processed one
 // after the other on the same stream.
@@ -28,7 +29,7 @@ __device__ inline void block_sum(accumulator value, accumulator* sums, accumulat
 // One thread for each output of the band and channel of K; all threads of a block have the same channel, blockIdx.y.
 // `option_parts` is (blocks of all bands, 2, channels of K), starting at `first_part` for this band; null if not
 // needed.
-extern "C" __global__ void __launch_bounds__(THREADS, 2) pac_distance(
+extern "C" __global__ void __launch_bounds__(THREADS, 2) pac_distance_grad(
     CALL_PARAMETERS, band b, accumulator* __restrict__ kernel_grad, accumulator* __restrict__ option_parts,
     int first_part)
 {

@@ -11,7 +11,7 @@
 
 struct segment_unpooling {
     segment_strides table, result;
-    image_thread_map threads;           // an image is mapped as one row of pixels
+    image_thread_map thread_map;        // an image is mapped as one row of pixels
     int segments;
     unsigned long long fill[2];         // one item, repeated to fill 16 bytes
 };
@@ -19,9 +19,9 @@ struct segment_unpooling {
 extern "C" __global__ void __launch_bounds__(THREADS, 4) segment_gather(
     segment_unpooling g, const int* __restrict__ segment_ids, const void* __restrict__ table, void* __restrict__ result)
 {
-    const position p = thread_position(g.threads);
+    const position p = thread_position(g.thread_map);
     if (!p.valid) return;
-    const int segment_id = segment_ids[static_cast<long long>(p.image) * g.threads.pixels + p.column];
+    const int segment_id = segment_ids[static_cast<long long>(p.image) * g.thread_map.pixels + p.column];
     const bool labelled = segment_id < g.segments;
     const item* const from = labelled
         ? static_cast<const item*>(table) + p.image * g.table.image + segment_id * g.table.entry : nullptr;
@@ -36,11 +36,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) segment_gather(
 #pragma unroll
     for (int e = 0; e < CHANNELS_PER_THREAD; ++e) {
         const int channel = p.channel + e * p.channel_step;
-        values[e] = labelled && channel < g.threads.channels ? from[channel * g.table.channel] : fill.value;
+        values[e] = labelled && channel < g.thread_map.channels ? from[channel * g.table.channel] : fill.value;
     }
 #pragma unroll
     for (int e = 0; e < CHANNELS_PER_THREAD; ++e) {
         const int channel = p.channel + e * p.channel_step;
-        if (channel < g.threads.channels) to[channel * g.result.channel] = values[e];
+        if (channel < g.thread_map.channels) to[channel * g.result.channel] = values[e];
     }
 }

@@ -14,7 +14,7 @@
 
 struct segment_gradients {
     segment_strides features, result, table;
-    image_thread_map threads;           // an image is mapped as one row of pixels
+    image_thread_map thread_map;        // an image is mapped as one row of pixels
     int segments;
 };
 
@@ -45,16 +45,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) segment_grad(
     const scalar* __restrict__ grad_0, const scalar* __restrict__ grad_1, const int* __restrict__ position_0,
     const int* __restrict__ position_1, scalar* __restrict__ result)
 {
-    const position p = thread_position(g.threads);
+    const position p = thread_position(g.thread_map);
     if (!p.valid) return;
-    const int pixel = p.column, segment_id = segment_ids[static_cast<long long>(p.image) * g.threads.pixels + pixel];
+    const int pixel = p.column, segment_id = segment_ids[static_cast<long long>(p.image) * g.thread_map.pixels + pixel];
     const long long row = p.image * g.table.image + segment_id * g.table.entry;
     const long long from = p.image * g.features.image + pixel * g.features.entry;
     const long long to = p.image * g.result.image + pixel * g.result.entry;
 #pragma unroll
     for (int e = 0; e < CHANNELS_PER_THREAD; ++e) {
         const int channel = p.channel + e * p.channel_step;
-        if (channel >= g.threads.channels) continue;
+        if (channel >= g.thread_map.channels) continue;
         const long long at = row + channel * g.table.channel;
         accumulator grad = 0;
         if (segment_id < g.segments) {

@@ -23,7 +23,7 @@ class ThreadMapping(NamedTuple):
     grid: tuple[int, int, int]
     block: tuple[int, int, int]
     channels_per_thread: int
-    threads: tuple[int, ...]
+    thread_map: tuple[int, ...]
     """``image_thread_map`` of ``thread_map.cuh``."""
 
     @property
@@ -73,5 +73,5 @@ def map_threads(target: ArrayView, layout: str, vectorized: bool = False) -> Thr
         grid=(batch * pixel_blocks, blocks_y, -(-channel_blocks // blocks_y)),
         block=(channel_width, pixel_width, 1) if channels_last else (pixel_width, channel_width, 1),
         channels_per_thread=channels_per_thread,
-        threads=(channels, width, pixels, pixel_blocks, channels_last),
+        thread_map=(channels, width, pixels, pixel_blocks, channels_last),
     )

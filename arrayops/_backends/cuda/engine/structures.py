@@ -96,7 +96,7 @@ IMAGE_BATCH = _aligned(
 IMAGE_THREAD_MAP = _aligned(
     **dict.fromkeys(("channels", "columns", "pixels", "pixel_blocks", "channels_last"), np.int32)
 )
-COPY_GEOMETRY = _aligned(source=IMAGE_STRIDES, target=IMAGE_STRIDES, threads=IMAGE_THREAD_MAP)
+COPY_GEOMETRY = _aligned(source=IMAGE_STRIDES, target=IMAGE_STRIDES, thread_map=IMAGE_THREAD_MAP)
 MERGE_SOURCE = _aligned(strides=IMAGE_STRIDES, row_taps=np.int32, column_taps=np.int32)
 SEGMENT_LABELS = _aligned(
     count=np.int64, ignored=np.uint64, **dict.fromkeys(("segments", "bytes", "is_signed", "ignores"), np.int32)
@@ -114,10 +114,14 @@ SEGMENT_REDUCTION = _aligned(
     ),
 )
 SEGMENT_UNPOOLING = _aligned(
-    table=SEGMENT_STRIDES, result=SEGMENT_STRIDES, threads=IMAGE_THREAD_MAP, segments=np.int32, fill=(np.uint64, 2)
+    table=SEGMENT_STRIDES, result=SEGMENT_STRIDES, thread_map=IMAGE_THREAD_MAP, segments=np.int32, fill=(np.uint64, 2)
 )
 SEGMENT_GRADIENTS = _aligned(
-    features=SEGMENT_STRIDES, result=SEGMENT_STRIDES, table=SEGMENT_STRIDES, threads=IMAGE_THREAD_MAP, segments=np.int32
+    features=SEGMENT_STRIDES,
+    result=SEGMENT_STRIDES,
+    table=SEGMENT_STRIDES,
+    thread_map=IMAGE_THREAD_MAP,
+    segments=np.int32,
 )
 RESULT_AXES = 6
 STRIDED_RESULT = _aligned(first=np.int64, size=(np.int32, RESULT_AXES), stride=(np.int64, RESULT_AXES))
@@ -129,7 +133,7 @@ def merge(maps: int) -> "np.dtype[Any]":
     return _aligned(
         result=IMAGE_STRIDES,
         argmax=IMAGE_STRIDES,
-        threads=IMAGE_THREAD_MAP,
+        thread_map=IMAGE_THREAD_MAP,
         **dict.fromkeys(("rows", "maps", "first", "last"), np.int32),
         factor=np.float64,
         source=(MERGE_SOURCE, maps),

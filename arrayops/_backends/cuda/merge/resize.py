@@ -158,7 +158,7 @@ def _launch(
             structures.merge(capacity),
             result=structures.image_strides(result.strides, layout),
             argmax=none if argmax is None else structures.image_strides(argmax.strides, layout),
-            threads=mapping.threads,
+            thread_map=mapping.thread_map,
             rows=extents.size[0],
             maps=len(sources),
             first=first,
@@ -201,6 +201,6 @@ def _copy(
         structures.COPY_GEOMETRY,
         source=structures.image_strides(sources[0].strides, layout) if sources else (0, 0, 0, 0),
         target=structures.image_strides(target.strides, layout),
-        threads=mapping.threads,
+        thread_map=mapping.thread_map,
     )
     return module.kernel("merge_copy.cu", "merge_copy", defines), mapping, geometry

@@ -91,7 +91,7 @@ class AdaptiveKernelGradients:
         all_bands = list(bands(plan))
         width = plan.output_size[1]
         channels = plan.kernel_channels
-        distance = call.plan.kernel("pac_guide_grad.cu", "pac_distance", ("THREADS", THREADS))
+        distance = call.plan.kernel("pac_guide_grad.cu", "pac_distance_grad", ("THREADS", THREADS))
         blocks = [-(-band.images * band.rows * width // THREADS) for band in all_bands]
         option_parts = smooth_parts = grad_guide = None
         if needs_options:

@@ -57,7 +57,7 @@ def _launch(
         structures.SEGMENT_UNPOOLING,
         table=table,
         result=target,
-        threads=mapping.threads,
+        thread_map=mapping.thread_map,
         segments=segments,
         fill=tuple(np.frombuffer(fill * (VECTOR_BYTES // len(fill)), np.uint64).tolist()),
     )

@@ -115,7 +115,7 @@ def _gradient(
         features=strides(features, parameters.layout),
         result=strides(result, parameters.layout),
         table=table_strides(channels, parameters.num_segments, len(result.shape) == 2, parameters.layout),
-        threads=mapping.threads,
+        thread_map=mapping.thread_map,
         segments=parameters.num_segments,
     )
     defines = (*memory.dtype_defines(features.dtype), *mapping.defines)

@@ -22,10 +22,14 @@ MAX_SHARES = 64
 """Maximum number of shares; above, shares are larger."""
 
 STAGED_PAIRS = 32
-THREADS = 128
+GROUPED_FILTER_THREADS = 128
+"""Threads of a block of ``weight_grad``."""
+
 TILE_CHANNELS = 16
 """Minimum tile size along channels: narrow groups are merged up to this width."""
+
 SHARED_FILTER_THREADS = 256
+"""Threads of a block of ``weight_grad_shared``."""
 
 
 class WeightGradLaunch(NamedTuple):
@@ -82,7 +86,7 @@ def _launch(plan: WindowPlan, samples: ArrayView, grad: ArrayView, result: Array
             2 * TILE_CHANNELS if extent > TILE_CHANNELS else TILE_CHANNELS for extent in (inputs, outputs)
         )
         tiles = -(-inputs // channel_tile) * -(-outputs // output_tile)
-        threads = THREADS
+        threads = GROUPED_FILTER_THREADS
         slices = threads // (channel_tile // 4 * (output_tile // 4))
         tile = ("CHANNELS", channel_tile), ("OUTPUTS", output_tile)
         last: Pairs = (("CHANNELS_LAST", ""),) if input_strides[1] == grad_strides[1] == 1 else ()
