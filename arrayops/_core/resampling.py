@@ -12,10 +12,10 @@ import numpy as np
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Indices = np.ndarray[Any, np.dtype[np.int64]]
 
-CUBIC = -0.75
+CUBIC_COEFFICIENT = -0.75
 """Parameter a of the cubic kernel, as in torch and ONNX."""
 
-CUBIC_ANTIALIAS = -0.5
+ANTIALIAS_CUBIC_COEFFICIENT = -0.5
 """Parameter a with antialiasing: Keys' third-order kernel, as in torch and Pillow."""
 
 
@@ -144,7 +144,7 @@ def interpolated(sampling: Sampling) -> tuple[Indices, Floats]:
     before, fraction = positions(sampling)
     taps = np.arange(2) if sampling.mode == "bilinear" else np.arange(-1, 3)
     distance = np.abs(taps - fraction[:, None])
-    values = tent(distance) if sampling.mode == "bilinear" else cubic(distance, CUBIC)
+    values = tent(distance) if sampling.mode == "bilinear" else cubic(distance, CUBIC_COEFFICIENT)
     return np.clip(before[:, None] + taps, 0, sampling.inputs - 1), values
 
 
@@ -167,7 +167,7 @@ def filtered(sampling: Sampling) -> tuple[Indices, Floats]:
     radius = -(-widened * (1 if mode == "bilinear" else 2) // denominator)
     columns = (centre // (2 * denominator))[:, None] + np.arange(-radius - 1, radius + 2)
     distance = np.abs((2 * columns + 1) * denominator - centre[:, None]) / (2 * widened)
-    values = tent(distance) if mode == "bilinear" else cubic(distance, CUBIC_ANTIALIAS)
+    values = tent(distance) if mode == "bilinear" else cubic(distance, ANTIALIAS_CUBIC_COEFFICIENT)
     values[(columns < 0) | (columns >= inputs)] = 0
     return np.clip(columns, 0, inputs - 1), values / values.sum(axis=1, keepdims=True)
 
