@@ -1,4 +1,4 @@
-"""Fixtures that tests of several folders share, and marks that whole folders have."""
+"""Fixtures that tests of several folders share, and marks of whole folders and files."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ HERE = Path(__file__).parent
 MARKS = {
     "cpu/numpy_engine": ("slow",),
     "cuda": ("slow",),
+    "cuda/test_memory.py": ("emulator",),
     "emulator": ("slow", "emulator"),
     "frameworks": ("slow",),
+    "frameworks/test_torch_on_emulator.py": ("emulator",),
     "gpu": ("slow",),
 }
 
@@ -30,8 +32,8 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        for folder, marks in MARKS.items():
-            if item.path.is_relative_to(HERE / folder):
+        for path, marks in MARKS.items():
+            if item.path.is_relative_to(HERE / path):
                 for mark in marks:
                     item.add_marker(mark)
 

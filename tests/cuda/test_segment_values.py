@@ -91,6 +91,7 @@ def test_integer_features_are_exact(
         check_segments(device, in_form(case, memory), ("sum", "max", "min", "count"), memory, empty=empty)
 
 
+@pytest.mark.emulator
 @examples(60)
 @given(data=st.data())
 def test_drawn_calls(data: st.DataObject) -> None:
@@ -115,6 +116,7 @@ def not_empty(case: Segments, sums: np.ndarray, with_empty: np.ndarray) -> bool:
     return bool((np.where(counts == 0, 0, with_empty) == sums).all())
 
 
+@pytest.mark.emulator
 @pytest.mark.parametrize("zero", ["batch", "pixels", "channels", "segments"])
 @examples(12)
 @given(data=st.data())
@@ -556,6 +558,7 @@ def test_gradients_that_are_not_given(device: Any) -> None:
     assert not found.features.any()
 
 
+@pytest.mark.emulator
 def test_images_of_more_pixels_than_positions_have_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from arrayops._backends.cuda.segment import labels as segment_labels
 
