@@ -140,6 +140,7 @@ TINY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("operator", "name"), [(o, n) for o, names in TINY.items() for n in names])
 def test_every_entry_equals_differences_of_the_loops(operator: str, name: str) -> None:
     groups = 3 if name == "groups" else 1

@@ -381,12 +381,14 @@ print(hashlib.sha256(b"".join(test_processes.digest(test_processes.call()))).hex
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no CPU affinity")
 @pytest.mark.parametrize("cpus", [1, 2])
 def test_limited_affinity(expected: list[bytes], cpus: int) -> None:
     assert run_alone(AFFINITY, str(cpus)) == hashlib.sha256(b"".join(expected)).hexdigest()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("value", "expected"), [("1", 1), ("0", 1), ("1000", None), ("", None), ("two", None)])
 def test_environment_variable(monkeypatch: pytest.MonkeyPatch, value: str, expected: int | None) -> None:
     """None stands for the number of CPUs."""
