@@ -11,7 +11,7 @@ from typing import Any, Generic, Literal, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayops._call.dispatch import dispatch, dispatch_backward
+from arrayops._call.dispatch import dispatch, dispatch_backward, read_integer
 from arrayops._core.checks import LAYOUTS, choice
 from arrayops._core.op import Op
 from arrayops._ops.segment import (
@@ -1220,16 +1220,10 @@ def _parameters(
         choice(op, "layout", layout, LAYOUTS),
     )
     return parameters._replace(
-        num_segments=segments(op, _count_segments(op, labels, ignore) if num_segments is None else num_segments)
+        num_segments=read_integer(NUM_SEGMENTS, labels, LabelParameters(ignore), op, "num_segments")
+        if num_segments is None
+        else segments(op, num_segments)
     )
-
-
-def _count_segments(op: str, labels: Any, ignore_label: int | None) -> int:
-    """Largest label other than ``ignore_label``, plus 1."""
-    try:
-        return int(dispatch(NUM_SEGMENTS, (labels,), LabelParameters(ignore_label))[0])
-    except (TypeError, ValueError) as error:
-        raise type(error)(str(error).replace(f"{NUM_SEGMENTS.name}:", f"{op}:", 1)) from None
 
 
 def _gradients_by_name(op: str, gradients: Any, names: tuple[str, ...]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from arrayops._core import dtypes
 from arrayops._core.op import Meta
-from arrayops._core.shapes import is_integer
+from arrayops._core.shapes import as_int, is_integer
 
 LAYOUTS = ("NCHW", "NHWC")
 
@@ -32,7 +32,7 @@ def count(op: str, name: str, value: Any) -> int:
         raise TypeError(f"{op}: {name} is {value!r}, expected an integer")
     if value < 1:
         raise ValueError(f"{op}: {name} is {value!r}, expected at least 1")
-    return int(value)
+    return as_int(value)
 
 
 def axes(op: str, name: str, meta: Meta, letters: str) -> None:

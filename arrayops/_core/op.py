@@ -6,6 +6,7 @@ from functools import cached_property, lru_cache
 from typing import Any, Literal, NamedTuple
 
 from arrayops._core.dtypes import FLOATING
+from arrayops._core.errors import rename_operator
 
 Kind = Literal["float", "label", "mask"]
 
@@ -20,11 +21,32 @@ class Meta(NamedTuple):
 Metas = tuple[Meta | None, ...]
 
 
+class Axes(NamedTuple):
+    """Axes of an array in both layouts, one letter each, such as ("NCHW", "NHWC") and ("OIhw", "hwIO")."""
+
+    nchw: str
+    nhwc: str
+
+    @property
+    def to_nhwc(self) -> tuple[int, ...]:
+        """Permutation of axes that turns an NCHW array into an NHWC one."""
+        return tuple(self.nchw.index(letter) for letter in self.nhwc)
+
+    @property
+    def to_nchw(self) -> tuple[int, ...]:
+        """Permutation of axes that turns an NHWC array into an NCHW one."""
+        return tuple(self.nhwc.index(letter) for letter in self.nchw)
+
+
+IMAGE = Axes("NCHW", "NHWC")
+
+
 @dataclass(frozen=True)
 class ArraySpec:
     """One array argument: its name in the public signature and the arrays it accepts.
 
-    ``variadic``, allowed for the last argument only, makes it accept any number of arrays.
+    ``variadic``, allowed for the last argument only, makes it accept any number of arrays. ``axes`` is None for an
+    array whose axes do not depend on the layout; an array with another number of axes does not depend on it either.
     """
 
     name: str
@@ -32,6 +54,12 @@ class ArraySpec:
     optional: bool = False
     variadic: bool = False
     differentiable: bool = True
+    axes: Axes | None = None
+
+    @property
+    def argument(self) -> str:
+        """Name of the argument: that of a variadic array without its number."""
+        return self.name.partition("[")[0]
 
 
 class BackwardParameters(NamedTuple):
@@ -39,6 +67,31 @@ class BackwardParameters(NamedTuple):
 
     forward: Any
     needs: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Linearity:
+    """In which arrays an operator is linear; from this follow its second derivatives.
+
+    The results are f(a, b, ...) + t + constant, where f is linear in each of the ``arrays`` if the others are fixed,
+    and the term t is linear in an ``additive`` array, alone.
+
+    Attributes
+    ----------
+    arrays : tuple of str
+        Arrays of which f is a linear function, each alone; the arrays of a variadic argument jointly.
+    additive : tuple of str
+        Optional arrays with a term of their own, such as a bias.
+    homogeneous : tuple of (str, value)
+        Parameters to replace, so that the constant is 0.
+    holds : callable
+        Whether all this is true for the given parameters.
+    """
+
+    arrays: tuple[str, ...]
+    additive: tuple[str, ...] = ()
+    homogeneous: tuple[tuple[str, Any], ...] = ()
+    holds: Callable[[Any], bool] = lambda parameters: True
 
 
 @dataclass(frozen=True)
@@ -59,6 +112,8 @@ class Op:
         Name of the public module and of the module in each backend.
     arrays : tuple of ArraySpec
         Array arguments, in the order in which backends receive them.
+    parameters : type
+        Class of the parameter tuple, a NamedTuple of numbers, strings, None and tuples of these.
     infer : callable
         ``(metas, parameters) -> metas of the results``, None for a result that is not computed.
     outputs : tuple of str
@@ -72,16 +127,23 @@ class Op:
         parameters of such an operator have a field ``save``, False by default; if True, ``infer`` returns their metas
         too. Saving is optional for a backend: the backward receives the saved arrays as its last arrays, None for
         each that is absent, or none of them. Not for variadic operators.
+    result_axes : tuple of Axes or None
+        ``axes`` of the results, outputs and saved ones, as in `ArraySpec`; empty if none depends on the layout.
+    linearity : Linearity or None
+        None if second derivatives are not provided.
     """
 
     name: str
     family: str
     arrays: tuple[ArraySpec, ...]
+    parameters: type
     infer: Callable[[Metas, Any], Metas]
     outputs: tuple[str, ...] = ("output",)
     differentiable_outputs: tuple[str, ...] = ("output",)
     forward: "Op | None" = None
     saved: tuple[str, ...] = ()
+    result_axes: tuple[Axes | None, ...] = ()
+    linearity: Linearity | None = None
 
     def specs(self, count: int) -> tuple[ArraySpec, ...]:
         """The specs of the ``count`` arrays of a call: variadic arrays numbered, saved arrays omitted if not passed."""
@@ -107,6 +169,17 @@ class Op:
         return lru_cache(maxsize=512)(self.infer)
 
     @cached_property
+    def differentiable_results(self) -> tuple[bool, ...]:
+        """For each of ``outputs``, whether it is differentiable."""
+        return tuple(output in self.differentiable_outputs for output in self.outputs)
+
+    def axes_of_results(self, count: int) -> tuple[Axes | None, ...]:
+        """``axes`` of the ``count`` results of a call."""
+        if self.forward is not None and self.arrays[-1].variadic:
+            return (self.result_axes[-1],) * count
+        return self.result_axes[:count] if self.result_axes else (None,) * count
+
+    @cached_property
     def differentiable(self) -> tuple[str, ...]:
         """Names of the differentiable arguments, in order."""
         return tuple(spec.name for spec in self.arrays if spec.differentiable)
@@ -126,14 +199,17 @@ class Op:
         """
         forward, name = self, f"{self.name}_backward"
         if self.forward is not None:
-            raise TypeError(f"{self.name} is a backward operator: second derivatives are not supported")
+            raise TypeError(f"{self.name} is a backward operator, expected a forward operator")
         # With multiple outputs, some may be unused and have no gradient.
         multiple = len(self.differentiable_outputs) > 1
+        results = self.outputs + self.saved
+        axes = dict(zip(results, self.axes_of_results(len(results)), strict=True))
         gradients = tuple(
-            ArraySpec(f"grad_{output}", optional=multiple, differentiable=False)
-            for output in self.differentiable_outputs
+            ArraySpec(f"grad_{output}", optional=multiple, axes=axes[output]) for output in self.differentiable_outputs
         )
-        saved = tuple(ArraySpec(result, optional=True, differentiable=False) for result in self.saved)
+        saved = tuple(
+            ArraySpec(result, optional=True, differentiable=False, axes=axes[result]) for result in self.saved
+        )
 
         def infer(metas: Metas, parameters: BackwardParameters) -> Metas:
             arrays, forward_parameters = metas[len(gradients) :], parameters.forward
@@ -144,7 +220,8 @@ class Op:
             try:
                 results = forward.infer(arrays, forward_parameters)
             except (TypeError, ValueError) as error:
-                raise type(error)(str(error).replace(f"{forward.name}:", f"{name}:", 1)) from None
+                rename_operator(error, forward.name, name)
+                raise
             outputs = dict(zip(forward.outputs + (forward.saved if saved_metas else ()), results, strict=True))
             names = forward.differentiable_outputs + forward.saved
             for spec, output, meta in zip(
@@ -172,8 +249,10 @@ class Op:
             name=name,
             family=self.family,
             arrays=gradients + self.arrays + saved,
+            parameters=BackwardParameters,
             infer=infer,
             outputs=self.differentiable,
-            differentiable_outputs=(),
+            differentiable_outputs=self.differentiable,
             forward=self,
+            result_axes=tuple(spec.axes for spec in self.arrays if spec.differentiable),
         )

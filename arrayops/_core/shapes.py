@@ -44,8 +44,18 @@ class Axis(NamedTuple):
 
 
 def is_integer(value: Any) -> bool:
-    """Whether ``value`` is an integer, Python's or NumPy's, and not a bool."""
-    return isinstance(value, Integral) and not isinstance(value, bool)
+    """Whether ``value`` is an integer, Python's, NumPy's or a tracer's, and not a bool."""
+    return (isinstance(value, Integral) and not isinstance(value, bool)) or is_symbolic(value)
+
+
+def is_symbolic(value: Any) -> bool:
+    """Whether ``value`` is a `torch.SymInt`: a size in a traced program, known only when the program runs."""
+    return type(value).__name__ == "SymInt"
+
+
+def as_int(value: Any) -> int:
+    """Convert an integer to int; a symbolic one stays, as converting it would fix the size in the traced program."""
+    return value if is_symbolic(value) else int(value)
 
 
 def pair(op: str, name: str, value: Any, minimum: int) -> Pair:
@@ -57,7 +67,7 @@ def pair(op: str, name: str, value: Any, minimum: int) -> Pair:
         raise ValueError(f"{op}: {name} is {value!r}, expected an integer or a pair of them")
     if min(values) < minimum:
         raise ValueError(f"{op}: {name} is {value!r}, expected at least {minimum}")
-    return int(values[0]), int(values[1])
+    return as_int(values[0]), as_int(values[1])
 
 
 def padding(op: str, value: Any) -> Padding:
@@ -77,7 +87,7 @@ def padding(op: str, value: Any) -> Padding:
             if min(map(min, sides)) < 0:
                 raise ValueError(f"{op}: padding is {value!r}, expected at least 0")
             (top, bottom), (left, right) = sides
-            return (int(top), int(bottom)), (int(left), int(right))
+            return (as_int(top), as_int(bottom)), (as_int(left), as_int(right))
     raise ValueError(
         f"{op}: padding is {value!r}, expected an integer, a pair (rows, columns), or ((top, bottom), (left, right))"
     )

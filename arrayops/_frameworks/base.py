@@ -1,10 +1,11 @@
 """Interface of framework adapters, as dispatch uses it."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, NamedTuple
 
-from arrayops._core.op import Meta
+from arrayops._core.op import Meta, Op
 
 
 class Device(NamedTuple):
@@ -39,8 +40,10 @@ class Framework(ABC):
     """Adapter between one framework's arrays and backend arrays (numpy.ndarray or cupy.ndarray)."""
 
     name: ClassVar[str]
-    differentiates: ClassVar[bool] = True
-    """Whether the framework has automatic differentiation; if not, ``requires_gradient`` is not called."""
+    transforms: ClassVar[bool] = False
+    """Whether the adapter differentiates and traces; if not, ``must_transform`` and ``is_traced`` are not called."""
+    refuses_gradients: ClassVar[bool] = False
+    """Whether arrays of which ``requires_gradient`` is true are errors; if not, it is not called."""
     detached: ClassVar[str] = "a detached {name}"
     """Expression for an argument ``name`` without its gradient, for error messages."""
 
@@ -62,6 +65,18 @@ class Framework(ABC):
 
     def requires_gradient(self, array: Any) -> bool:
         """Whether the framework would record a gradient through this array."""
+        return False
+
+    def must_transform(self, arrays: Sequence[Any]) -> bool:
+        """Whether a call with these arrays is more than computing results: recorded for a gradient, traced, batched."""
+        return False
+
+    def transform(self, op: Op, arrays: tuple[Any, ...], parameters: Any) -> tuple[Any, ...]:
+        """Make a call for which ``must_transform`` is true."""
+        raise NotImplementedError
+
+    def is_traced(self, array: Any) -> bool:
+        """Whether the array is a placeholder in a traced or batched function, whose values cannot be read."""
         return False
 
     @abstractmethod

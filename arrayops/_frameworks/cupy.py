@@ -88,7 +88,6 @@ class CuPyFramework(Framework):
     """cupy.ndarray."""
 
     name: ClassVar[str] = "CuPy"
-    differentiates: ClassVar[bool] = False
 
     def recognises(self, array_type: type) -> bool:
         return issubclass(array_type, cupy.ndarray)

@@ -17,7 +17,6 @@ class ArrayAPIFramework(Framework):
     """Arrays with ``__dlpack__`` and ``__array_namespace__``; one instance per library."""
 
     name: ClassVar[str] = "array API"
-    differentiates: ClassVar[bool] = False
     package: ClassVar[str]
 
     @staticmethod

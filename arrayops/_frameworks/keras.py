@@ -10,7 +10,6 @@ class KerasFramework(Framework):
     """keras.Variable and keras.KerasTensor, rejected on every Keras backend."""
 
     name: ClassVar[str] = "Keras"
-    differentiates: ClassVar[bool] = False
 
     def recognises(self, array_type: type) -> bool:
         return bool({"Variable", "KerasTensor"} & {base.__name__ for base in array_type.__mro__})

@@ -38,7 +38,6 @@ class NumPyFramework(Framework):
     """numpy.ndarray and its scalars."""
 
     name: ClassVar[str] = "NumPy"
-    differentiates: ClassVar[bool] = False
 
     def recognises(self, array_type: type) -> bool:
         return issubclass(array_type, (np.ndarray, np.generic))

@@ -25,6 +25,7 @@ class TensorFlowFramework(Framework):
     """Eager tf.Tensor on the CPU and on NVIDIA GPUs."""
 
     name: ClassVar[str] = "TensorFlow"
+    refuses_gradients: ClassVar[bool] = True
     detached: ClassVar[str] = "tf.stop_gradient({name})"
 
     def recognises(self, array_type: type) -> bool:

@@ -1,9 +1,10 @@
 """Records of the convolutions: parameters, checks and shapes."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from arrayops._core import checks, shapes
-from arrayops._core.op import ArraySpec, Meta, Metas, Op
+from arrayops._core.op import IMAGE, ArraySpec, Axes, Linearity, Meta, Metas, Op
 from arrayops._core.shapes import Padding, Pair
 from arrayops._ops.images import (
     cached,
@@ -74,8 +75,17 @@ def infer_conv_transpose2d(metas: Metas, parameters: ConvParameters) -> Metas:
     return infer("conv_transpose2d", metas, parameters)
 
 
-ARRAYS = ArraySpec("input"), ArraySpec("weight"), ArraySpec("bias", optional=True)
+FILTER = Axes("OIhw", "hwIO")
+TRANSPOSED_FILTER = Axes("IOhw", "hwOI")
+LINEAR = Linearity(("input", "weight"), additive=("bias",))
 
-CONV2D = Op("conv2d", "conv", ARRAYS, infer_conv2d)
-CONV_TRANSPOSE2D = Op("conv_transpose2d", "conv", ARRAYS, infer_conv_transpose2d)
+
+def record(name: str, infer: Callable[[Metas, Any], Metas], weight: Axes) -> Op:
+    """The record of a convolution."""
+    arrays = (ArraySpec("input", axes=IMAGE), ArraySpec("weight", axes=weight), ArraySpec("bias", optional=True))
+    return Op(name, "conv", arrays, ConvParameters, infer, result_axes=(IMAGE,), linearity=LINEAR)
+
+
+CONV2D = record("conv2d", infer_conv2d, FILTER)
+CONV_TRANSPOSE2D = record("conv_transpose2d", infer_conv_transpose2d, TRANSPOSED_FILTER)
 OPS = (CONV2D, CONV_TRANSPOSE2D)

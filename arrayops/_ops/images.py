@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from arrayops._core import checks, shapes
 from arrayops._core.op import Meta
+from arrayops._core.opaque import cached_if_hashable, traced_by_torch_as
 from arrayops._core.shapes import Axis, Padding, Pair
 
 ParametersT = TypeVar("ParametersT")
@@ -51,6 +52,7 @@ def cached(parameters: Callable[..., ParametersT]) -> Callable[..., ParametersT]
     """
     cached_function = lru_cache(maxsize=512, typed=True)(parameters)
 
+    @traced_by_torch_as(parameters)
     def call(op: str, stride: Any, padding: Any, dilation: Any, **rest: Any) -> ParametersT:
         sizes = stride, dilation, rest.get("kernel_size", 0), rest.get("output_padding", 0)
         if type(padding) in (int, str) and set(map(type, sizes)) == {int}:
@@ -107,7 +109,7 @@ def weight_extents(shape: tuple[int, ...], parameters: WindowParameters) -> Weig
     return WeightShape(sizes["I"], sizes["O"], (sizes["kh"], sizes["kw"]))
 
 
-@lru_cache(maxsize=512)
+@cached_if_hashable
 def windows(op: str, parameters: WindowParameters, kernel_size: Pair, size: Pair) -> tuple[Axis, Axis]:
     """Row and column windows over an input of ``size``."""
     if parameters.transposed:

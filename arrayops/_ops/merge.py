@@ -7,7 +7,7 @@ from numbers import Real
 from typing import Any, NamedTuple
 
 from arrayops._core import checks, shapes
-from arrayops._core.op import ArraySpec, Meta, Metas, Op
+from arrayops._core.op import IMAGE, ArraySpec, Linearity, Meta, Metas, Op
 from arrayops._core.resampling import Sampling
 from arrayops._core.shapes import SPATIAL, Pair
 from arrayops._ops.images import ImageShape, image, image_shape
@@ -206,6 +206,22 @@ def flattened(result: tuple[int, ...], maps: Sequence[tuple[int, ...]], layout: 
     return Flat((batch, channels, capacity) if layout == "NCHW" else (batch, capacity, channels), parts)
 
 
-RESIZE2D = Op("resize2d", "merge", (ArraySpec("input"),), infer_resize2d)
-MERGE_FEATURE_MAPS = Op("merge_feature_maps", "merge", (ArraySpec("maps", variadic=True),), infer_merge_feature_maps)
+RESIZE2D = Op(
+    "resize2d",
+    "merge",
+    (ArraySpec("input", axes=IMAGE),),
+    ResizeParameters,
+    infer_resize2d,
+    result_axes=(IMAGE,),
+    linearity=Linearity(("input",)),
+)
+MERGE_FEATURE_MAPS = Op(
+    "merge_feature_maps",
+    "merge",
+    (ArraySpec("maps", variadic=True, axes=IMAGE),),
+    MergeParameters,
+    infer_merge_feature_maps,
+    result_axes=(IMAGE,),
+    linearity=Linearity(("maps",), holds=lambda parameters: parameters.how != "max"),
+)
 OPS = (RESIZE2D, MERGE_FEATURE_MAPS)

@@ -1,11 +1,13 @@
 """Records of the pixel-adaptive operators: parameters, checks and shapes."""
 
-from functools import lru_cache
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from arrayops._core import checks, dtypes, shapes
-from arrayops._core.op import ArraySpec, Meta, Metas, Op
+from arrayops._core.op import IMAGE, ArraySpec, Axes, Linearity, Meta, Metas, Op
+from arrayops._core.opaque import cached_if_hashable
 from arrayops._core.shapes import Axis, Padding, Pair
+from arrayops._ops.conv import FILTER, TRANSPOSED_FILTER
 from arrayops._ops.images import (
     cached,
     check_filter_and_bias,
@@ -98,7 +100,7 @@ def kernel_shape(batch: int, channels: int, kernel_size: Pair, size: Pair, layou
     return (batch, *size, *kernel_size, channels)
 
 
-@lru_cache(maxsize=512)
+@cached_if_hashable
 def kernel_windows(op: str, parameters: PacParameters, guide_size: Pair) -> tuple[Axis, Axis]:
     """Row and column windows of `pac_kernel2d`, derived from the guide's size only."""
     assert parameters.kernel_size is not None
@@ -294,30 +296,57 @@ def infer_pool2d(metas: Metas, parameters: PacParameters) -> Metas:
     )
 
 
+KERNEL = Axes("NGhwHW", "NHWhwG")
+GUIDE = ArraySpec("guide", optional=True, axes=IMAGE)
+GIVEN_KERNEL = ArraySpec("kernel", optional=True, axes=KERNEL)
 ADAPTIVE = (
-    ArraySpec("mask", kind="mask", optional=True, differentiable=False),
+    ArraySpec("mask", kind="mask", optional=True, differentiable=False, axes=IMAGE),
     ArraySpec("inv_alpha", optional=True),
     ArraySpec("inv_lambda", optional=True),
     ArraySpec("smooth_kernel", optional=True),
 )
-CONVOLUTION = (
-    ArraySpec("input"),
-    ArraySpec("guide", optional=True),
-    ArraySpec("weight"),
-    ArraySpec("bias", optional=True),
-    ArraySpec("kernel", optional=True),
-    *ADAPTIVE,
-)
 OUTPUTS = ("output", "output_mask")
 
-PAC_KERNEL2D = Op("pac_kernel2d", "pac", (ArraySpec("guide"), *ADAPTIVE), infer_kernel, OUTPUTS)
-PAC_CONV2D = Op("pac_conv2d", "pac", CONVOLUTION, infer_conv2d, OUTPUTS)
-PAC_CONV_TRANSPOSE2D = Op("pac_conv_transpose2d", "pac", CONVOLUTION, infer_conv_transpose2d, OUTPUTS)
-PAC_POOL2D = Op(
+
+def record(
+    name: str,
+    arrays: tuple[ArraySpec, ...],
+    infer: Callable[[Metas, Any], Metas],
+    linearity: Linearity | None,
+    output: Axes = IMAGE,
+) -> Op:
+    """The record of a pixel-adaptive operator with an output and an output mask."""
+    return Op(
+        name,
+        "pac",
+        (*arrays, *ADAPTIVE),
+        PacParameters,
+        infer,
+        OUTPUTS,
+        result_axes=(output, IMAGE),
+        linearity=linearity,
+    )
+
+
+def convolution(name: str, infer: Callable[[Metas, Any], Metas], weight: Axes) -> Op:
+    """The record of a pixel-adaptive convolution."""
+    arrays = (
+        ArraySpec("input", axes=IMAGE),
+        GUIDE,
+        ArraySpec("weight", axes=weight),
+        ArraySpec("bias", optional=True),
+        GIVEN_KERNEL,
+    )
+    return record(name, arrays, infer, Linearity(("input", "weight", "kernel"), additive=("bias",)))
+
+
+PAC_KERNEL2D = record("pac_kernel2d", (ArraySpec("guide", axes=IMAGE),), infer_kernel, None, KERNEL)
+PAC_CONV2D = convolution("pac_conv2d", infer_conv2d, FILTER)
+PAC_CONV_TRANSPOSE2D = convolution("pac_conv_transpose2d", infer_conv_transpose2d, TRANSPOSED_FILTER)
+PAC_POOL2D = record(
     "pac_pool2d",
-    "pac",
-    (ArraySpec("input"), ArraySpec("guide", optional=True), ArraySpec("kernel", optional=True), *ADAPTIVE),
+    (ArraySpec("input", axes=IMAGE), GUIDE, GIVEN_KERNEL),
     infer_pool2d,
-    OUTPUTS,
+    Linearity(("input", "kernel")),
 )
 OPS = (PAC_KERNEL2D, PAC_CONV2D, PAC_CONV_TRANSPOSE2D, PAC_POOL2D)

@@ -1,7 +1,7 @@
 """Records of the segment reductions: parameters, checks and shapes."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from arrayops._core import checks, dtypes
-from arrayops._core.op import ArraySpec, Meta, Metas, Op
-from arrayops._core.shapes import is_integer
+from arrayops._core.op import IMAGE, ArraySpec, Axes, Linearity, Meta, Metas, Op
+from arrayops._core.shapes import as_int, is_integer
 
 REDUCTIONS = ("mean", "sum", "max", "min", "var", "count")
 DIFFERENTIABLE = REDUCTIONS[:-1]
@@ -93,7 +93,7 @@ def segments(op: str, value: Any) -> int:
         raise TypeError(f"{op}: num_segments is {value!r}, expected an integer or None")
     if not 0 <= value <= MAX_SEGMENTS:
         raise ValueError(f"{op}: num_segments is {value!r}, expected 0 to {MAX_SEGMENTS}")
-    return int(value)
+    return as_int(value)
 
 
 def ignored(op: str, value: Any) -> int | None:
@@ -302,29 +302,60 @@ def infer_num_segments(metas: Metas, parameters: LabelParameters) -> Metas:
     return (Meta((), "int64"),)
 
 
+POOLED = Axes("NCS", "NSC")
 LABELS = ArraySpec("labels", kind="label", differentiable=False)
-ARRAYS = ArraySpec("features"), LABELS
+LINEAR_REDUCTIONS = frozenset({"mean", "sum", "count"})
 
-SEGMENT_MEAN = Op("segment_mean", "segment", ARRAYS, partial(infer_single_reduction, "segment_mean"))
-SEGMENT_SUM = Op("segment_sum", "segment", ARRAYS, partial(infer_single_reduction, "segment_sum"))
-SEGMENT_MAX = Op(
-    "segment_max", "segment", ARRAYS, partial(infer_single_reduction, "segment_max"), saved=("max_positions",)
+
+def record(
+    name: str,
+    infer: Callable[[Metas, Any], Metas],
+    outputs: tuple[str, ...] = ("output",),
+    differentiable_outputs: tuple[str, ...] = ("output",),
+    saved: tuple[str, ...] = (),
+) -> Op:
+    """The record of reductions of features."""
+    return Op(
+        name,
+        "segment",
+        (ArraySpec("features", axes=IMAGE), LABELS),
+        SegmentParameters,
+        infer,
+        outputs,
+        differentiable_outputs,
+        saved=saved,
+        result_axes=tuple(None if result == "count" else POOLED for result in outputs + saved),
+        linearity=Linearity(
+            ("features",),
+            homogeneous=(("empty", 0),),
+            holds=lambda parameters: LINEAR_REDUCTIONS.issuperset(parameters.reductions),
+        ),
+    )
+
+
+def single_reduction(name: str, saved: tuple[str, ...] = ()) -> Op:
+    """The record of an operator with one reduction of features."""
+    return record(name, partial(infer_single_reduction, name), saved=saved)
+
+
+SEGMENT_MEAN = single_reduction("segment_mean")
+SEGMENT_SUM = single_reduction("segment_sum")
+SEGMENT_MAX = single_reduction("segment_max", saved=("max_positions",))
+SEGMENT_MIN = single_reduction("segment_min", saved=("min_positions",))
+SEGMENT_VAR = single_reduction("segment_var")
+SEGMENT_COUNT = Op(
+    "segment_count", "segment", (LABELS,), SegmentParameters, infer_segment_count, differentiable_outputs=()
 )
-SEGMENT_MIN = Op(
-    "segment_min", "segment", ARRAYS, partial(infer_single_reduction, "segment_min"), saved=("min_positions",)
-)
-SEGMENT_VAR = Op("segment_var", "segment", ARRAYS, partial(infer_single_reduction, "segment_var"))
-SEGMENT_COUNT = Op("segment_count", "segment", (LABELS,), infer_segment_count, differentiable_outputs=())
-SEGMENT_REDUCE = Op(
-    "segment_reduce",
+SEGMENT_REDUCE = record("segment_reduce", infer_segment_reduce, REDUCTIONS, DIFFERENTIABLE, tuple(POSITIONS.values()))
+SEGMENT_UNPOOL = Op(
+    "segment_unpool",
     "segment",
-    ARRAYS,
-    infer_segment_reduce,
-    REDUCTIONS,
-    DIFFERENTIABLE,
-    saved=tuple(POSITIONS.values()),
+    (ArraySpec("pooled", axes=POOLED), LABELS),
+    UnpoolParameters,
+    infer_segment_unpool,
+    result_axes=(IMAGE,),
+    linearity=Linearity(("pooled",), homogeneous=(("fill", 0),)),
 )
-SEGMENT_UNPOOL = Op("segment_unpool", "segment", (ArraySpec("pooled"), LABELS), infer_segment_unpool)
 OPS = (
     SEGMENT_MEAN,
     SEGMENT_SUM,
@@ -337,4 +368,4 @@ OPS = (
 )
 
 # Not public: called first when num_segments is None. It reads the labels on the host, so on a GPU the caller waits.
-NUM_SEGMENTS = Op("num_segments", "segment", (LABELS,), infer_num_segments, differentiable_outputs=())
+NUM_SEGMENTS = Op("num_segments", "segment", (LABELS,), LabelParameters, infer_num_segments, differentiable_outputs=())
