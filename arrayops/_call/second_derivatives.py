@@ -148,8 +148,8 @@ def _linearity(op: Op, parameters: BackwardParameters) -> Linearity:
 def _refusal(op: Op, name: str) -> NotImplementedError:
     assert op.forward is not None
     return NotImplementedError(
-        f"{op.name}: the derivative of the gradient of {name} is not provided, as arrayops.{op.forward.name} is not linear "
-        f"in {name}: second derivatives exist only for arrays in which an operator is linear"
+        f"{op.name}: the derivative of the gradient of {name} is not provided, as arrayops.{op.forward.name} is not "
+        f"linear in {name}: second derivatives exist only for arrays in which an operator is linear"
     )
 
 
