@@ -12,9 +12,9 @@ from arrayops._core.op import Op
 
 def dispatch_in_torch_compile(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:
     """`dispatch` of tensors that Dynamo traces."""
-    from arrayops._frameworks.torch.calls import call_library
+    from arrayops._frameworks.torch.calls import call_in_compiled_function
 
-    return call_library(op, arrays, parameters)
+    return call_in_compiled_function(op, arrays, parameters)
 
 
 def read_integer_in_torch_compile(op: Op, array: Any, parameters: Any, caller: str, argument: str) -> int:

@@ -94,7 +94,7 @@ class Linearity:
     holds: Callable[[Any], bool] = lambda parameters: True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Op:
     """One operator, described once for dispatch, backends, framework gradients and tests.
 

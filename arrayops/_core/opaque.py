@@ -27,6 +27,7 @@ def traced_by_torch_as(traced: Callable[..., Any]) -> Callable[[FunctionT], Func
 
     def decorate(function: FunctionT) -> FunctionT:
         function.__dict__.update(_torchdynamo_inline=traced, autograph_info__={})
+        CODES.append(function.__code__)
         return function
 
     return decorate

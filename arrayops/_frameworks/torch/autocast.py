@@ -1,0 +1,26 @@
+"""torch.autocast: floating-point arguments are cast to its dtype, as torch casts those of its convolutions."""
+
+from typing import Any
+
+import torch
+
+from arrayops._core.op import Op
+
+
+def autocast(op: Op, arrays: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arrays of a forward call, cast if autocast is enabled for their device; float64 stays.
+
+    The casts are ordinary, differentiable operations, so that float32 parameters get float32 gradients. Backward calls
+    use the dtypes of their forward.
+    """
+    device = next((array.device.type for array in arrays if array is not None), None)
+    if op.forward is not None or device is None or not torch.is_autocast_enabled(device):
+        return arrays
+    dtype = torch.get_autocast_dtype(device)
+    return tuple([_cast(array, device, dtype) for array in arrays])
+
+
+def _cast(array: Any, device: str, dtype: torch.dtype) -> Any:
+    if array is None or not array.is_floating_point() or array.dtype is torch.float64 or array.device.type != device:
+        return array
+    return array.to(dtype)

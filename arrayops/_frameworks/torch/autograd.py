@@ -1,0 +1,79 @@
+"""The autograd node of every operator."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from arrayops._call.second_derivatives import backward_call, second_derivatives
+from arrayops._core.op import Op
+from arrayops._frameworks.torch.private import (
+    SingleLevelFunction,
+    forward_mode,
+    functorch_level,
+    has_tangent,
+    is_functorch_wrapped,
+    unwrap_if_dead,
+)
+
+Call = Callable[[Op, Sequence[Any], Any], Sequence[Any]]
+
+
+class OperatorNode(SingleLevelFunction):  # type: ignore[misc]
+    """One call in the autograd graph. Results that the forward saves are further results, which its caller drops."""
+
+    @staticmethod
+    def forward(ctx: Any, compute: Call, call: Call, op: Op, parameters: Any, *arrays: Any) -> tuple[Any, ...]:
+        """Compute the results by ``compute``; gradients will be computed by ``call``, which is differentiable."""
+        results = tuple(compute(op, arrays, parameters))
+        ctx.call, ctx.op, ctx.parameters, ctx.count = call, op, parameters, len(arrays)
+        # An output without a gradient gives None, not zeros.
+        ctx.set_materialize_grads(False)
+        fixed = [
+            result
+            for result, differentiable in zip(results, op.differentiable_results, strict=False)
+            if result is not None and not differentiable
+        ]
+        if fixed:
+            ctx.mark_non_differentiable(*fixed)
+        ctx.save_for_backward(*arrays, *(results[len(op.outputs) :] if op.saved else ()))
+        return results
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
+        """Gradients by the arrays, of which only the needed ones are computed."""
+        op, parameters, call = ctx.op, ctx.parameters, ctx.call
+        wanted = ctx.needs_input_grad[4:]
+        tensors = ctx.saved_tensors
+        # The function that torch.func.vjp returns runs after its level has ended.
+        if functorch_level() is None and any([each is not None and is_functorch_wrapped(each) for each in tensors]):
+            tensors = [each if each is None else unwrap_if_dead(each) for each in tensors]
+        arrays, saved = tensors[: ctx.count], tensors[ctx.count :]
+        if op.forward is not None:
+            found = second_derivatives(op, arrays, parameters, wanted, grads, call, torch.zeros_like)
+            return (None, None, None, None, *found)
+        given = [grad for grad, yes in zip(grads, op.differentiable_results, strict=False) if yes]
+        specs = op.specs(ctx.count)
+        needs = frozenset(
+            [spec.argument for spec, yes in zip(specs, wanted, strict=True) if yes and spec.differentiable]
+        )
+        if not needs or all([grad is None for grad in given]):
+            return (None,) * (4 + ctx.count)
+        if op.saved:
+            parameters = parameters._replace(save=False)
+        gradients = iter(call(*backward_call(op, given, arrays, parameters, needs, saved)))
+        return (None, None, None, None, *[next(gradients) if spec.differentiable else None for spec in specs])
+
+
+def needs_gradient(arrays: Sequence[Any]) -> bool:
+    """Whether autograd records a call with these arrays."""
+    return torch.is_grad_enabled() and any([array is not None and array.requires_grad for array in arrays])
+
+
+def refuse_tangents(op: Op, arrays: Sequence[Any]) -> None:
+    """Raise NotImplementedError in forward-mode differentiation, which would silently lose the tangents."""
+    if forward_mode() and any([array is not None and has_tangent(array) for array in arrays]):
+        raise NotImplementedError(
+            f"{op.name}: forward-mode differentiation (jvp, jacfwd, hessian, dual tensors) is not provided: use reverse "
+            "mode, such as torch.func.vjp and jacrev"
+        )
