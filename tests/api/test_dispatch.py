@@ -34,6 +34,7 @@ JOINED = Op(
         ArraySpec("labels", kind="label", optional=True, differentiable=False),
         ArraySpec("rest", variadic=True),
     ),
+    Options,
     infer,
     outputs=("output", "flag"),
 )
@@ -66,7 +67,7 @@ class Foreign(numpy.NumPyFramework):
     """Arrays of another framework, which lie and behave as told."""
 
     name = "Foreign"
-    differentiates = True
+    refuses_gradients = True
 
     def recognises(self, array_type: type) -> bool:
         return array_type is ForeignArray
@@ -147,7 +148,7 @@ class TestWay:
             calls.append(metas)
             return (metas[0], None)
 
-        op = Op("counted", "toy", (ArraySpec("input"),), counted)
+        op = Op("counted", "toy", (ArraySpec("input"),), Options, counted)
         for array in (ONE, ONE + 1, ONE[:1], ONE):
             dispatch(op, (array,), Options())
         assert calls == [(Meta((2, 3), "float32"),), (Meta((1, 3), "float32"),)]
@@ -192,7 +193,7 @@ class TestRefusals:
         )
 
     def test_no_array_at_all(self, recorder: Recorder) -> None:
-        op = Op("idle", "toy", (ArraySpec("input", optional=True),), infer)
+        op = Op("idle", "toy", (ArraySpec("input", optional=True),), Options, infer)
         assert message(TypeError, op, (None,), Options()) == "idle: got no array, expected at least one"
 
     @pytest.mark.parametrize(
@@ -327,7 +328,7 @@ class TestBackwardRecord:
             dispatch_backward(JOINED, (ONE,), (ONE[0], None, ONE), Options(), None)
 
     def test_has_no_backward(self) -> None:
-        message = "joined_backward is a backward operator: second derivatives are not supported"
+        message = "joined_backward is a backward operator, expected a forward operator"
         with pytest.raises(TypeError, match=message):
             _ = JOINED.backward.backward
 
@@ -342,7 +343,7 @@ def infer_summed(metas: Any, parameters: Saving) -> Any:
     return (metas[0], *((places, places if parameters.second else None) if parameters.save else ()))
 
 
-SUMMED = Op("summed", "toy", (ArraySpec("input"),), infer_summed, saved=("places", "ranks"))
+SUMMED = Op("summed", "toy", (ArraySpec("input"),), Saving, infer_summed, saved=("places", "ranks"))
 
 
 class TestSaved:

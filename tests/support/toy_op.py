@@ -20,7 +20,7 @@ def same_as_first(metas: Any, parameters: Parameters) -> Any:
     return (metas[0],)
 
 
-SCALED = Op("scaled", "toy", (ArraySpec("input"), ArraySpec("weight", optional=True)), same_as_first)
+SCALED = Op("scaled", "toy", (ArraySpec("input"), ArraySpec("weight", optional=True)), Parameters, same_as_first)
 
 
 class Backend:

@@ -46,9 +46,9 @@ class OperatorNode(SingleLevelFunction):  # type: ignore[misc]
         wanted = ctx.needs_input_grad[4:]
         tensors = ctx.saved_tensors
         # The function that torch.func.vjp returns runs after its level has ended.
-        if functorch_level() is None and any([each is not None and is_functorch_wrapped(each) for each in tensors]):
+        if functorch_level() is None and any(each is not None and is_functorch_wrapped(each) for each in tensors):
             tensors = [each if each is None else unwrap_if_dead(each) for each in tensors]
-        arrays, saved = tensors[: ctx.count], tensors[ctx.count :]
+        arrays, saved = tensors[: ctx.count], [or_none(each) for each in tensors[ctx.count :]]
         if op.forward is not None:
             found = second_derivatives(op, arrays, parameters, wanted, grads, call, torch.zeros_like)
             return (None, None, None, None, *found)
@@ -57,7 +57,7 @@ class OperatorNode(SingleLevelFunction):  # type: ignore[misc]
         needs = frozenset(
             [spec.argument for spec, yes in zip(specs, wanted, strict=True) if yes and spec.differentiable]
         )
-        if not needs or all([grad is None for grad in given]):
+        if not needs or all(grad is None for grad in given):
             return (None,) * (4 + ctx.count)
         if op.saved:
             parameters = parameters._replace(save=False)
@@ -65,15 +65,20 @@ class OperatorNode(SingleLevelFunction):  # type: ignore[misc]
         return (None, None, None, None, *[next(gradients) if spec.differentiable else None for spec in specs])
 
 
+def or_none(result: torch.Tensor | None) -> torch.Tensor | None:
+    """None for the placeholder that library operators return for a result that is not computed."""
+    return None if result is not None and result.dtype is torch.uint8 and result.dim() == 1 else result
+
+
 def needs_gradient(arrays: Sequence[Any]) -> bool:
     """Whether autograd records a call with these arrays."""
-    return torch.is_grad_enabled() and any([array is not None and array.requires_grad for array in arrays])
+    return torch.is_grad_enabled() and any(array is not None and array.requires_grad for array in arrays)
 
 
 def refuse_tangents(op: Op, arrays: Sequence[Any]) -> None:
     """Raise NotImplementedError in forward-mode differentiation, which would silently lose the tangents."""
-    if forward_mode() and any([array is not None and has_tangent(array) for array in arrays]):
+    if forward_mode() and any(array is not None and has_tangent(array) for array in arrays):
         raise NotImplementedError(
-            f"{op.name}: forward-mode differentiation (jvp, jacfwd, hessian, dual tensors) is not provided: use reverse "
-            "mode, such as torch.func.vjp and jacrev"
+            f"{op.name}: forward-mode differentiation (jvp, jacfwd, hessian, dual tensors) is not provided, expected "
+            "reverse mode, such as torch.func.vjp and jacrev"
         )

@@ -28,7 +28,7 @@ PLAIN: frozenset[type] = frozenset({torch.Tensor, torch.nn.Parameter})
 def must_transform(arrays: Sequence[Any]) -> bool:
     """Whether a call is more than `run`."""
     if _is_surrounded() or any_autocast() or forward_mode():
-        return all([array is None or isinstance(array, torch.Tensor) for array in arrays])
+        return all(array is None or isinstance(array, torch.Tensor) for array in arrays)
     grad_enabled, found = torch.is_grad_enabled(), False
     for array in arrays:
         if array is None:
@@ -44,14 +44,15 @@ def must_transform(arrays: Sequence[Any]) -> bool:
 
 def call(op: Op, arrays: tuple[Any, ...], parameters: Any) -> tuple[Any, ...]:
     """Call an operator as a public function does."""
-    return call_operator(op, autocast(op, arrays), parameters)
+    return call_operator(op, autocast(op, arrays) if any_autocast() else arrays, parameters)
 
 
 def call_operator(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:
     """Call an operator with the given dtypes, differentiably: by its autograd node, or by its library operator."""
     if _is_surrounded() or any(
-        [array is not None and (type(array) not in PLAIN or _is_no_data(array)) for array in arrays]
+        array is not None and (type(array) not in PLAIN or _is_no_data(array)) for array in arrays
     ):
+        _refuse_legacy_batches(op, arrays)
         return library.call(op, arrays, parameters)
     refuse_tangents(op, arrays)
     if not needs_gradient(arrays):
@@ -71,6 +72,14 @@ def call_in_compiled_function(op: Op, arrays: Sequence[Any], parameters: Any) ->
         if array is not None and not isinstance(array, torch.Tensor):
             raise TypeError(f"{op.name}: {spec.name} is {type_name(array)}, expected a torch.Tensor")
     return library.call(op, autocast(op, tuple(arrays)), parameters)
+
+
+def _refuse_legacy_batches(op: Op, arrays: Sequence[Any]) -> None:
+    if any(array is not None and is_legacy_batched(array) for array in arrays):
+        raise NotImplementedError(
+            f"{op.name}: is_grads_batched=True, which vectorize=True and check_batched_grad=True use, is not provided, "
+            "expected torch.func.vmap"
+        )
 
 
 def run_plain(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:

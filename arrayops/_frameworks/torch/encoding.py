@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
+import torch
+
 from arrayops._core.op import Op
 
 INT64_LIMIT = 2**63
@@ -36,7 +38,8 @@ def _encode(value: Any, integers: list[int], floats: list[float]) -> str:
     if isinstance(value, float):
         floats.append(value)
         return "0.0"
-    if isinstance(value, int) and not -INT64_LIMIT <= value < INT64_LIMIT:
+    # Dynamo would turn the comparison into a bound of a symbolic size.
+    if isinstance(value, int) and not torch.compiler.is_dynamo_compiling() and not -INT64_LIMIT <= value < INT64_LIMIT:
         return repr(value)
     integers.append(value)
     return "..."

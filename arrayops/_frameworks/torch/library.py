@@ -19,7 +19,7 @@ import torch
 
 from arrayops._call.run import run
 from arrayops._core.op import Meta, Op
-from arrayops._frameworks.torch.autograd import OperatorNode, needs_gradient, refuse_tangents
+from arrayops._frameworks.torch.autograd import OperatorNode, needs_gradient, or_none, refuse_tangents
 from arrayops._frameworks.torch.dtypes import DTYPES, describe
 from arrayops._frameworks.torch.encoding import decode, encode
 from arrayops._frameworks.torch.memory_format import in_memory_format
@@ -46,7 +46,7 @@ def call(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:
     if op.saved:
         parameters = parameters._replace(save=True)
     text, integers, floats = encode(parameters)
-    results = [_or_none(result) for result in _handle(op)(*_packed(op, arrays), text, integers, floats)]
+    results = [or_none(result) for result in _handle(op)(*_packed(op, arrays), text, integers, floats)]
     return tuple(results[: len(op.outputs)] if op.saved else results)
 
 
@@ -62,10 +62,6 @@ def _packed(op: Op, arrays: Sequence[Any]) -> tuple[Any, ...]:
     if op.arrays[-1].variadic:
         return (*arrays[:fixed], list(arrays[fixed:]))
     return (*arrays, *[None] * (len(op.arrays) - len(arrays)))
-
-
-def _or_none(result: torch.Tensor) -> torch.Tensor | None:
-    return None if result.dtype is torch.uint8 and result.dim() == 1 else result
 
 
 class Arguments(NamedTuple):
@@ -125,7 +121,7 @@ class Kernels:
         refuse_tangents(op, given.arrays)
         if not needs_gradient(given.arrays):
             return compute(op, given.arrays, None)
-        apply = partial(OperatorNode.apply, compute, _call, op, self._parameters(given), *given.arrays)
+        apply = partial(OperatorNode.apply, compute, call, op, self._parameters(given), *given.arrays)
         if functorch_level() is None:
             return list(apply())
         with single_level_functions():
@@ -140,7 +136,7 @@ class Kernels:
             return list(self.handle(*_packed(self.op, arrays), *given[1:]))
 
         results = batched_call(self.op, given.arrays, dims, info.batch_size, self._parameters(given), compute)
-        return results, [None if _or_none(result) is None else 0 for result in results]
+        return results, [None if or_none(result) is None else 0 for result in results]
 
     def _arguments(self, arguments: Sequence[Any]) -> Arguments:
         count = len(self.op.arrays)
@@ -161,13 +157,6 @@ class Kernels:
             return list(results)
         like = next(array for array in given.arrays if array is not None)
         return [like.new_empty(0, dtype=torch.uint8) if result is None else result for result in results]
-
-
-def _call(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:
-    """`call_operator` for gradients of library operators; the saved ones among the arrays may be placeholders."""
-    from arrayops._frameworks.torch.calls import call_operator
-
-    return call_operator(op, arrays, parameters)
 
 
 def _infer(op: Op, arrays: Sequence[Any], parameters: Any) -> list[Any]:

@@ -26,14 +26,20 @@ def may_be_channels_last(tensor: torch.Tensor) -> bool:
 
 def in_memory_format(compute: Compute, op: Op, arrays: Sequence[Any], parameters: Any) -> Sequence[Any]:
     """``compute(op, arrays, parameters)``, in NHWC if an image or a weight is in channels_last."""
+    for array in arrays:
+        if array is not None and may_be_channels_last(array):
+            return _in_nhwc(compute, op, arrays, parameters)
+    return compute(op, arrays, parameters)
+
+
+def _in_nhwc(compute: Compute, op: Op, arrays: Sequence[Any], parameters: Any) -> Sequence[Any]:
+    """`in_memory_format` of a call in which an array may be in channels_last."""
     forward = parameters.forward if op.forward is not None else parameters
-    if getattr(forward, "layout", None) != "NCHW" or not any(
-        [array is not None and may_be_channels_last(array) for array in arrays]
-    ):
+    if getattr(forward, "layout", None) != "NCHW":
         return compute(op, arrays, parameters)
     specs = op.specs(len(arrays))
     pairs = list(zip(specs, arrays, strict=True))
-    if not any([_decides(spec, array) for spec, array in pairs]):
+    if not any(_decides(spec, array) for spec, array in pairs):
         return compute(op, arrays, parameters)
     nhwc = forward._replace(layout="NHWC")
     views = [_permuted(array, spec.axes, spec.axes and spec.axes.to_nhwc) for spec, array in pairs]
@@ -43,7 +49,7 @@ def in_memory_format(compute: Compute, op: Op, arrays: Sequence[Any], parameters
 
 
 def _decides(spec: Any, array: Any) -> bool:
-    """Whether the array makes the call one in channels_last, as the input or the weight of torch's convolutions does."""
+    """Whether the array makes the call one in channels_last, as input and weight of torch's convolutions do."""
     return (
         array is not None
         and spec.axes is not None

@@ -1,0 +1,1 @@
+"""Layers for deep learning frameworks; one module a framework, which imports it."""
