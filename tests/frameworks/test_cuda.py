@@ -21,7 +21,7 @@ from arrayops import _frameworks
 from arrayops._core import allocator
 from arrayops._frameworks.base import Device
 
-ADAPTERS = ("cupy", "torch_cuda")
+ADAPTERS = ("cupy", "torch.cuda")
 
 
 class FakeCuPy(ModuleType):
@@ -121,7 +121,7 @@ def test_torch_lends_its_stream_and_memory(cupy: FakeCuPy, torch: Any, monkeypat
         cupy.log == ["enter device 1", "enter stream (0, 501)", "work", "leave stream (0, 501)", "leave device 1"] * 2
     )
     assert cupy.streams == 1
-    torch_cuda = import_module("arrayops._frameworks.torch_cuda")
+    torch_cuda = import_module("arrayops._frameworks.torch.cuda")
     assert allocators == [torch_cuda.allocator("cuda", 1)] * 2
 
 
@@ -187,7 +187,7 @@ def test_tensorflow_uses_the_current_stream(cupy: FakeCuPy, tf: Any) -> None:
 @pytest.fixture
 def torch_cuda(torch: Any) -> Any:
     pytest.importorskip("cupy", reason="CuPy is not installed")
-    return import_module("arrayops._frameworks.torch_cuda")
+    return import_module("arrayops._frameworks.torch.cuda")
 
 
 @pytest.fixture
@@ -294,6 +294,6 @@ def test_torch_tensors_are_read_in_place(torch: Any, torch_cuda: Any, name: str)
 
 
 def test_torch_knows_every_dtype_of_the_operators(torch: Any, torch_cuda: Any) -> None:
-    from arrayops._frameworks.torch import NAMES
+    from arrayops._frameworks.torch.dtypes import NAMES
 
     assert set(torch_cuda._DTYPES) == set(NAMES)

@@ -128,9 +128,3 @@ def test_mixed_frameworks_are_refused(torch: Any) -> None:
     x = np.ones((1, 1, 2, 2), np.float32)
     with pytest.raises(TypeError, match=r"^merge_feature_maps: maps\[1\] is an array of PyTorch, expected NumPy"):
         ao.merge_feature_maps([x, torch.from_numpy(x)])
-
-
-def test_a_tensor_that_wants_a_gradient_is_told_of_the_backward(torch: Any) -> None:
-    x = torch.ones(1, 1, 2, 2, requires_grad=True)
-    with pytest.raises(TypeError, match=r"call arrayops\.merge_feature_maps_backward"):
-        ao.merge_feature_maps([x, x.detach()])

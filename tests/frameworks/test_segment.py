@@ -119,10 +119,3 @@ def test_mixed_frameworks(torch: Any) -> None:
         ao.segment_mean(torch.from_numpy(features), labels)
     with pytest.raises(TypeError, match=r"^segment_mean_backward: features is an array of NumPy, expected PyTorch"):
         ao.segment_mean_backward(torch.ones(2, 5, 9), features, labels)
-
-
-def test_a_tensor_that_wants_a_gradient_is_refused(torch: Any) -> None:
-    features, labels = arrays()
-    wanting = torch.from_numpy(features).requires_grad_()
-    with pytest.raises(TypeError, match=r"^segment_max: features requires a gradient, but arrayops.segment_max"):
-        ao.segment_max(wanting, torch.from_numpy(labels), 9)

@@ -43,6 +43,8 @@ def in_new_process(code: str, *arguments: str, timeout: int = 300) -> str:
 
 @pytest.fixture(autouse=True)
 def fresh_dynamo(torch: Any) -> Any:
+    import torch._dynamo.testing
+
     torch._dynamo.reset()
     yield
     torch._dynamo.reset()

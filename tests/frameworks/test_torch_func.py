@@ -210,6 +210,17 @@ class TestAgainstConvolutionOfTorch:
 
 
 class TestOtherTransformations:
+    def test_pullback_after_its_level_within_another(self, torch: Any) -> None:
+        x, w = torch.rand(1, 2, 4, 4), torch.rand(3, 2, 2, 2)
+        cotangents = torch.rand(5, 1, 3, 3, 3)
+        ours, theirs = (torch.func.vjp(lambda x, f=f: f(x, w), x)[1] for f in (ao.conv2d, torch.nn.functional.conv2d))
+        torch.testing.assert_close(torch.func.vmap(ours)(cotangents)[0], torch.func.vmap(theirs)(cotangents)[0])
+        ours, theirs = (
+            torch.func.grad(lambda g, pullback=pullback: pullback(g)[0].pow(2).sum())(cotangents[0])
+            for pullback in (ours, theirs)
+        )
+        torch.testing.assert_close(ours, theirs)
+
     def test_functionalize(self, torch: Any) -> None:
         x, w = torch.rand(1, 2, 4, 4), torch.rand(3, 2, 2, 2)
         result = torch.func.functionalize(lambda x: ao.conv2d(x, w) + 1)(x)

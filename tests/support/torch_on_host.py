@@ -18,9 +18,9 @@ def as_on_gpus() -> Iterator[None]:
 
     from arrayops import _frameworks
     from arrayops._frameworks import cupy as cupy_framework
-    from arrayops._frameworks import torch_cuda
     from arrayops._frameworks.base import GPUS, Device
-    from arrayops._frameworks.torch import TorchFramework
+    from arrayops._frameworks.torch import cuda as torch_cuda
+    from arrayops._frameworks.torch.adapter import TorchFramework
 
     class OnHost(TorchFramework):
         def device(self, array: Any) -> Device:

@@ -10,7 +10,6 @@ from arrayops._core.op import Op
 from arrayops._frameworks.torch.private import (
     SingleLevelFunction,
     forward_mode,
-    functorch_level,
     has_tangent,
     is_functorch_wrapped,
     unwrap_if_dead,
@@ -44,10 +43,11 @@ class OperatorNode(SingleLevelFunction):  # type: ignore[misc]
         """Gradients by the arrays, of which only the needed ones are computed."""
         op, parameters, call = ctx.op, ctx.parameters, ctx.call
         wanted = ctx.needs_input_grad[4:]
-        tensors = ctx.saved_tensors
-        # The function that torch.func.vjp returns runs after its level has ended.
-        if functorch_level() is None and any(each is not None and is_functorch_wrapped(each) for each in tensors):
-            tensors = [each if each is None else unwrap_if_dead(each) for each in tensors]
+        # The function that torch.func.vjp returns may run after its level has ended.
+        tensors = [
+            unwrap_if_dead(each) if each is not None and is_functorch_wrapped(each) else each
+            for each in ctx.saved_tensors
+        ]
         arrays, saved = tensors[: ctx.count], [or_none(each) for each in tensors[ctx.count :]]
         if op.forward is not None:
             found = second_derivatives(op, arrays, parameters, wanted, grads, call, torch.zeros_like)
@@ -62,7 +62,8 @@ class OperatorNode(SingleLevelFunction):  # type: ignore[misc]
         if op.saved:
             parameters = parameters._replace(save=False)
         gradients = iter(call(*backward_call(op, given, arrays, parameters, needs, saved)))
-        return (None, None, None, None, *[next(gradients) if spec.differentiable else None for spec in specs])
+        by_array = [next(gradients) if spec.differentiable else None for spec in specs]
+        return (None, None, None, None, *by_array)
 
 
 def or_none(result: torch.Tensor | None) -> torch.Tensor | None:

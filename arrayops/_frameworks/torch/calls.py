@@ -53,6 +53,8 @@ def call_operator(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, 
         array is not None and (type(array) not in PLAIN or _is_no_data(array)) for array in arrays
     ):
         _refuse_legacy_batches(op, arrays)
+        if any(array is not None and array.is_nested for array in arrays):
+            return run(op, arrays, parameters)  # which refuses it in our words
         return library.call(op, arrays, parameters)
     refuse_tangents(op, arrays)
     if not needs_gradient(arrays):
