@@ -39,7 +39,7 @@ class OperatorNode(SingleLevelFunction):  # type: ignore[misc]
         return results
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
+    def backward(ctx: Any, *grads: Any) -> Any:
         """Gradients by the arrays, of which only the needed ones are computed."""
         op, parameters, call = ctx.op, ctx.parameters, ctx.call
         wanted = ctx.needs_input_grad[4:]
