@@ -7,7 +7,7 @@ named ``<operator>_backward``.
 
 from arrayops._core.precision import get_float32_precision, set_float32_precision
 from arrayops._core.threads import get_num_threads, set_num_threads
-from arrayops._typing import MaskedOutput
+from arrayops._typing import MaskedOutput, SavedOutput
 from arrayops.conv import conv2d, conv2d_backward, conv_transpose2d, conv_transpose2d_backward
 from arrayops.merge import merge_feature_maps, merge_feature_maps_backward, resize2d, resize2d_backward
 from arrayops.pac import (
@@ -42,6 +42,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "MaskedOutput",
+    "SavedOutput",
     "__version__",
     "conv2d",
     "conv2d_backward",

@@ -27,6 +27,8 @@ GuideT = TypeVar("GuideT", bound=Array)
 MaskT = TypeVar("MaskT", bound=Array)
 ScalarT = TypeVar("ScalarT", bound=np.generic)
 GuideScalarT = TypeVar("GuideScalarT", bound=np.generic)
+OutputT = TypeVar("OutputT")
+SavedT = TypeVar("SavedT")
 
 Size = int | Sequence[int]
 Padding = int | Sequence[int] | Sequence[Sequence[int]] | Literal["SAME", "VALID", "same", "valid"]
@@ -43,3 +45,10 @@ class MaskedOutput(NamedTuple, Generic[ArrayT, MaskT]):
 
     output: ArrayT
     output_mask: MaskT
+
+
+class SavedOutput(NamedTuple, Generic[OutputT, SavedT]):
+    """Output of a call with ``return_saved``, and what the backward takes as ``saved``."""
+
+    output: OutputT
+    saved: SavedT

@@ -11,12 +11,13 @@ from typing import Any, Generic, Literal, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayops._call.dispatch import dispatch, dispatch_backward, read_integer
-from arrayops._core.checks import LAYOUTS, choice
+from arrayops._call.dispatch import dispatch, dispatch_backward, dispatch_saving, read_integer
+from arrayops._core.checks import LAYOUTS, choice, flag
 from arrayops._core.op import Op
 from arrayops._ops.segment import (
     DIFFERENTIABLE,
     NUM_SEGMENTS,
+    POSITIONS,
     REDUCTIONS,
     SEGMENT_COUNT,
     SEGMENT_MAX,
@@ -35,7 +36,7 @@ from arrayops._ops.segment import (
     ordered,
     segments,
 )
-from arrayops._typing import Array, ArrayT, Layout, ScalarT
+from arrayops._typing import Array, ArrayT, Layout, SavedOutput, ScalarT
 
 Reduction = Literal["mean", "sum", "max", "min", "var", "count"]
 
@@ -381,7 +382,20 @@ def segment_max(
     empty: float = 0,
     check: bool | None = None,
     layout: Layout = "NCHW",
+    return_saved: Literal[False] = False,
 ) -> NDArray[ScalarT]: ...
+@overload
+def segment_max(
+    features: NDArray[ScalarT],
+    labels: Array,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+    return_saved: Literal[True],
+) -> SavedOutput[NDArray[ScalarT], NDArray[np.int64]]: ...
 @overload
 def segment_max(
     features: ArrayT,
@@ -392,7 +406,32 @@ def segment_max(
     empty: float = 0,
     check: bool | None = None,
     layout: Layout = "NCHW",
+    return_saved: Literal[False] = False,
 ) -> ArrayT: ...
+@overload
+def segment_max(
+    features: ArrayT,
+    labels: Array,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+    return_saved: Literal[True],
+) -> SavedOutput[ArrayT, ArrayT]: ...
+@overload
+def segment_max(
+    features: ArrayT,
+    labels: Array,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+    return_saved: bool,
+) -> ArrayT | SavedOutput[ArrayT, Any]: ...
 def segment_max(
     features: Array,
     labels: Array,
@@ -402,6 +441,7 @@ def segment_max(
     empty: float = 0,
     check: bool | None = None,
     layout: Layout = "NCHW",
+    return_saved: bool = False,
 ) -> Any:
     """Maximum of the features of each segment.
 
@@ -428,11 +468,17 @@ def segment_max(
         synchronises with the device.
     layout : {"NCHW", "NHWC"}, default "NCHW"
         Order of the image axes: "NCHW" as in PyTorch, "NHWC" as in TensorFlow. Has no effect on (P, C) features.
+    return_saved : bool, default False
+        Whether to return the positions of the maxima too. With them, `segment_max_backward` neither sorts pixels nor
+        reads features.
 
     Returns
     -------
     array, (N, C, S), or (N, S, C) in NHWC, or (S, C) without image axes
-        Same dtype, framework and device as the features.
+        Same dtype, framework and device as the features. With ``return_saved``, a named tuple (output, saved): this
+        array, and an int64 array of the same shape with the position of the first pixel that attains each value, or of
+        the first NaN: the index of the pixel in its image, in memory order; -1 for empty segments. (In JAX without
+        ``jax_enable_x64`` it is int32.)
 
     Raises
     ------
@@ -462,8 +508,18 @@ def segment_max(
     array([[[0.2],
             [0.3],
             [0.4]]])
+
+    With ``return_saved``, the gradient does not search the maxima again:
+
+    >>> output, saved = ao.segment_max(features, labels, layout="NHWC", return_saved=True)
+    >>> saved[0, :, 0]
+    array([1, 2, 3])
+    >>> gradients = ao.segment_max_backward(output, features, labels, layout="NHWC", saved=saved)
+    >>> gradients.features[0, :, :, 0]
+    array([[0. , 0.2],
+           [0.3, 0.4]])
     """
-    return _reduce(SEGMENT_MAX, "max", features, labels, num_segments, ignore_label, empty, check, layout)
+    return _reduce(SEGMENT_MAX, "max", features, labels, num_segments, ignore_label, empty, check, layout, return_saved)
 
 
 def segment_max_backward(
@@ -476,6 +532,7 @@ def segment_max_backward(
     empty: float = 0,
     check: bool | None = None,
     layout: Layout = "NCHW",
+    saved: Array | None = None,
     needs: Iterable[str] | None = None,
 ) -> SegmentGradients[ArrayT]:
     """Gradient of `segment_max`.
@@ -489,6 +546,9 @@ def segment_max_backward(
         Gradient of the output, with the shape and dtype of the output.
     features, labels, num_segments, ignore_label, empty, check, layout
         As passed to `segment_max`; the features must have a floating-point dtype.
+    saved : array, optional
+        As returned by `segment_max` for the same arguments with ``return_saved``: of the features, only shape and dtype
+        are then used. Without it, the positions are searched again; the gradient has the same bits.
     needs : iterable of str, optional
         Names of the gradients to compute (fields of the result). By default, all.
 
@@ -500,7 +560,7 @@ def segment_max_backward(
     Raises
     ------
     TypeError, ValueError
-        Same as `segment_max`; also ValueError for unknown names in ``needs``.
+        Same as `segment_max`; also if ``saved`` has another shape or dtype, or for unknown names in ``needs``.
 
     Examples
     --------
@@ -513,7 +573,18 @@ def segment_max_backward(
            [1., 1.]])
     """
     return _reduce_backward(
-        SEGMENT_MAX, "max", grad_output, features, labels, num_segments, ignore_label, empty, check, layout, needs
+        SEGMENT_MAX,
+        "max",
+        grad_output,
+        features,
+        labels,
+        num_segments,
+        ignore_label,
+        empty,
+        check,
+        layout,
+        needs,
+        saved,
     )
 
 
@@ -527,7 +598,20 @@ def segment_min(
     empty: float = 0,
     check: bool | None = None,
     layout: Layout = "NCHW",
+    return_saved: Literal[False] = False,
 ) -> NDArray[ScalarT]: ...
+@overload
+def segment_min(
+    features: NDArray[ScalarT],
+    labels: Array,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+    return_saved: Literal[True],
+) -> SavedOutput[NDArray[ScalarT], NDArray[np.int64]]: ...
 @overload
 def segment_min(
     features: ArrayT,
@@ -538,7 +622,32 @@ def segment_min(
     empty: float = 0,
     check: bool | None = None,
     layout: Layout = "NCHW",
+    return_saved: Literal[False] = False,
 ) -> ArrayT: ...
+@overload
+def segment_min(
+    features: ArrayT,
+    labels: Array,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+    return_saved: Literal[True],
+) -> SavedOutput[ArrayT, ArrayT]: ...
+@overload
+def segment_min(
+    features: ArrayT,
+    labels: Array,
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+    return_saved: bool,
+) -> ArrayT | SavedOutput[ArrayT, Any]: ...
 def segment_min(
     features: Array,
     labels: Array,
@@ -548,6 +657,7 @@ def segment_min(
     empty: float = 0,
     check: bool | None = None,
     layout: Layout = "NCHW",
+    return_saved: bool = False,
 ) -> Any:
     """Minimum of the features of each segment.
 
@@ -574,11 +684,17 @@ def segment_min(
         synchronises with the device.
     layout : {"NCHW", "NHWC"}, default "NCHW"
         Order of the image axes: "NCHW" as in PyTorch, "NHWC" as in TensorFlow. Has no effect on (P, C) features.
+    return_saved : bool, default False
+        Whether to return the positions of the minima too. With them, `segment_min_backward` neither sorts pixels nor
+        reads features.
 
     Returns
     -------
     array, (N, C, S), or (N, S, C) in NHWC, or (S, C) without image axes
-        Same dtype, framework and device as the features.
+        Same dtype, framework and device as the features. With ``return_saved``, a named tuple (output, saved): this
+        array, and an int64 array of the same shape with the position of the first pixel that attains each value, or of
+        the first NaN: the index of the pixel in its image, in memory order; -1 for empty segments. (In JAX without
+        ``jax_enable_x64`` it is int32.)
 
     Raises
     ------
@@ -609,7 +725,7 @@ def segment_min(
             [0.3],
             [0.4]]])
     """
-    return _reduce(SEGMENT_MIN, "min", features, labels, num_segments, ignore_label, empty, check, layout)
+    return _reduce(SEGMENT_MIN, "min", features, labels, num_segments, ignore_label, empty, check, layout, return_saved)
 
 
 def segment_min_backward(
@@ -622,6 +738,7 @@ def segment_min_backward(
     empty: float = 0,
     check: bool | None = None,
     layout: Layout = "NCHW",
+    saved: Array | None = None,
     needs: Iterable[str] | None = None,
 ) -> SegmentGradients[ArrayT]:
     """Gradient of `segment_min`.
@@ -635,6 +752,9 @@ def segment_min_backward(
         Gradient of the output, with the shape and dtype of the output.
     features, labels, num_segments, ignore_label, empty, check, layout
         As passed to `segment_min`; the features must have a floating-point dtype.
+    saved : array, optional
+        As returned by `segment_min` for the same arguments with ``return_saved``: of the features, only shape and dtype
+        are then used. Without it, the positions are searched again; the gradient has the same bits.
     needs : iterable of str, optional
         Names of the gradients to compute (fields of the result). By default, all.
 
@@ -646,7 +766,7 @@ def segment_min_backward(
     Raises
     ------
     TypeError, ValueError
-        Same as `segment_min`; also ValueError for unknown names in ``needs``.
+        Same as `segment_min`; also if ``saved`` has another shape or dtype, or for unknown names in ``needs``.
 
     Examples
     --------
@@ -659,7 +779,18 @@ def segment_min_backward(
            [1., 1.]])
     """
     return _reduce_backward(
-        SEGMENT_MIN, "min", grad_output, features, labels, num_segments, ignore_label, empty, check, layout, needs
+        SEGMENT_MIN,
+        "min",
+        grad_output,
+        features,
+        labels,
+        num_segments,
+        ignore_label,
+        empty,
+        check,
+        layout,
+        needs,
+        saved,
     )
 
 
@@ -890,7 +1021,21 @@ def segment_reduce(
     empty: float = 0,
     check: bool | None = None,
     layout: Layout = "NCHW",
+    return_saved: Literal[False] = False,
 ) -> tuple[NDArray[Any], ...]: ...
+@overload
+def segment_reduce(
+    features: NDArray[Any],
+    labels: Array,
+    reductions: Sequence[Reduction],
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+    return_saved: Literal[True],
+) -> SavedOutput[tuple[NDArray[Any], ...], tuple[NDArray[np.int64], ...]]: ...
 @overload
 def segment_reduce(
     features: ArrayT,
@@ -902,7 +1047,34 @@ def segment_reduce(
     empty: float = 0,
     check: bool | None = None,
     layout: Layout = "NCHW",
+    return_saved: Literal[False] = False,
 ) -> tuple[ArrayT, ...]: ...
+@overload
+def segment_reduce(
+    features: ArrayT,
+    labels: Array,
+    reductions: Sequence[Reduction],
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+    return_saved: Literal[True],
+) -> SavedOutput[tuple[ArrayT, ...], tuple[ArrayT, ...]]: ...
+@overload
+def segment_reduce(
+    features: ArrayT,
+    labels: Array,
+    reductions: Sequence[Reduction],
+    num_segments: int | None = None,
+    *,
+    ignore_label: int | None = None,
+    empty: float = 0,
+    check: bool | None = None,
+    layout: Layout = "NCHW",
+    return_saved: bool,
+) -> tuple[ArrayT, ...] | SavedOutput[tuple[ArrayT, ...], tuple[Any, ...]]: ...
 def segment_reduce(
     features: Array,
     labels: Array,
@@ -913,7 +1085,8 @@ def segment_reduce(
     empty: float = 0,
     check: bool | None = None,
     layout: Layout = "NCHW",
-) -> tuple[Any, ...]:
+    return_saved: bool = False,
+) -> Any:
     """Several segment reductions in one pass over the features.
 
     Parameters
@@ -937,12 +1110,15 @@ def segment_reduce(
         synchronises with the device.
     layout : {"NCHW", "NHWC"}, default "NCHW"
         Order of the image axes: "NCHW" as in PyTorch, "NHWC" as in TensorFlow. Has no effect on (P, C) features.
+    return_saved : bool, default False
+        Whether to return the positions of maxima and minima too, for the gradient: see `segment_max`.
 
     Returns
     -------
     tuple of array
         For each of ``reductions``, the result of `segment_mean`, `segment_sum`, `segment_max`, `segment_min`,
-        `segment_var` or `segment_count`.
+        `segment_var` or `segment_count`. With ``return_saved``, a named tuple (output, saved): these results, and one
+        array for each "max" and "min" in ``reductions``, as described in `segment_max`.
 
     Raises
     ------
@@ -973,8 +1149,15 @@ def segment_reduce(
     op = "segment_reduce"
     names = ordered(op, reductions)
     parameters = _parameters(op, names, labels, num_segments, ignore_label, empty, check, layout)
-    results = dict(zip(REDUCTIONS, dispatch(SEGMENT_REDUCE, (features, labels), parameters), strict=True))
-    return tuple(results[name] for name in names)
+    if not flag(op, "return_saved", return_saved):
+        results = dict(zip(REDUCTIONS, dispatch(SEGMENT_REDUCE, (features, labels), parameters), strict=True))
+        return tuple(results[name] for name in names)
+    outputs, saved = dispatch_saving(SEGMENT_REDUCE, (features, labels), parameters)
+    results = dict(zip(REDUCTIONS, outputs, strict=True))
+    positions = dict(zip(POSITIONS, saved, strict=True))
+    return SavedOutput(
+        tuple(results[name] for name in names), tuple(positions[name] for name in names if name in positions)
+    )
 
 
 def segment_reduce_backward(
@@ -988,6 +1171,7 @@ def segment_reduce_backward(
     empty: float = 0,
     check: bool | None = None,
     layout: Layout = "NCHW",
+    saved: Sequence[Array | None] | None = None,
     needs: Iterable[str] | None = None,
 ) -> SegmentGradients[ArrayT]:
     """Gradient of `segment_reduce`: the sum of the gradients of the reductions.
@@ -998,6 +1182,9 @@ def segment_reduce_backward(
         Gradients of the results, in the order of ``reductions``. None means zeros; it is required for a count.
     features, labels, reductions, num_segments, ignore_label, empty, check, layout
         As passed to `segment_reduce`; the features must have a floating-point dtype.
+    saved : sequence of array, optional
+        As returned by `segment_reduce` for the same arguments with ``return_saved``. Without it, positions of maxima
+        and minima are searched again; the gradient has the same bits.
     needs : iterable of str, optional
         Names of the gradients to compute (fields of the result). By default, all.
 
@@ -1029,7 +1216,10 @@ def segment_reduce_backward(
     by_name = _gradients_by_name(op, grad_output, names)
     parameters = _parameters(op, names, labels, num_segments, ignore_label, empty, check, layout)
     gradients = tuple(by_name.get(name) for name in DIFFERENTIABLE)
-    return SegmentGradients(*dispatch_backward(SEGMENT_REDUCE, gradients, (features, labels), parameters, needs))
+    positions = () if saved is None else _positions(op, saved, names)
+    return SegmentGradients(
+        *dispatch_backward(SEGMENT_REDUCE, gradients, (features, labels), parameters, needs, positions)
+    )
 
 
 @overload
@@ -1177,9 +1367,13 @@ def _reduce(
     empty: float,
     check: bool | None,
     layout: Layout,
+    return_saved: bool = False,
 ) -> Any:
     parameters = _parameters(op.name, (reduction,), labels, num_segments, ignore_label, empty, check, layout)
-    return dispatch(op, (features, labels), parameters)[0]
+    if not flag(op.name, "return_saved", return_saved):
+        return dispatch(op, (features, labels), parameters)[0]
+    (output,), (saved,) = dispatch_saving(op, (features, labels), parameters)
+    return SavedOutput(output, saved)
 
 
 def _reduce_backward(
@@ -1194,9 +1388,12 @@ def _reduce_backward(
     check: bool | None,
     layout: Layout,
     needs: Iterable[str] | None,
+    saved: Array | None = None,
 ) -> SegmentGradients[Any]:
     parameters = _parameters(op.backward.name, (reduction,), labels, num_segments, ignore_label, empty, check, layout)
-    return SegmentGradients(*dispatch_backward(op, (grad_output,), (features, labels), parameters, needs))
+    return SegmentGradients(
+        *dispatch_backward(op, (grad_output,), (features, labels), parameters, needs, () if saved is None else (saved,))
+    )
 
 
 def _parameters(
@@ -1235,6 +1432,16 @@ def _gradients_by_name(op: str, gradients: Any, names: tuple[str, ...]) -> dict[
     if by_name.pop("count", None) is not None:
         raise ValueError(f"{op}: grad_output has a gradient of the count, expected None: counts are not differentiable")
     return by_name
+
+
+def _positions(op: str, saved: Any, names: tuple[str, ...]) -> tuple[Any, ...]:
+    """The saved positions of each of `POSITIONS`, from those of the reductions among ``names`` that have some."""
+    extremes = tuple(name for name in names if name in POSITIONS)
+    if not isinstance(saved, (tuple, list)) or len(saved) != len(extremes):
+        got = f"a sequence of {len(saved)}" if isinstance(saved, (tuple, list)) else type(saved).__name__
+        raise ValueError(f"{op}: saved is {got}, expected a tuple with one array for each of {extremes}")
+    by_name = dict(zip(extremes, saved, strict=True))
+    return tuple(by_name.get(name) for name in POSITIONS)
 
 
 def _unpool_parameters(op: str, ignore_label: Any, fill: Any, check: Any, layout: Any) -> UnpoolParameters:

@@ -193,9 +193,9 @@ class Op:
     def backward(self) -> "Op":
         """The operator ``<name>_backward``.
 
-        Its arrays are the gradients of the differentiable outputs, the arrays of the forward and the arrays that the
-        forward saved, if any. Its results are the gradients of the differentiable arrays, None for an array that is
-        absent or not in ``needs``.
+        Its arrays are the gradients of the differentiable outputs, ``grad_<name>``, the arrays of the forward and those
+        that the forward saved, ``saved_<name>``, if any. Its results are the gradients of the differentiable arrays,
+        None for an array that is absent or not in ``needs``.
         """
         forward, name = self, f"{self.name}_backward"
         if self.forward is not None:
@@ -208,7 +208,8 @@ class Op:
             ArraySpec(f"grad_{output}", optional=multiple, axes=axes[output]) for output in self.differentiable_outputs
         )
         saved = tuple(
-            ArraySpec(result, optional=True, differentiable=False, axes=axes[result]) for result in self.saved
+            ArraySpec(f"saved_{result}", optional=True, differentiable=False, axes=axes[result])
+            for result in self.saved
         )
 
         def infer(metas: Metas, parameters: BackwardParameters) -> Metas:
@@ -232,6 +233,9 @@ class Op:
                     continue
                 if meta.shape != expected.shape:
                     raise ValueError(f"{name}: {spec.name} is {meta.shape}, expected {expected.shape} as the {output}")
+                if output in forward.saved and (meta.dtype, expected.dtype) == ("int32", "int64"):
+                    # Saved by JAX without 64-bit integers.
+                    continue
                 raise TypeError(f"{name}: {spec.name} is {meta.dtype}, expected {expected.dtype} as the {output}")
             specs = forward.specs(len(arrays))
             for spec, meta in zip(specs, arrays, strict=True):

@@ -1,6 +1,5 @@
 """Records of the segment reductions: parameters, checks and shapes."""
 
-import math
 from collections.abc import Callable, Iterable
 from functools import partial
 from numbers import Integral, Real
@@ -209,24 +208,17 @@ def infer_reductions(op: str, metas: Metas, parameters: SegmentParameters) -> di
     return results
 
 
-def position_dtype(size: int) -> str:
-    """Dtype of pixel positions in an image of ``size`` pixels."""
-    return "int32" if size <= np.iinfo(np.int32).max else "int64"
-
-
-def infer_positions(results: dict[str, Meta], metas: Metas, parameters: SegmentParameters) -> dict[str, Meta]:
+def infer_positions(results: dict[str, Meta], parameters: SegmentParameters) -> dict[str, Meta]:
     """Shape rule of the positions of extremes, if they are saved."""
-    labels = metas[1]
-    if not parameters.save or labels is None:
+    if not parameters.save:
         return {}
-    dtype = position_dtype(math.prod(labels.shape[-2:]))
-    return {saved: Meta(results[name].shape, dtype) for name, saved in POSITIONS.items() if name in results}
+    return {saved: Meta(results[name].shape, "int64") for name, saved in POSITIONS.items() if name in results}
 
 
 def infer_single_reduction(op: str, metas: Metas, parameters: SegmentParameters) -> Metas:
     """Shape rule of an operator with one reduction of features."""
     results = infer_reductions(op, metas, parameters)
-    return (*results.values(), *infer_positions(results, metas, parameters).values())
+    return (*results.values(), *infer_positions(results, parameters).values())
 
 
 def infer_segment_reduce(metas: Metas, parameters: SegmentParameters) -> Metas:
@@ -235,7 +227,7 @@ def infer_segment_reduce(metas: Metas, parameters: SegmentParameters) -> Metas:
     outputs = tuple(results.get(reduction) for reduction in REDUCTIONS)
     if not parameters.save:
         return outputs
-    saved = infer_positions(results, metas, parameters)
+    saved = infer_positions(results, parameters)
     return outputs + tuple(saved.get(name) for name in POSITIONS.values())
 
 

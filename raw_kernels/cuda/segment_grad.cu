@@ -42,8 +42,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) segment_grad_tables(
 extern "C" __global__ void __launch_bounds__(THREADS, 4) segment_grad(
     segment_gradients g, const int* __restrict__ segment_ids, const scalar* __restrict__ features,
     const accumulator* __restrict__ constant, const double* __restrict__ slope, const double* __restrict__ centre,
-    const scalar* __restrict__ grad_0, const scalar* __restrict__ grad_1, const int* __restrict__ position_0,
-    const int* __restrict__ position_1, scalar* __restrict__ result)
+    const scalar* __restrict__ grad_0, const scalar* __restrict__ grad_1, const long long* __restrict__ position_0,
+    const long long* __restrict__ position_1, scalar* __restrict__ result)
 {
     const position p = thread_position(g.thread_map);
     if (!p.valid) return;

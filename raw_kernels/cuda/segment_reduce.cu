@@ -58,7 +58,7 @@ struct segment_results {
     scalar* var;
     double* centre;                     // the mean, for the gradient of the variance
     scalar* best[2];
-    int* position[2];
+    long long* position[2];            // flat pixel index in the image, -1 without pixels
 };
 
 __device__ inline void write(
@@ -130,8 +130,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, blocks_per_multiprocessor)
     segment_reduction g, const scalar* __restrict__ features, const int* __restrict__ segment_ids,
     const int* __restrict__ positions, const int* __restrict__ starts, part* __restrict__ parts,
     scalar* __restrict__ mean, sum_type* __restrict__ sum, scalar* __restrict__ var, double* __restrict__ centre,
-    scalar* __restrict__ best_0, scalar* __restrict__ best_1, int* __restrict__ position_0,
-    int* __restrict__ position_1)
+    scalar* __restrict__ best_0, scalar* __restrict__ best_1, long long* __restrict__ position_0,
+    long long* __restrict__ position_1)
 {
     __shared__ segment_rows rows;
     const segment_results to = {mean, sum, var, centre, {best_0, best_1}, {position_0, position_1}};
@@ -353,7 +353,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) segment_join(
     segment_reduction g, const int* __restrict__ segment_ids, const int* __restrict__ starts,
     const part* __restrict__ parts, scalar* __restrict__ mean, sum_type* __restrict__ sum, scalar* __restrict__ var,
     double* __restrict__ centre, scalar* __restrict__ best_0, scalar* __restrict__ best_1,
-    int* __restrict__ position_0, int* __restrict__ position_1)
+    long long* __restrict__ position_0, long long* __restrict__ position_1)
 {
     __shared__ part merged[join_rows][join_channels];
     __shared__ int counts[join_rows];

@@ -408,8 +408,8 @@ class TestSaved:
 
     def test_other_than_what_was_saved(self, backend: list[Any]) -> None:
         for places, kind, text in (
-            (np.zeros(2, np.int32), ValueError, "summed_backward: places is (2,), expected (1,) as the places"),
-            (np.zeros(1, np.int64), TypeError, "summed_backward: places is int64, expected int32 as the places"),
+            (np.zeros(2, np.int32), ValueError, "summed_backward: saved_places is (2,), expected (1,) as the places"),
+            (np.zeros(1, np.int64), TypeError, "summed_backward: saved_places is int64, expected int32 as the places"),
         ):
             with pytest.raises(kind) as error:
                 dispatch_backward(SUMMED, (ONE,), (ONE,), Saving(), None, (places, None))

@@ -10,9 +10,6 @@ import pytest
 from hypothesis import given
 
 import arrayops as ao
-from arrayops._call.dispatch import dispatch, dispatch_backward, dispatch_saving
-from arrayops._core.op import Meta, Op
-from arrayops._ops.segment import SEGMENT_MAX, SEGMENT_MIN, SEGMENT_REDUCE, SegmentParameters
 from optional import optional
 from oracles import segment
 from segment_cases import INTEGERS, OPERATORS, REDUCTIONS, Segments, fresh, large, segment_calls
@@ -57,62 +54,6 @@ def test_drawn_calls_equal_the_loops(reduction: str, dtype: np.dtype, data: st.D
         wide = np.abs(case.features.astype(np.float64))
         scale = np.abs(np.asarray(grad).astype(np.float64)).max(initial=0) * (wide if reduction == "var" else 1)
         assert_close(got, want, dtype, np.broadcast_to(scale, got.shape), repr(case))
-
-
-def parameters(case: Segments, names: tuple[str, ...]) -> SegmentParameters:
-    check = case.options.get("check")
-    return SegmentParameters(names, case.segments, case.ignore_label, 0, check, case.layout)
-
-
-@pytest.mark.parametrize("dtype", ONE_QUICK, ids=str)
-@pytest.mark.parametrize("op", [SEGMENT_MAX, SEGMENT_MIN], ids=lambda op: op.name)
-@examples(40)
-@given(data=st.data())
-def test_saved_positions_replace_the_features(op: Op, dtype: np.dtype, data: st.DataObject) -> None:
-    """Of the features the backward needs then only shape and dtype, and returns the same bits."""
-    case = data.draw(segment_calls((dtype,)))
-    p = parameters(case, (op.name.removeprefix("segment_"),))
-    arrays, grad = (case.features, case.labels), upstream(case)
-    (pooled,), (positions,) = dispatch_saving(op, arrays, p)
-    assert pooled.tobytes() == dispatch(op, arrays, p)[0].tobytes()
-    assert positions.dtype == np.int32
-    assert positions.shape == pooled.shape
-    rows, names = segment.images(case.features, case.labels, case.layout)
-    found = segment.channels_last(positions, case.layout).reshape(len(rows), case.segments, -1)
-    best = segment.channels_last(pooled, case.layout).reshape(found.shape).astype(np.float64)
-    for image, own, channel in np.ndindex(*found.shape):
-        inside = np.flatnonzero(segment.members(names[image], own, case.ignore_label))
-        attained = inside[rows[image][inside, channel] == best[image, own, channel]]
-        assert found[image, own, channel] == (attained[0] if len(inside) else -1)
-    (want,) = dispatch_backward(op, (grad,), arrays, p, None)
-    unread = np.full(case.features.shape, np.nan, case.features.dtype)
-    (got,) = dispatch_backward(op, (grad,), (unread, case.labels), p, None, (positions,))
-    assert got.tobytes() == want.tobytes()
-    fresh(got, positions, grad)
-
-
-@pytest.mark.parametrize(("pixels", "dtype"), [(2**31 - 1, "int32"), (2**31 + 1, "int64")])
-def test_positions_are_as_wide_as_they_have_to_be(pixels: int, dtype: str) -> None:
-    p = SegmentParameters(("min",), 3, None, 0, None, "NCHW", save=True)
-    for batch, shape in ((), (pixels, 2)), ((4,), (4, 2, 1, pixels)):
-        metas = Meta(shape, "float32"), Meta((*batch, 1, pixels)[-len(shape) + 1 :], "uint8")
-        assert SEGMENT_MIN.infer(metas, p)[1].dtype == dtype
-
-
-@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
-def test_some_saved_positions_of_several_reductions(layout: str) -> None:
-    features, labels = large(0, layout)
-    p = SegmentParameters(("mean", "max", "min", "var", "count"), 50, None, 0, None, layout)
-    arrays = features, labels
-    pooled, saved = dispatch_saving(SEGMENT_REDUCE, arrays, p)
-    for result, plain in zip(pooled, dispatch(SEGMENT_REDUCE, arrays, p), strict=True):
-        assert (result is None) == (plain is None)
-        assert result is None or result.tobytes() == plain.tobytes()
-    grads = pooled[:5]
-    (want,) = dispatch_backward(SEGMENT_REDUCE, grads, arrays, p, None)
-    for some in (saved, (saved[0], None), (None, saved[1])):
-        assert dispatch_backward(SEGMENT_REDUCE, grads, arrays, p, None, some)[0].tobytes() == want.tobytes()
-    assert dispatch_saving(SEGMENT_REDUCE, arrays, p._replace(reductions=("min",)))[1][0] is None
 
 
 @pytest.mark.parametrize("dtype", ONE_QUICK, ids=str)

@@ -12,8 +12,6 @@ import torch
 
 import arrayops as ao
 import harness
-from arrayops._call.dispatch import dispatch_backward, dispatch_saving
-from arrayops._ops.segment import SEGMENT_MAX, SegmentParameters
 
 BATCH, SIZE, CHANNELS = 4, 512, 64
 RANDOM = np.random.default_rng(0)
@@ -170,11 +168,10 @@ def backward(rows: Any, planes: Any, slic: Any) -> Iterator[harness.Case]:
                 yield case(f"max backward {layout}, positions saved", rivals, lambda: None, 2 * rows.nbytes, {})
 
 
-def with_positions(grad: Any, features: Any, slic: Any, segments: int, layout: str) -> Callable[[], Any]:
+def with_positions(grad: Any, features: Any, slic: Any, segments: int, layout: Any) -> Callable[[], Any]:
     """The backward of a maximum whose forward has saved where it lies."""
-    p = SegmentParameters(("max",), segments, None, 0, None, layout)
-    _, saved = dispatch_saving(SEGMENT_MAX, (features, slic), p)
-    return lambda: dispatch_backward(SEGMENT_MAX, (grad,), (features, slic), p, None, saved)
+    _, saved = ao.segment_max(features, slic, segments, layout=layout, return_saved=True)
+    return lambda: ao.segment_max_backward(grad, features, slic, segments, layout=layout, saved=saved)
 
 
 if __name__ == "__main__":

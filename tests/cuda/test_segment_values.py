@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 
 import arrayops as ao
-from arrayops._call.dispatch import dispatch_backward, dispatch_saving
-from arrayops._ops.segment import SEGMENT_MAX, SEGMENT_MIN, SEGMENT_REDUCE, SegmentParameters
+from arrayops._ops.segment import POSITIONS
 from oracles import segment
 from pairwise import pairwise
 from segment_cases import FORMS, INTEGERS, KINDS, OPERATORS, REDUCTIONS, Segments, labelled, segment_calls
@@ -393,31 +392,47 @@ def test_gradient_goes_to_the_first_pixel_that_attains_it(device: Any, channels:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("names", [("max",), ("min",), ("mean", "max", "min", "var")], ids="-".join)
-def test_saved_positions_replace_the_features(device: Any, names: tuple[str, ...], form: str) -> None:
-    """They are those of the CPU, -1 where there is no pixel, and the backward has the same bits with some or all."""
+@pytest.mark.parametrize("names", [("max",), ("min",), ("mean", "min", "max", "var")], ids="-".join)
+def test_saved_positions(device: Any, names: tuple[str, ...], form: str) -> None:
+    """They are those of the loops, and the backward has the same bits with all, some or none."""
     case = labelled("random", form, dtype=FLOAT32, channels=3, segments=9)
     case.labels[case.labels == 4] = 5
-    layout = case.layout
-    p = SegmentParameters(names, case.segments, case.ignore_label, 0, None, layout)
-    op = {"max": SEGMENT_MAX, "min": SEGMENT_MIN}.get(names[0], SEGMENT_REDUCE)
-    want = dispatch_saving(op, (case.features, case.labels), p)[1]
-    arrays = tuple(device.place(array).array for array in (case.features, case.labels))
+    case.features[np.random.default_rng(0).random(case.features.shape) < 0.01] = np.nan
+    extremes = [name for name in names if name in POSITIONS]
+    single, reductions = len(names) == 1, () if len(names) == 1 else (names,)
+    operator = OPERATORS[names[0] if single else "reduce"]
+    arguments = case.features, case.labels, *reductions, case.segments
     with device.order("random"):
-        pooled, saved = dispatch_saving(op, arrays, p)
-    assert any((places == -1).any() for places in want)
-    for found, expected in zip(saved, want, strict=True):
-        assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
-        np.testing.assert_array_equal(device.fetch(found), expected)
-    grads = pooled[: len(op.differentiable_outputs)]
-    recomputed = device.fetch(dispatch_backward(op, grads, arrays, p, None)[0])
-    several = (saved, (saved[0], None), (None, saved[1])) if len(saved) == 2 else (saved,)
+        output, saved = getattr(device, operator)(*arguments, **case.options, return_saved=True)
+    for name, found in zip(extremes, (saved,) if single else saved, strict=True):
+        want = segment.positions(name, case.features, case.labels, case.segments, **case.options)
+        assert found.dtype == np.int64
+        assert (want == -1).any()
+        np.testing.assert_array_equal(found, want)
+    backward = getattr(device, operator + "_backward")
+    grad = np.ones_like(output) if single else tuple(map(np.ones_like, output))
+    recomputed = backward(grad, *arguments, **case.options).features
+    several = [saved, saved.astype(np.int32)] if single else [saved, (saved[0], None), (None, saved[1])]
+    features = np.full_like(case.features, np.nan) if single else case.features
     for some in several:
-        given = arrays
-        if len(names) == 1:
-            given = device.place(np.full_like(case.features, np.nan)).array, arrays[1]
-        (got,) = dispatch_backward(op, grads, given, p, None, some)
-        assert device.fetch(got).tobytes() == recomputed.tobytes()
+        got = backward(grad, features, *arguments[1:], **case.options, saved=some).features
+        assert got.tobytes() == recomputed.tobytes()
+
+
+def test_saved_positions_need_no_sorted_pixels(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from arrayops._backends.cuda.segment import gradients
+
+    case = labelled("random", "NHWC", dtype=FLOAT32, channels=3, segments=9)
+    arguments = case.features, case.labels, case.segments
+    output, saved = device.segment_min(*arguments, **case.options, return_saved=True)
+
+    def sort_pixels(*arguments: Any, **keywords: Any) -> None:
+        raise AssertionError("pixels were sorted")
+
+    monkeypatch.setattr(gradients, "sort_pixels", sort_pixels)
+    assert device.segment_min_backward(output, *arguments, **case.options, saved=saved).features.any()
+    with pytest.raises(AssertionError, match="pixels were sorted"):
+        device.segment_min_backward(output, *arguments, **case.options)
 
 
 @pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)

@@ -66,6 +66,23 @@ def test_single_operators_and_unpooling(request: pytest.FixtureRequest, framewor
     assert np.asarray(count).tolist() == ao.segment_count(labels).tolist()
 
 
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_saved_positions(request: pytest.FixtureRequest, framework: str) -> None:
+    make = maker(request, framework)
+    features, labels = arrays(1)
+    theirs, own = make(features), make(labels)
+    output, saved = ao.segment_max(theirs, own, 9, return_saved=True)
+    assert type(saved) is type(theirs)
+    # JAX holds integers in 32 bits.
+    assert np.asarray(saved).dtype == (np.int32 if framework == "jax" else np.int64)
+    want = ao.segment_max(features, labels, 9, return_saved=True).saved
+    np.testing.assert_array_equal(np.asarray(saved), want)
+    recomputed = ao.segment_max_backward(output, theirs, own, 9).features
+    found = ao.segment_max_backward(output, theirs, own, 9, saved=saved).features
+    assert type(found) is type(theirs)
+    assert np.asarray(found).tobytes() == np.asarray(recomputed).tobytes()
+
+
 def test_bfloat16_of_torch(torch: Any) -> None:
     features, labels = arrays()
     half = torch.from_numpy(features).bfloat16()

@@ -58,8 +58,12 @@ def test_public_signatures_hold_the_arrays_of_the_record(op: Op) -> None:
     forward = inspect.signature(getattr(arrayops, op.name)).parameters
     backward = inspect.signature(getattr(arrayops, op.backward.name)).parameters
     assert {spec.name for spec in op.arrays} <= set(forward)
-    assert list(backward) == ["grad_output", *forward, "needs"]
-    for name, parameter in forward.items():
+    # What is saved is a result of the forward and an argument of the backward.
+    assert ("return_saved" in forward) == ("saved" in backward) == bool(op.saved)
+    saved = ["saved"] if op.saved else []
+    shared = {name: parameter for name, parameter in forward.items() if name != "return_saved"}
+    assert list(backward) == ["grad_output", *shared, *saved, "needs"]
+    for name, parameter in shared.items():
         assert backward[name].kind == parameter.kind
         assert backward[name].default == parameter.default
     # Positional arguments first, in the order of the record.
@@ -106,7 +110,7 @@ def test_what_is_saved_comes_last_and_may_be_absent(op: Op) -> None:
     if op.differentiable:
         arrays = op.backward.arrays
         last = arrays[len(arrays) - len(op.saved) :]
-        assert tuple(spec.name for spec in last) == op.saved
+        assert [spec.name for spec in last] == [f"saved_{name}" for name in op.saved]
         assert all(spec.optional and not spec.differentiable for spec in last)
 
 

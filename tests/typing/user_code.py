@@ -104,10 +104,21 @@ def segments(features: Float32, labels: NDArray[np.int64], labels32: NDArray[np.
     assert_type(ao.segment_max(labels32, labels), NDArray[np.int32])
     assert_type(ao.segment_min(features, labels32), Float32)
     assert_type(ao.segment_var(features, labels), Float32)
+    saved = ao.segment_max(features, labels, return_saved=True)
+    assert_type(saved, ao.SavedOutput[Float32, NDArray[np.int64]])
+    assert_type(ao.segment_min(features, labels, return_saved=False), Float32)
     assert_type(ao.segment_count(labels), NDArray[np.int64])
     assert_type(ao.segment_count(labels32, 5), NDArray[np.int64])
     assert_type(ao.segment_reduce(features, labels, ("mean", "count")), tuple[NDArray[Any], ...])
+    several = ao.segment_reduce(features, labels, ("max", "count"), return_saved=True)
+    assert_type(several.output, tuple[NDArray[Any], ...])
+    assert_type(several.saved, tuple[NDArray[np.int64], ...])
     assert_type(ao.segment_unpool(features, labels32, fill=2), Float32)
+
+
+def positions_if_training(features: Float32, labels: NDArray[np.int64], training: bool) -> None:
+    """A flag that is not a constant."""
+    assert_type(ao.segment_max(features, labels, return_saved=training), Float32 | ao.SavedOutput[Float32, Any])
 
 
 def segment_gradients(grad: Float32, features: Float32, labels: NDArray[np.int32]) -> None:
@@ -116,6 +127,12 @@ def segment_gradients(grad: Float32, features: Float32, labels: NDArray[np.int32
     assert_type(ao.segment_sum_backward(grad, features, labels).features, Float32 | None)
     assert_type(ao.segment_max_backward(grad, features, labels).features, Float32 | None)
     assert_type(ao.segment_min_backward(grad, features, labels).features, Float32 | None)
+    output, saved = ao.segment_max(features, labels, return_saved=True)
+    assert_type(ao.segment_max_backward(output, features, labels, saved=saved).features, Float32 | None)
+    outputs, positions = ao.segment_reduce(features, labels, ["max"], return_saved=True)
+    assert_type(
+        ao.segment_reduce_backward(outputs, features, labels, ["max"], saved=positions).features, Float32 | None
+    )
     assert_type(ao.segment_var_backward(grad, features, labels).features, Float32 | None)
     reduced = ao.segment_reduce_backward((grad, None), features, labels, ["sum", "count"])
     assert_type(reduced.features, Float32 | None)
@@ -147,6 +164,7 @@ def with_torch(image: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) 
     assert_type(ao.pac_conv2d_backward(image, image, image, weight).guide, torch.Tensor | None)
     assert_type(ao.segment_mean(image, labels), torch.Tensor)
     assert_type(ao.segment_sum(image, labels), torch.Tensor)
+    assert_type(ao.segment_max(image, labels, return_saved=True), ao.SavedOutput[torch.Tensor, torch.Tensor])
     assert_type(ao.segment_count(labels), torch.Tensor)
     assert_type(ao.segment_reduce(image, labels, ("max", "count")), tuple[torch.Tensor, ...])
     assert_type(ao.segment_unpool(image, labels), torch.Tensor)

@@ -28,6 +28,10 @@ def gradient(
 ) -> Array:
     """Gradient of the features from those of some reductions, by name; positions of extremes that are ``saved``."""
     known = Labels(op, labels, p.num_segments, p.ignore_label, p.check)
+    for array in saved.values():
+        last = int(array.max(initial=-1))
+        if last >= known.pixels:
+            raise ValueError(f"{op}: saved has the position {last}, expected -1 to {known.pixels - 1}")
     pooled = {name: segment_rows(grad, p.layout) for name, grad in grads.items()}
     rows = pixel_rows(features, p.layout)
     shape = known.images, p.num_segments + 1, rows.shape[2]

@@ -9,7 +9,7 @@ from arrayops._backends.numpy.scratch import Scratch
 from arrayops._backends.numpy.segment_labels import Labels
 from arrayops._backends.numpy.segment_rows import Part, block_rows, pixel_rows, segment_rows, store_rows, wide_dtype
 from arrayops._backends.numpy.segment_totals import Totals, Wanted, collect
-from arrayops._ops.segment import POSITIONS, SegmentParameters, pixels, pooled_shape, position_dtype
+from arrayops._ops.segment import POSITIONS, SegmentParameters, pixels, pooled_shape
 
 
 def reduced(op: str, arrays: tuple[Any, ...], p: SegmentParameters) -> dict[str, Array]:
@@ -24,11 +24,7 @@ def reduced(op: str, arrays: tuple[Any, ...], p: SegmentParameters) -> dict[str,
         else:
             integers = name == "sum" and features.dtype.kind in "iu"
             made[name] = empty(shape, wide_dtype(features.dtype) if integers else features.dtype)
-    made |= {
-        saved: empty(made[name].shape, np.dtype(position_dtype(known.pixels)))
-        for name, saved in POSITIONS.items()
-        if p.save and name in made
-    }
+    made |= {saved: empty(made[name].shape, np.int64) for name, saved in POSITIONS.items() if p.save and name in made}
     counts = made["count"].reshape(known.images, p.num_segments) if "count" in made else None
     targets = {name: segment_rows(result, p.layout) for name, result in made.items() if name != "count"}
 

@@ -99,6 +99,28 @@ def segment_count(
     return found if labels.ndim == 3 else found[0]
 
 
+def positions(
+    reduction: str,
+    features: Any,
+    labels: Any,
+    num_segments: int,
+    *,
+    ignore_label: int | None = None,
+    check: Any = None,
+    layout: str = "NCHW",
+) -> np.ndarray:
+    """First pixel of each segment that attains its maximum or minimum, NaN before all others; -1 without pixels."""
+    rows, names = images(features, labels, layout)
+    first = {"max": np.argmax, "min": np.argmin}[reduction]
+    found = np.full((len(rows), num_segments, channels_last(features, layout).shape[-1]), -1)
+    for n, s, c in np.ndindex(*found.shape):
+        inside = np.flatnonzero(members(names[n], s, ignore_label))
+        if len(inside):
+            # These functions return the first NaN, if there is one.
+            found[n, s, c] = inside[first(rows[n][inside, c])]
+    return back(found[0] if labels.ndim == 1 else found, layout)
+
+
 def backward(
     reductions: dict[str, np.ndarray],
     features: Any,

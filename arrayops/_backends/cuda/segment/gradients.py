@@ -57,9 +57,9 @@ def gradient(
 
     features = with_uniform_pixel_stride(features, parameters.layout)
     shape = next(iter(pooled.values())).shape
-    positions = {name: memory.contiguous(saved[name]) for name in extremes if name in saved}
+    positions = {name: _as_int64(saved[name]) for name in extremes if name in saved}
     missing = [name for name in extremes if name not in saved]
-    positions |= {name: memory.empty(shape, np.dtype(np.int32)) for name in missing}
+    positions |= {name: memory.empty(shape, np.dtype(np.int64)) for name in missing}
     outputs = {f"position_{number}": positions[name] for number, name in enumerate(missing)}
     table_dtypes: dict[str, Any] = {}
     if "var" in pooled:
@@ -78,6 +78,13 @@ def gradient(
         function, mapping.grid, mapping.block, (geometry, segment_ids.segment_ids, features, *table_arguments, result)
     )
     return result
+
+
+def _as_int64(positions: Any) -> Any:
+    """Saved positions as kernels read them; those of JAX without 64-bit integers are int32."""
+    if positions.dtype == np.int64:
+        return memory.contiguous(positions)
+    return cupy.ascontiguousarray(positions, np.int64)
 
 
 def _grad_tables(

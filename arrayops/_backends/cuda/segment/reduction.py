@@ -68,7 +68,7 @@ def reduce_segments(op: str, arrays: tuple[Any, ...], parameters: SegmentParamet
     best = [name for name in POSITIONS if name in results]
     outputs |= {f"best_{number}": results[name] for number, name in enumerate(best)}
     if parameters.save:
-        saved = {POSITIONS[name]: memory.empty(shape, np.dtype(np.int32)) for name in best}
+        saved = {POSITIONS[name]: memory.empty(shape, np.dtype(np.int64)) for name in best}
         outputs |= {f"position_{number}": positions for number, positions in enumerate(saved.values())}
         results |= saved
     if outputs:
