@@ -1,8 +1,8 @@
 """Array operators for deep learning and image processing that frameworks lack.
 
-Every function accepts arrays of NumPy, CuPy, PyTorch, JAX, TensorFlow or another array API library and returns arrays
-of the same framework on the same device; all arrays of a call must share both. Gradients are computed by the functions
-named ``<operator>_backward``.
+Every function accepts arrays of NumPy, CuPy, PyTorch, JAX, TensorFlow or another library with DLPack, and returns
+arrays of the same framework on the same device; all arrays of a call must share both. Gradients are computed by the
+functions named ``<operator>_backward``.
 """
 
 from arrayops._core.precision import get_float32_precision, set_float32_precision

@@ -1416,11 +1416,9 @@ def _parameters(
         checking(op, check),
         choice(op, "layout", layout, LAYOUTS),
     )
-    return parameters._replace(
-        num_segments=read_integer(NUM_SEGMENTS, labels, LabelParameters(ignore), op, "num_segments")
-        if num_segments is None
-        else segments(op, num_segments)
-    )
+    if num_segments is None:
+        num_segments = read_integer(NUM_SEGMENTS, labels, LabelParameters(ignore), op, "num_segments")
+    return parameters._replace(num_segments=segments(op, num_segments))
 
 
 def _gradients_by_name(op: str, gradients: Any, names: tuple[str, ...]) -> dict[str, Any]:

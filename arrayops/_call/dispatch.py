@@ -66,7 +66,9 @@ def read_integer(op: Op, array: Any, parameters: Any, caller: str, argument: str
     if framework is not None and framework.transforms and framework.is_traced(array):
         raise ValueError(missing_integer(caller, argument))
     try:
-        return int(run(op, (array,), parameters)[0])
+        (result,) = run(op, (array,), parameters)
+        assert framework is not None
+        return framework.integer(result)
     except (TypeError, ValueError) as error:
         rename_operator(error, op.name, caller)
         raise

@@ -54,7 +54,7 @@ def run(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:
         if own_framework is None:
             raise TypeError(
                 f"{op.name}: {spec.name} is {_frameworks.type_name(array)}, expected an array of NumPy, CuPy, PyTorch, "
-                "JAX, TensorFlow or another array API library with DLPack"
+                "JAX, TensorFlow or another library with DLPack"
             )
         if framework is None:
             framework, first_type, first_name, like = own_framework, type(array), spec.name, array

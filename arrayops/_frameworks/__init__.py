@@ -38,10 +38,10 @@ def _search(array_type: type) -> Framework | None:
         if adapter is not None:
             framework: Framework = import_module(f"arrayops._frameworks.{adapter}").framework
             return framework if framework.recognises(array_type) else None
-    if hasattr(array_type, "__dlpack__") and hasattr(array_type, "__array_namespace__"):
-        from arrayops._frameworks.dlpack import ArrayAPIFramework
+    if hasattr(array_type, "__dlpack__") and hasattr(array_type, "__dlpack_device__"):
+        from arrayops._frameworks.dlpack import DLPackFramework
 
-        return ArrayAPIFramework.of(array_type)
+        return DLPackFramework.of(array_type)
     return None
 
 

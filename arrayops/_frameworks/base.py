@@ -87,6 +87,10 @@ class Framework(ABC):
     def from_backend(self, result: Any, like: Any) -> Any:
         """A backend's fresh, C-contiguous result as an array of this framework, on the device of ``like``."""
 
+    def integer(self, array: Any) -> int:
+        """The value of an array with one integer; on a GPU this waits for it."""
+        return int(array)
+
     def launching(self, device: Device) -> AbstractContextManager[Any]:
         """Context in which GPU work uses the caller's device, stream and allocator."""
         return nullcontext()

@@ -12,7 +12,7 @@ from arrayops._core.op import ArraySpec, Meta, Op
 from arrayops._frameworks import base, numpy
 from toy_op import SCALED, Backend, Parameters
 
-KNOWN = "expected an array of NumPy, CuPy, PyTorch, JAX, TensorFlow or another array API library with DLPack"
+KNOWN = "expected an array of NumPy, CuPy, PyTorch, JAX, TensorFlow or another library with DLPack"
 ONE = np.ones((2, 3), np.float32)
 
 

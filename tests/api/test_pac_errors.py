@@ -650,7 +650,7 @@ bad(
 )
 
 # Frameworks
-KNOWN = "expected an array of NumPy, CuPy, PyTorch, JAX, TensorFlow or another array API library with DLPack"
+KNOWN = "expected an array of NumPy, CuPy, PyTorch, JAX, TensorFlow or another library with DLPack"
 bad("list", "pac_conv2d", {"input": X.tolist()}, TypeError, f"input is list, {KNOWN}")
 bad(
     "Python float",

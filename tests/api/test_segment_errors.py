@@ -14,7 +14,7 @@ FEATURES = np.ones((2, 3, 4, 5), np.float32)
 LABELS = np.arange(40, dtype=np.int32).reshape(2, 4, 5) % 7
 FLOATS = "expected float16, bfloat16, float32 or float64"
 NAMES = "expected distinct names among ('mean', 'sum', 'max', 'min', 'var', 'count')"
-LIBRARIES = "expected an array of NumPy, CuPy, PyTorch, JAX, TensorFlow or another array API library with DLPack"
+LIBRARIES = "expected an array of NumPy, CuPy, PyTorch, JAX, TensorFlow or another library with DLPack"
 
 GOOD: dict[str, dict[str, Any]] = {
     **{

@@ -180,8 +180,8 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
     "no array": (
         (SAVED,),
         TypeError,
-        "saved_max_positions is tuple, expected an array of NumPy, CuPy, PyTorch, JAX, TensorFlow or another array "
-        "API library with DLPack",
+        "saved_max_positions is tuple, expected an array of NumPy, CuPy, PyTorch, JAX, TensorFlow or another library "
+        "with DLPack",
     ),
     "values": (SAVED + 20, ValueError, "saved has the position 20, expected -1 to 19"),
 }
