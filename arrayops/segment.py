@@ -17,8 +17,8 @@ from arrayops._core.op import Op
 from arrayops._ops.segment import (
     DIFFERENTIABLE,
     NUM_SEGMENTS,
-    POSITIONS,
     REDUCTIONS,
+    SAVED,
     SEGMENT_COUNT,
     SEGMENT_MAX,
     SEGMENT_MEAN,
@@ -34,6 +34,7 @@ from arrayops._ops.segment import (
     ignored,
     number,
     ordered,
+    saved_by,
     segments,
 )
 from arrayops._typing import Array, ArrayT, Layout, SavedOutput, ScalarT
@@ -1035,7 +1036,7 @@ def segment_reduce(
     check: bool | None = None,
     layout: Layout = "NCHW",
     return_saved: Literal[True],
-) -> SavedOutput[tuple[NDArray[Any], ...], tuple[NDArray[np.int64], ...]]: ...
+) -> SavedOutput[tuple[NDArray[Any], ...], tuple[NDArray[Any], ...]]: ...
 @overload
 def segment_reduce(
     features: ArrayT,
@@ -1111,14 +1112,15 @@ def segment_reduce(
     layout : {"NCHW", "NHWC"}, default "NCHW"
         Order of the image axes: "NCHW" as in PyTorch, "NHWC" as in TensorFlow. Has no effect on (P, C) features.
     return_saved : bool, default False
-        Whether to return the positions of maxima and minima too, for the gradient: see `segment_max`.
+        Whether to return intermediate results too. With them, `segment_reduce_backward` does not compute these again.
 
     Returns
     -------
     tuple of array
         For each of ``reductions``, the result of `segment_mean`, `segment_sum`, `segment_max`, `segment_min`,
-        `segment_var` or `segment_count`. With ``return_saved``, a named tuple (output, saved): these results, and one
-        array for each "max" and "min" in ``reductions``, as described in `segment_max`.
+        `segment_var` or `segment_count`. With ``return_saved``, a named tuple (output, saved): these results, and a
+        tuple of arrays for the gradient: positions of maxima and of minima as of `segment_max`, numbers of pixels (for
+        a mean or variance), and bits of float64 means (for a variance).
 
     Raises
     ------
@@ -1153,11 +1155,8 @@ def segment_reduce(
         results = dict(zip(REDUCTIONS, dispatch(SEGMENT_REDUCE, (features, labels), parameters), strict=True))
         return tuple(results[name] for name in names)
     outputs, saved = dispatch_saving(SEGMENT_REDUCE, (features, labels), parameters)
-    results = dict(zip(REDUCTIONS, outputs, strict=True))
-    positions = dict(zip(POSITIONS, saved, strict=True))
-    return SavedOutput(
-        tuple(results[name] for name in names), tuple(positions[name] for name in names if name in positions)
-    )
+    results, by_name = dict(zip(REDUCTIONS, outputs, strict=True)), dict(zip(SAVED, saved, strict=True))
+    return SavedOutput(tuple(results[name] for name in names), tuple(by_name[name] for name in saved_by(names)))
 
 
 def segment_reduce_backward(
@@ -1183,8 +1182,8 @@ def segment_reduce_backward(
     features, labels, reductions, num_segments, ignore_label, empty, check, layout
         As passed to `segment_reduce`; the features must have a floating-point dtype.
     saved : sequence of array, optional
-        As returned by `segment_reduce` for the same arguments with ``return_saved``. Without it, positions of maxima
-        and minima are searched again; the gradient has the same bits.
+        As returned by `segment_reduce` for the same arguments with ``return_saved``. Without it, or where it is None,
+        intermediate results are computed again; the gradient has the same bits.
     needs : iterable of str, optional
         Names of the gradients to compute (fields of the result). By default, all.
 
@@ -1216,10 +1215,8 @@ def segment_reduce_backward(
     by_name = _gradients_by_name(op, grad_output, names)
     parameters = _parameters(op, names, labels, num_segments, ignore_label, empty, check, layout)
     gradients = tuple(by_name.get(name) for name in DIFFERENTIABLE)
-    positions = () if saved is None else _positions(op, saved, names)
-    return SegmentGradients(
-        *dispatch_backward(SEGMENT_REDUCE, gradients, (features, labels), parameters, needs, positions)
-    )
+    known = () if saved is None else _saved_arrays(op, saved, names)
+    return SegmentGradients(*dispatch_backward(SEGMENT_REDUCE, gradients, (features, labels), parameters, needs, known))
 
 
 @overload
@@ -1432,14 +1429,14 @@ def _gradients_by_name(op: str, gradients: Any, names: tuple[str, ...]) -> dict[
     return by_name
 
 
-def _positions(op: str, saved: Any, names: tuple[str, ...]) -> tuple[Any, ...]:
-    """The saved positions of each of `POSITIONS`, from those of the reductions among ``names`` that have some."""
-    extremes = tuple(name for name in names if name in POSITIONS)
-    if not isinstance(saved, (tuple, list)) or len(saved) != len(extremes):
+def _saved_arrays(op: str, saved: Any, names: tuple[str, ...]) -> tuple[Any, ...]:
+    """The saved array of each of `SAVED`, from those of a call with the reductions ``names``."""
+    expected = saved_by(names)
+    if not isinstance(saved, (tuple, list)) or len(saved) != len(expected):
         got = f"a sequence of {len(saved)}" if isinstance(saved, (tuple, list)) else type(saved).__name__
-        raise ValueError(f"{op}: saved is {got}, expected a tuple with one array for each of {extremes}")
-    by_name = dict(zip(extremes, saved, strict=True))
-    return tuple(by_name.get(name) for name in POSITIONS)
+        raise ValueError(f"{op}: saved is {got}, expected a tuple of {len(expected)} arrays: {', '.join(expected)}")
+    by_name = dict(zip(expected, saved, strict=True))
+    return tuple(by_name.get(name) for name in SAVED)
 
 
 def _unpool_parameters(op: str, ignore_label: Any, fill: Any, check: Any, layout: Any) -> UnpoolParameters:

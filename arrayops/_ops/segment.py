@@ -1,6 +1,6 @@
 """Records of the segment reductions: parameters, checks and shapes."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -16,6 +16,10 @@ DIFFERENTIABLE = REDUCTIONS[:-1]
 POSITIONS = {"max": "max_positions", "min": "min_positions"}
 """Saved results of extremes: the flat pixel index of each value in its image, -1 for empty segments."""
 
+SAVED = (*POSITIONS.values(), "counts", "means")
+"""All saved results. Means are float64 for all features, as the bits of each in two int32: JAX without 64-bit numbers
+would round them."""
+
 INTEGER_REDUCTIONS = frozenset({"sum", "max", "min", "count"})
 
 MAX_SEGMENTS = 2**31 - 2
@@ -25,7 +29,7 @@ MAX_SEGMENTS = 2**31 - 2
 class SegmentParameters(NamedTuple):
     """Parameters of every reduction, normalised; ``reductions`` are distinct, in the order of `REDUCTIONS`.
 
-    With ``save``, extremes are returned with the position of the first pixel that attains each.
+    With ``save``, the results named by `saved_by` are returned too.
     """
 
     reductions: tuple[str, ...]
@@ -81,6 +85,11 @@ def pooled_shape(features: FeatureShape, segments: int, layout: str) -> tuple[in
         return segments, features.channels
     inner = (features.channels, segments) if layout == "NCHW" else (segments, features.channels)
     return (features.batch, *inner)
+
+
+def count_shape(features: FeatureShape, segments: int) -> tuple[int, ...]:
+    """Shape of the numbers of pixels."""
+    return (segments,) if features.flat else (features.batch, segments)
 
 
 # --- parameters -----------------------------------------------------------------------------------
@@ -199,26 +208,37 @@ def infer_reductions(op: str, metas: Metas, parameters: SegmentParameters) -> di
     for reduction in parameters.reductions:
         dtype = result_dtype(reduction, features.dtype)
         if reduction == "count":
-            results[reduction] = Meta(
-                (*feature_shape.labels[: -len(feature_shape.size)], parameters.num_segments), dtype
-            )
+            results[reduction] = Meta(count_shape(feature_shape, parameters.num_segments), dtype)
         else:
             check_representable(op, "empty", parameters.empty, dtype)
             results[reduction] = Meta(pooled, dtype)
     return results
 
 
-def infer_positions(results: dict[str, Meta], parameters: SegmentParameters) -> dict[str, Meta]:
-    """Shape rule of the positions of extremes, if they are saved."""
-    if not parameters.save:
+def saved_by(reductions: Collection[str]) -> tuple[str, ...]:
+    """Names of what a call with these reductions can save, in the order of `SAVED`."""
+    users = {"max_positions": {"max"}, "min_positions": {"min"}, "counts": {"mean", "var"}, "means": {"var"}}
+    return tuple(name for name in SAVED if not users[name].isdisjoint(reductions))
+
+
+def infer_saved(results: dict[str, Meta], metas: Metas, parameters: SegmentParameters) -> dict[str, Meta]:
+    """Shape rule of what a call saves."""
+    features = metas[0]
+    if not parameters.save or features is None:
         return {}
-    return {saved: Meta(results[name].shape, "int64") for name, saved in POSITIONS.items() if name in results}
+    extents = pixels(features.shape, parameters.layout)
+    pooled = pooled_shape(extents, parameters.num_segments, parameters.layout)
+    known = {
+        "counts": Meta(count_shape(extents, parameters.num_segments), "int64"),
+        "means": Meta((*pooled, 2), "int32"),
+    }
+    return {name: known.get(name, Meta(pooled, "int64")) for name in saved_by(parameters.reductions)}
 
 
 def infer_single_reduction(op: str, metas: Metas, parameters: SegmentParameters) -> Metas:
     """Shape rule of an operator with one reduction of features."""
     results = infer_reductions(op, metas, parameters)
-    return (*results.values(), *infer_positions(results, parameters).values())
+    return (*results.values(), *infer_saved(results, metas, parameters).values())
 
 
 def infer_segment_reduce(metas: Metas, parameters: SegmentParameters) -> Metas:
@@ -227,8 +247,8 @@ def infer_segment_reduce(metas: Metas, parameters: SegmentParameters) -> Metas:
     outputs = tuple(results.get(reduction) for reduction in REDUCTIONS)
     if not parameters.save:
         return outputs
-    saved = infer_positions(results, parameters)
-    return outputs + tuple(saved.get(name) for name in POSITIONS.values())
+    saved = infer_saved(results, metas, parameters)
+    return outputs + tuple(saved.get(name) for name in SAVED)
 
 
 def infer_segment_count(metas: Metas, parameters: SegmentParameters) -> Metas:
@@ -295,6 +315,8 @@ def infer_num_segments(metas: Metas, parameters: LabelParameters) -> Metas:
 
 
 POOLED = Axes("NCS", "NSC")
+AXES = {"count": None, "counts": None, "means": Axes("NCSb", "NSCb")}
+"""Axes of results that are not `POOLED`."""
 LABELS = ArraySpec("labels", kind="label", differentiable=False)
 LINEAR_REDUCTIONS = frozenset({"mean", "sum", "count"})
 
@@ -316,7 +338,7 @@ def record(
         outputs,
         differentiable_outputs,
         saved=saved,
-        result_axes=tuple(None if result == "count" else POOLED for result in outputs + saved),
+        result_axes=tuple(AXES.get(result, POOLED) for result in outputs + saved),
         linearity=Linearity(
             ("features",),
             homogeneous=(("empty", 0),),
@@ -325,20 +347,20 @@ def record(
     )
 
 
-def single_reduction(name: str, saved: tuple[str, ...] = ()) -> Op:
+def single_reduction(name: str) -> Op:
     """The record of an operator with one reduction of features."""
-    return record(name, partial(infer_single_reduction, name), saved=saved)
+    return record(name, partial(infer_single_reduction, name), saved=saved_by((name.removeprefix("segment_"),)))
 
 
 SEGMENT_MEAN = single_reduction("segment_mean")
 SEGMENT_SUM = single_reduction("segment_sum")
-SEGMENT_MAX = single_reduction("segment_max", saved=("max_positions",))
-SEGMENT_MIN = single_reduction("segment_min", saved=("min_positions",))
+SEGMENT_MAX = single_reduction("segment_max")
+SEGMENT_MIN = single_reduction("segment_min")
 SEGMENT_VAR = single_reduction("segment_var")
 SEGMENT_COUNT = Op(
     "segment_count", "segment", (LABELS,), SegmentParameters, infer_segment_count, differentiable_outputs=()
 )
-SEGMENT_REDUCE = record("segment_reduce", infer_segment_reduce, REDUCTIONS, DIFFERENTIABLE, tuple(POSITIONS.values()))
+SEGMENT_REDUCE = record("segment_reduce", infer_segment_reduce, REDUCTIONS, DIFFERENTIABLE, SAVED)
 SEGMENT_UNPOOL = Op(
     "segment_unpool",
     "segment",

@@ -1,4 +1,4 @@
-"""Positions of extremes that the forward returns and the backward takes."""
+"""Intermediate results that the forward returns and the backward takes, such as positions of extremes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from hypothesis import given
 
 import arrayops as ao
 from arrayops._backends.numpy import segment_gradients
-from arrayops._core.op import Meta
-from arrayops._ops.segment import POSITIONS, SEGMENT_MIN, SegmentParameters
+from arrayops._call.dispatch import dispatch, dispatch_backward, dispatch_saving
+from arrayops._core.op import Meta, Op
+from arrayops._ops.segment import POSITIONS, SEGMENT_MEAN, SEGMENT_MIN, SEGMENT_VAR, SegmentParameters, saved_by
 from oracles import segment
 from segment_cases import INTEGERS, OPERATORS, Segments, fresh, large, segment_calls
 from strategies import FLOAT32, FLOAT64, MEMORY, ONE_QUICK, examples, in_memory
@@ -93,32 +94,73 @@ def test_zero_sizes(reduction: str, zero: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize(
-    "names", [("max",), ("min", "mean"), ("count", "max", "min"), ("min", "var", "sum", "max")], ids="-".join
+    "names", [("max",), ("min", "mean"), ("count", "max", "mean", "min"), ("min", "var", "sum", "max")], ids="-".join
 )
 @examples(30)
 @given(data=st.data())
 def test_several_reductions(names: tuple[str, ...], data: st.DataObject) -> None:
     case = data.draw(segment_calls((FLOAT32,)))
     arguments = case.features, case.labels, names, case.segments
-    extremes = [name for name in names if name in POSITIONS]
     outputs, saved = ao.segment_reduce(*arguments, **case.options, return_saved=True)
     for output, plain in zip(outputs, ao.segment_reduce(*arguments, **case.options), strict=True):
         assert output.tobytes() == plain.tobytes()
-    for name, found in zip(extremes, saved, strict=True):
-        np.testing.assert_array_equal(found, expected_positions(name, case))
+    for name, found in zip(saved_by(names), saved, strict=True):
+        if name == "counts":
+            counts = segment.segment_count(case.labels, case.segments, ignore_label=case.ignore_label)
+            np.testing.assert_array_equal(found, counts)
+        elif name == "means":
+            means = segment.reduce("mean", case.features, case.labels, case.segments, **case.options)
+            np.testing.assert_allclose(found.view(np.float64)[..., 0], means, rtol=1e-12, atol=1e-12)
+        else:
+            np.testing.assert_array_equal(found, expected_positions(name.partition("_")[0], case))
     grads = tuple(None if name == "count" else upstream(case, seed) for seed, name in enumerate(names))
     want = ao.segment_reduce_backward(grads, *arguments, **case.options).features
-    for some in (saved, list(saved), (None, *saved[1:]), (*saved[:-1], None)):
+    for some in (saved, list(saved), (None, *saved[1:]), (*saved[:-1], None), (None,) * len(saved)):
         got = ao.segment_reduce_backward(grads, *arguments, **case.options, saved=some).features
         assert got.tobytes() == want.tobytes()
 
 
-def test_nothing_is_saved_without_extremes() -> None:
-    outputs, saved = ao.segment_reduce(FEATURES, LABELS, ("mean", "count"), return_saved=True)
+@pytest.mark.parametrize("dtype", ONE_QUICK, ids=str)
+@pytest.mark.parametrize("op", [SEGMENT_MEAN, SEGMENT_VAR], ids=lambda op: op.name)
+@examples(40)
+@given(data=st.data())
+def test_mean_and_variance(op: Op, dtype: np.dtype, data: st.DataObject) -> None:
+    """What frameworks keep for the gradient has its bits, all of it or a part."""
+    case = data.draw(segment_calls((dtype,)))
+    reductions = (op.name.removeprefix("segment_"),)
+    check = case.options.get("check")
+    p = SegmentParameters(reductions, case.segments, case.ignore_label, 0, check, case.layout)
+    arrays, grad = (case.features, case.labels), upstream(case)
+    (output,), saved = dispatch_saving(op, arrays, p)
+    assert output.tobytes() == dispatch(op, arrays, p)[0].tobytes()
+    (want,) = dispatch_backward(op, (grad,), arrays, p, None)
+    counts = np.asarray(saved[0]).astype(np.int32)
+    for some in (saved, (counts, *saved[1:]), (None, *saved[1:]), (*saved[:-1], None)):
+        assert dispatch_backward(op, (grad,), arrays, p, None, some)[0].tobytes() == want.tobytes()
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("op", [SEGMENT_MEAN, SEGMENT_VAR], ids=lambda op: op.name)
+def test_mean_and_variance_over_many_blocks(op: Op, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    features, labels = large(0, layout)
+    p = SegmentParameters((op.name.removeprefix("segment_"),), 50, None, 0, None, layout)
+    (output,), saved = dispatch_saving(op, (features, labels), p)
+    (want,) = dispatch_backward(op, (output,), (features, labels), p, None)
+
+    def recompute(*arguments: Any) -> None:
+        raise AssertionError("a saved result was computed again")
+
+    monkeypatch.setattr(segment_gradients, "collect", recompute)
+    monkeypatch.setattr(segment_gradients, "count_pixels", recompute)
+    assert dispatch_backward(op, (output,), (features, labels), p, None, saved)[0].tobytes() == want.tobytes()
+
+
+def test_nothing_is_saved_for_sums() -> None:
+    outputs, saved = ao.segment_reduce(FEATURES, LABELS, ("sum", "count"), return_saved=True)
     assert (len(outputs), saved) == (2, ())
     grads = outputs[0], None
-    got = ao.segment_reduce_backward(grads, FEATURES, LABELS, ("mean", "count"), saved=saved).features
-    assert got.tobytes() == ao.segment_mean_backward(outputs[0], FEATURES, LABELS).features.tobytes()
+    got = ao.segment_reduce_backward(grads, FEATURES, LABELS, ("sum", "count"), saved=saved).features
+    assert got.tobytes() == ao.segment_sum_backward(outputs[0], FEATURES, LABELS).features.tobytes()
 
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
@@ -198,11 +240,11 @@ def test_bad_positions(name: str) -> None:
 @pytest.mark.parametrize(
     ("saved", "got"), [((SAVED,), "a sequence of 1"), ([], "a sequence of 0"), (SAVED, "ndarray"), (0, "int")]
 )
-def test_positions_of_several_reductions_are_a_tuple(saved: Any, got: str) -> None:
+def test_saved_results_of_several_reductions_are_a_tuple(saved: Any, got: str) -> None:
     with pytest.raises(ValueError, match="saved is") as caught:
-        ao.segment_reduce_backward((POOLED,) * 3, FEATURES, LABELS, ("min", "sum", "max"), 7, saved=saved)
+        ao.segment_reduce_backward((POOLED,) * 3, FEATURES, LABELS, ("min", "mean", "max"), 7, saved=saved)
     assert str(caught.value) == (
-        f"segment_reduce_backward: saved is {got}, expected a tuple with one array for each of ('min', 'max')"
+        f"segment_reduce_backward: saved is {got}, expected a tuple of 3 arrays: max_positions, min_positions, counts"
     )
 
 

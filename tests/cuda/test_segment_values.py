@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 import arrayops as ao
-from arrayops._ops.segment import POSITIONS
+from arrayops._ops.segment import POSITIONS, saved_by
 from oracles import segment
 from pairwise import pairwise
 from segment_cases import FORMS, INTEGERS, KINDS, OPERATORS, REDUCTIONS, Segments, labelled, segment_calls
@@ -392,31 +392,55 @@ def test_gradient_goes_to_the_first_pixel_that_attains_it(device: Any, channels:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("names", [("max",), ("min",), ("mean", "min", "max", "var")], ids="-".join)
-def test_saved_positions(device: Any, names: tuple[str, ...], form: str) -> None:
-    """They are those of the loops, and the backward has the same bits with all, some or none."""
+@pytest.mark.parametrize("reduction", POSITIONS)
+def test_saved_positions(device: Any, reduction: str, form: str) -> None:
+    """They are those of the loops, and replace the features in the backward."""
+    case = with_empty_segment(form)
+    case.features[np.random.default_rng(0).random(case.features.shape) < 0.01] = np.nan
+    arguments = case.features, case.labels, case.segments
+    with device.order("random"):
+        output, saved = getattr(device, OPERATORS[reduction])(*arguments, **case.options, return_saved=True)
+    want = segment.positions(reduction, *arguments, **case.options)
+    assert saved.dtype == np.int64
+    assert (want == -1).any()
+    np.testing.assert_array_equal(saved, want)
+    backward = getattr(device, OPERATORS[reduction] + "_backward")
+    grad = np.ones_like(output)
+    recomputed = backward(grad, *arguments, **case.options).features
+    for given_positions in (saved, saved.astype(np.int32)):
+        unread = np.full_like(case.features, np.nan), *arguments[1:]
+        got = backward(grad, *unread, **case.options, saved=given_positions).features
+        assert got.tobytes() == recomputed.tobytes()
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "names", [("mean",), ("var",), ("count", "mean", "min"), ("mean", "min", "max", "var")], ids="-".join
+)
+def test_saved_results_of_several_reductions(device: Any, names: tuple[str, ...], form: str) -> None:
+    """The backward has the same bits with all, some or none."""
+    case = with_empty_segment(form)
+    arguments = case.features, case.labels, names, case.segments
+    with device.order("random"):
+        outputs, saved = device.segment_reduce(*arguments, **case.options, return_saved=True)
+    for output, plain in zip(outputs, device.segment_reduce(*arguments, **case.options), strict=True):
+        assert output.tobytes() == plain.tobytes()
+    by_name = dict(zip(saved_by(names), saved, strict=True))
+    counts = segment.segment_count(case.labels, case.segments, ignore_label=case.ignore_label)
+    np.testing.assert_array_equal(by_name["counts"], counts)
+    grads = tuple(
+        None if name == "count" else np.ones_like(output) for name, output in zip(names, outputs, strict=True)
+    )
+    recomputed = device.segment_reduce_backward(grads, *arguments, **case.options).features
+    for some in (saved, *((*saved[:i], None, *saved[i + 1 :]) for i in range(len(saved)))):
+        got = device.segment_reduce_backward(grads, *arguments, **case.options, saved=some).features
+        assert got.tobytes() == recomputed.tobytes()
+
+
+def with_empty_segment(form: str) -> Segments:
     case = labelled("random", form, dtype=FLOAT32, channels=3, segments=9)
     case.labels[case.labels == 4] = 5
-    case.features[np.random.default_rng(0).random(case.features.shape) < 0.01] = np.nan
-    extremes = [name for name in names if name in POSITIONS]
-    single, reductions = len(names) == 1, () if len(names) == 1 else (names,)
-    operator = OPERATORS[names[0] if single else "reduce"]
-    arguments = case.features, case.labels, *reductions, case.segments
-    with device.order("random"):
-        output, saved = getattr(device, operator)(*arguments, **case.options, return_saved=True)
-    for name, found in zip(extremes, (saved,) if single else saved, strict=True):
-        want = segment.positions(name, case.features, case.labels, case.segments, **case.options)
-        assert found.dtype == np.int64
-        assert (want == -1).any()
-        np.testing.assert_array_equal(found, want)
-    backward = getattr(device, operator + "_backward")
-    grad = np.ones_like(output) if single else tuple(map(np.ones_like, output))
-    recomputed = backward(grad, *arguments, **case.options).features
-    several = [saved, saved.astype(np.int32)] if single else [saved, (saved[0], None), (None, saved[1])]
-    features = np.full_like(case.features, np.nan) if single else case.features
-    for some in several:
-        got = backward(grad, features, *arguments[1:], **case.options, saved=some).features
-        assert got.tobytes() == recomputed.tobytes()
+    return case
 
 
 def test_saved_positions_need_no_sorted_pixels(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:

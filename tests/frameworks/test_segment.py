@@ -83,6 +83,19 @@ def test_saved_positions(request: pytest.FixtureRequest, framework: str) -> None
     assert np.asarray(found).tobytes() == np.asarray(recomputed).tobytes()
 
 
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_saved_results_of_several_reductions(request: pytest.FixtureRequest, framework: str) -> None:
+    """They have the bits of NumPy's also where the framework has no 64-bit numbers."""
+    make = maker(request, framework)
+    features, labels = arrays(1)
+    names = ("var", "max", "mean")
+    outputs, saved = ao.segment_reduce(make(features), make(labels), names, 9, return_saved=True)
+    got = ao.segment_reduce_backward(outputs, make(features), make(labels), names, 9, saved=saved).features
+    plain = ao.segment_reduce(features, labels, names, 9)
+    want = ao.segment_reduce_backward(plain, features, labels, names, 9).features
+    assert np.asarray(got).tobytes() == want.tobytes()
+
+
 def test_bfloat16_of_torch(torch: Any) -> None:
     features, labels = arrays()
     half = torch.from_numpy(features).bfloat16()

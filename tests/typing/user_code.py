@@ -112,7 +112,7 @@ def segments(features: Float32, labels: NDArray[np.int64], labels32: NDArray[np.
     assert_type(ao.segment_reduce(features, labels, ("mean", "count")), tuple[NDArray[Any], ...])
     several = ao.segment_reduce(features, labels, ("max", "count"), return_saved=True)
     assert_type(several.output, tuple[NDArray[Any], ...])
-    assert_type(several.saved, tuple[NDArray[np.int64], ...])
+    assert_type(several.saved, tuple[NDArray[Any], ...])
     assert_type(ao.segment_unpool(features, labels32, fill=2), Float32)
 
 

@@ -14,11 +14,12 @@ from arrayops._backends.numpy.segment_spread import spread
 from arrayops._core.op import BackwardParameters
 from arrayops._ops.segment import (
     DIFFERENTIABLE,
-    POSITIONS,
     REDUCTIONS,
+    SAVED,
     SegmentParameters,
     UnpoolParameters,
     pooled_segments,
+    saved_by,
     unpooled_shape,
 )
 
@@ -87,7 +88,7 @@ def segment_count(arrays: tuple[Any, ...], parameters: SegmentParameters) -> Res
 def segment_reduce(arrays: tuple[Any, ...], parameters: SegmentParameters) -> Results:
     """Several reductions from one pass over the features."""
     found = reduced("segment_reduce", arrays, parameters)
-    names = REDUCTIONS + (tuple(POSITIONS.values()) if parameters.save else ())
+    names = REDUCTIONS + (SAVED if parameters.save else ())
     return tuple(found.get(name) for name in names)
 
 
@@ -96,8 +97,9 @@ def segment_reduce_backward(arrays: tuple[Any, ...], parameters: BackwardParamet
     count = len(DIFFERENTIABLE)
     given = {name: grad for name, grad in zip(DIFFERENTIABLE, arrays[:count], strict=True) if grad is not None}
     features, labels, *saved = arrays[count:]
-    places = {name: found for name, found in zip(POSITIONS, saved, strict=False) if found is not None}
-    return _gradient("segment_reduce_backward", given, features, labels, parameters, places)
+    return _gradient(
+        "segment_reduce_backward", given, features, labels, parameters, dict(zip(SAVED, saved, strict=False))
+    )
 
 
 def segment_unpool(arrays: tuple[Any, ...], parameters: UnpoolParameters) -> Results:
@@ -135,7 +137,8 @@ def _one(op: str, arrays: tuple[Any, ...], p: SegmentParameters) -> Results:
 def _one_backward(op: str, arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
     grad, features, labels, *saved = arrays
     (reduction,) = parameters.forward.reductions
-    return _gradient(op, {reduction: grad}, features, labels, parameters, dict(zip((reduction,), saved, strict=False)))
+    names = saved_by(parameters.forward.reductions)
+    return _gradient(op, {reduction: grad}, features, labels, parameters, dict(zip(names, saved, strict=False)))
 
 
 def _gradient(
@@ -144,8 +147,9 @@ def _gradient(
     features: Array,
     labels: Array,
     parameters: BackwardParameters,
-    places: dict[str, Array],
+    saved: dict[str, Array | None],
 ) -> Results:
     if "features" not in parameters.needs:
         return (None,)
-    return (gradient(op, grads, features, labels, parameters.forward, places),)
+    known = {name: array for name, array in saved.items() if array is not None}
+    return (gradient(op, grads, features, labels, parameters.forward, known),)

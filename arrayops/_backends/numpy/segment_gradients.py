@@ -26,12 +26,8 @@ def gradient(
     p: SegmentParameters,
     saved: Mapping[str, Array],
 ) -> Array:
-    """Gradient of the features from those of some reductions, by name; positions of extremes that are ``saved``."""
+    """Gradient of the features from those of some reductions, by name; ``saved`` holds results of the forward."""
     known = Labels(op, labels, p.num_segments, p.ignore_label, p.check)
-    for array in saved.values():
-        last = int(array.max(initial=-1))
-        if last >= known.pixels:
-            raise ValueError(f"{op}: saved has the position {last}, expected -1 to {known.pixels - 1}")
     pooled = {name: segment_rows(grad, p.layout) for name, grad in grads.items()}
     rows = pixel_rows(features, p.layout)
     shape = known.images, p.num_segments + 1, rows.shape[2]
@@ -39,28 +35,35 @@ def gradient(
     result = (zeros if set(pooled) <= set(POSITIONS) else empty)(features.shape, features.dtype)
     target = pixel_rows(result, p.layout)
 
-    extremes = tuple(name for name in POSITIONS if name in pooled and name not in saved)
-    means = np.zeros(shape) if "var" in pooled else None
+    extremes = tuple(name for name, positions in POSITIONS.items() if name in pooled and positions not in saved)
     places = {
-        name: segment_rows(saved[name], p.layout)
-        if name in saved
+        name: _saved_positions(op, saved[positions], p.layout, known)
+        if positions in saved
         else np.empty((shape[0], p.num_segments, shape[2]), np.int64)
-        for name in POSITIONS
+        for name, positions in POSITIONS.items()
         if name in pooled
     }
-    if means is not None or extremes:
+    means = np.zeros(shape) if "var" in pooled else None
+    search_means = means is not None and "means" not in saved
+    if means is not None and "means" in saved:
+        bits = np.ascontiguousarray(saved["means"])
+        means[:, :-1] = segment_rows(bits.view(np.float64)[..., 0], p.layout)
+    if search_means or extremes:
 
         def finish(scratch: Scratch, part: Part, totals: Totals) -> None:
-            if means is not None:
+            if search_means:
+                assert means is not None
                 assert totals.moments is not None
                 means[part.image, :-1, part.channels] = totals.moments.mean[:-1]
             for name, found in totals.extremes.items():
                 assert found.places is not None
                 places[name][part.image, :, part.channels] = found.places[:-1]
 
-        collect(rows, known, Wanted(moments=means is not None, extremes=extremes, places=True), finish)
+        collect(rows, known, Wanted(moments=search_means, extremes=extremes, places=True), finish)
 
-    counts = count_pixels(known) if {"mean", "var"} & set(pooled) else None
+    counts = None
+    if {"mean", "var"} & set(pooled):
+        counts = saved["counts"].reshape(known.images, -1) if "counts" in saved else count_pixels(known)[:, :-1]
     level = np.zeros(shape, compute_dtype(features))
     for name in ("mean", "sum"):
         if name in pooled:
@@ -78,6 +81,13 @@ def gradient(
     return result
 
 
+def _saved_positions(op: str, saved: Array, layout: str, labels: Labels) -> Array:
+    last = int(saved.max(initial=-1))
+    if last >= labels.pixels:
+        raise ValueError(f"{op}: saved has the position {last}, expected -1 to {labels.pixels - 1}")
+    return segment_rows(saved, layout)
+
+
 def _widened(array: Array) -> Array:
     wide = np.empty(array.shape, compute_dtype(array))
     load(wide, array)
@@ -87,7 +97,7 @@ def _widened(array: Array) -> Array:
 def _shares(grad: Array, counts: Array | None) -> Array:
     """A gradient over the pixels of each segment; what segments without pixels get is used by nobody."""
     assert counts is not None
-    shares: Array = _widened(grad) / np.maximum(counts[:, :-1], 1)[:, :, None]
+    shares: Array = _widened(grad) / np.maximum(counts, 1)[:, :, None]
     return shares
 
 

@@ -19,11 +19,12 @@ from arrayops._core.dtypes import bfloat16_bits
 from arrayops._core.op import BackwardParameters
 from arrayops._ops.segment import (
     DIFFERENTIABLE,
-    POSITIONS,
     REDUCTIONS,
+    SAVED,
     SegmentParameters,
     UnpoolParameters,
     pooled_segments,
+    saved_by,
     unpooled_shape,
 )
 
@@ -93,7 +94,7 @@ def segment_count(arrays: tuple[Any, ...], parameters: SegmentParameters) -> Res
 def segment_reduce(arrays: tuple[Any, ...], parameters: SegmentParameters) -> Results:
     """Several reductions in one pass over the features."""
     results = reduce_segments("segment_reduce", arrays, parameters)
-    names = REDUCTIONS + (tuple(POSITIONS.values()) if parameters.save else ())
+    names = REDUCTIONS + (SAVED if parameters.save else ())
     return tuple(results.get(name) for name in names)
 
 
@@ -102,8 +103,9 @@ def segment_reduce_backward(arrays: tuple[Any, ...], parameters: BackwardParamet
     count = len(DIFFERENTIABLE)
     grads = {name: grad for name, grad in zip(DIFFERENTIABLE, arrays[:count], strict=True) if grad is not None}
     features, labels, *saved = arrays[count:]
-    positions = {name: array for name, array in zip(POSITIONS, saved, strict=False) if array is not None}
-    return _gradient("segment_reduce_backward", grads, features, labels, parameters, positions)
+    return _gradient(
+        "segment_reduce_backward", grads, features, labels, parameters, dict(zip(SAVED, saved, strict=False))
+    )
 
 
 def segment_unpool(arrays: tuple[Any, ...], parameters: UnpoolParameters) -> Results:
@@ -134,7 +136,8 @@ def _one(op: str, arrays: tuple[Any, ...], parameters: SegmentParameters) -> Res
 def _one_backward(op: str, arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
     grad, features, labels, *saved = arrays
     (reduction,) = parameters.forward.reductions
-    return _gradient(op, {reduction: grad}, features, labels, parameters, dict(zip((reduction,), saved, strict=False)))
+    names = saved_by(parameters.forward.reductions)
+    return _gradient(op, {reduction: grad}, features, labels, parameters, dict(zip(names, saved, strict=False)))
 
 
 def _gradient(
@@ -143,11 +146,12 @@ def _gradient(
     features: Any,
     labels: Any,
     parameters: BackwardParameters,
-    positions: dict[str, Any],
+    saved: dict[str, Any],
 ) -> Results:
     if "features" not in parameters.needs:
         return (None,)
-    return (gradient(op, grads, features, labels, parameters.forward, positions),)
+    known = {name: array for name, array in saved.items() if array is not None}
+    return (gradient(op, grads, features, labels, parameters.forward, known),)
 
 
 def _item(value: float, dtype: "np.dtype[Any]") -> bytes:

@@ -31,15 +31,16 @@ def gradient(
     parameters: SegmentParameters,
     saved: Mapping[str, Any],
 ) -> Any:
-    """Gradient of the features from those of some reductions, by name; ``saved`` holds known positions of extremes."""
+    """Gradient of the features from those of some reductions, by name; ``saved`` holds results of the forward."""
     segment_ids = SegmentIds(
         op,
         labels,
         parameters.num_segments,
         parameters.ignore_label,
         parameters.check,
-        counted=bool({"mean", "var"} & set(grads)),
+        counted="counts" not in saved and bool({"mean", "var"} & set(grads)),
     )
+    counts = _as_int64(saved["counts"]) if "counts" in saved else segment_ids.counts
     result = memory.empty(features.shape, features.dtype)
     if not result.size:
         return result
@@ -48,47 +49,49 @@ def gradient(
     accumulator = plan.accumulator(features.dtype)
     if "var" not in pooled and not extremes:
         constant = (
-            _grad_tables(pooled, segment_ids, features, parameters, rounded=features.dtype)["rounded"]
-            if pooled
-            else None
+            _grad_tables(pooled, counts, features, parameters, rounded=features.dtype)["rounded"] if pooled else None
         )
         unpool(constant, segment_ids, result, parameters.layout, bytes(features.itemsize))
         return result
 
     features = with_uniform_pixel_stride(features, parameters.layout)
     shape = next(iter(pooled.values())).shape
-    positions = {name: _as_int64(saved[name]) for name in extremes if name in saved}
-    missing = [name for name in extremes if name not in saved]
+    positions = {name: _as_int64(saved[POSITIONS[name]]) for name in extremes if POSITIONS[name] in saved}
+    missing = [name for name in extremes if name not in positions]
     positions |= {name: memory.empty(shape, np.dtype(np.int64)) for name in missing}
     outputs = {f"position_{number}": positions[name] for number, name in enumerate(missing)}
     table_dtypes: dict[str, Any] = {}
+    centre = None
     if "var" in pooled:
-        outputs["centre"] = memory.empty(shape, np.dtype(np.float64))
         table_dtypes["slope"] = np.dtype(np.float64)
+        if "means" in saved:
+            centre = memory.contiguous(saved["means"]).view(np.float64)
+        else:
+            centre = outputs["centre"] = memory.empty(shape, np.dtype(np.float64))
     if {"mean", "sum"} & set(pooled):
         table_dtypes["constant"] = accumulator
     if outputs:
         reduce_sorted(features, sort_pixels(segment_ids), outputs, parameters, smallest=missing == ["min"])
-    tables = _grad_tables(pooled, segment_ids, features, parameters, **table_dtypes) if table_dtypes else {}
+    tables = _grad_tables(pooled, counts, features, parameters, **table_dtypes) if table_dtypes else {}
     function, mapping, geometry = _gradient(cupy.cuda.runtime.getDevice(), view(features), view(result), parameters)
     absent = [None] * (2 - len(extremes))
     attained = *(pooled[name] for name in extremes), *absent, *(positions[name] for name in extremes), *absent
-    table_arguments = tables.get("constant"), tables.get("slope"), outputs.get("centre"), *attained
+    table_arguments = tables.get("constant"), tables.get("slope"), centre, *attained
     launch(
         function, mapping.grid, mapping.block, (geometry, segment_ids.segment_ids, features, *table_arguments, result)
     )
     return result
 
 
-def _as_int64(positions: Any) -> Any:
-    """Saved positions as kernels read them; those of JAX without 64-bit integers are int32."""
-    if positions.dtype == np.int64:
-        return memory.contiguous(positions)
-    return cupy.ascontiguousarray(positions, np.int64)
+def _as_int64(integers: Any) -> Any:
+    """Saved integers as kernels read them; those of JAX without 64-bit integers are int32."""
+    if integers.dtype == np.int64:
+        return memory.contiguous(integers)
+    return cupy.ascontiguousarray(integers, np.int64)
 
 
 def _grad_tables(
-    grads: Mapping[str, Any], segment_ids: SegmentIds, features: Any, parameters: SegmentParameters, **dtypes: Any
+    grads: Mapping[str, Any], counts: Any, features: Any, parameters: SegmentParameters, **dtypes: Any
 ) -> dict[str, Any]:
     """Compute the tables of ``segment_grad_tables`` named in ``dtypes``, with these dtypes."""
     example = next(iter(grads.values()))
@@ -105,7 +108,7 @@ def _grad_tables(
         module.kernel(FILE, "segment_grad_tables", defines),
         (blocks, 1, 1),
         (THREADS, 1, 1),
-        (*sizes, segment_ids.counts, *upstream, *targets),
+        (*sizes, counts, *upstream, *targets),
     )
     return tables
 

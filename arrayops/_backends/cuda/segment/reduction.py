@@ -16,7 +16,15 @@ from arrayops._backends.cuda.engine.structures import ArrayView, view
 from arrayops._backends.cuda.segment.labels import SegmentIds
 from arrayops._backends.cuda.segment.order import SegmentOrder, sort_pixels
 from arrayops._backends.cuda.window import plan
-from arrayops._ops.segment import POSITIONS, SegmentParameters, pixels, pooled_shape, result_dtype
+from arrayops._ops.segment import (
+    POSITIONS,
+    SegmentParameters,
+    count_shape,
+    pixels,
+    pooled_shape,
+    result_dtype,
+    saved_by,
+)
 
 FILE = "segment_reduce.cu"
 MAX_ROWS = 64
@@ -56,21 +64,30 @@ def reduce_segments(op: str, arrays: tuple[Any, ...], parameters: SegmentParamet
     """The results of all reductions of a call on features and labels, by name, and arrays to save for gradients."""
     features, labels = arrays
     segment_ids = SegmentIds(op, labels, parameters.num_segments, parameters.ignore_label, parameters.check)
-    shape = pooled_shape(pixels(features.shape, parameters.layout), parameters.num_segments, parameters.layout)
-    order = sort_pixels(segment_ids, "count" in parameters.reductions)
+    extents = pixels(features.shape, parameters.layout)
+    shape = pooled_shape(extents, parameters.num_segments, parameters.layout)
+    saved = saved_by(parameters.reductions) if parameters.save else ()
+    order = sort_pixels(segment_ids, "count" in parameters.reductions or "counts" in saved)
     results = {}
     for name in parameters.reductions:
         if name == "count":
-            results[name] = order.counts.reshape(*labels.shape[: labels.ndim // 3], parameters.num_segments)
+            results[name] = order.counts.reshape(count_shape(extents, parameters.num_segments))
         else:
             results[name] = memory.empty(shape, _result_dtype(name, features.dtype))
     outputs: dict[str, Any] = {name: results[name] for name in ("mean", "sum", "var") if name in results}
     best = [name for name in POSITIONS if name in results]
     outputs |= {f"best_{number}": results[name] for number, name in enumerate(best)}
+    for name in saved:
+        if name == "counts":
+            counts = order.counts.copy() if "count" in results else order.counts
+            results[name] = counts.reshape(count_shape(extents, parameters.num_segments))
+        elif name == "means":
+            outputs["centre"] = memory.empty(shape, np.dtype(np.float64))
+            results[name] = outputs["centre"].view(np.int32).reshape(*shape, 2)
+        else:
+            results[name] = memory.empty(shape, np.dtype(np.int64))
     if parameters.save:
-        saved = {POSITIONS[name]: memory.empty(shape, np.dtype(np.int64)) for name in best}
-        outputs |= {f"position_{number}": positions for number, positions in enumerate(saved.values())}
-        results |= saved
+        outputs |= {f"position_{number}": results[POSITIONS[name]] for number, name in enumerate(best)}
     if outputs:
         reduce_sorted(features, order, outputs, parameters, smallest=best == ["min"])
     return results
