@@ -91,6 +91,9 @@ def test_zero_sizes(reduction: str, zero: str, data: st.DataObject) -> None:
     np.testing.assert_array_equal(saved, np.full(output.shape, -1))
     backward = getattr(ao, OPERATORS[reduction] + "_backward")
     assert not backward(output, *arguments, **case.options, saved=saved).features.any()
+    several = case.features, case.labels, ("mean", "var", reduction), case.segments
+    outputs, saved = ao.segment_reduce(*several, **case.options, return_saved=True)
+    assert not ao.segment_reduce_backward(outputs, *several, **case.options, saved=saved).features.any()
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,10 @@ def test_zero_sizes(zero: str, data: st.DataObject) -> None:
     case = data.draw(segment_calls((FLOAT32,), zero=zero))
     with cuda_device.emulated() as device:
         check_segments(device, case, ALL)
+        arguments = case.features, case.labels, ALL, case.segments
+        outputs, saved = device.segment_reduce(*arguments, **case.options, return_saved=True)
+        grads = *outputs[:-1], None
+        assert not device.segment_reduce_backward(grads, *arguments, **case.options, saved=saved).features.any()
         pooled = np.ones(case.pooled_shape())
         found = device.segment_unpool(pooled, case.labels, fill=7, **case.options)
         np.testing.assert_array_equal(found, segment.segment_unpool(pooled, case.labels, fill=7, **case.options))

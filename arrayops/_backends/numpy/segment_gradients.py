@@ -62,8 +62,10 @@ def gradient(
         collect(rows, known, Wanted(moments=search_means, extremes=extremes, places=True), finish)
 
     counts = None
-    if {"mean", "var"} & set(pooled):
-        counts = saved["counts"].reshape(known.images, -1) if "counts" in saved else count_pixels(known)[:, :-1]
+    if "counts" in saved:
+        counts = saved["counts"].reshape(known.images, p.num_segments)
+    elif {"mean", "var"} & set(pooled):
+        counts = count_pixels(known)[:, :-1]
     level = np.zeros(shape, compute_dtype(features))
     for name in ("mean", "sum"):
         if name in pooled:
