@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from arrayops import _backends, _frameworks
+from arrayops._call.arguments import missing, mixed, unsupported
 from arrayops._core.op import Meta, Metas, Op
 from arrayops._core.opaque import opaque
 from arrayops._frameworks.base import Device, Framework, Unreadable
@@ -46,23 +47,17 @@ def run(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:
     for spec, array in zip(op.specs(len(arrays)), arrays, strict=True):
         if array is None:
             if not spec.optional:
-                raise TypeError(f"{op.name}: {spec.name} is None, expected an array")
+                raise missing(op, spec)
             metas.append(None)
             continue
         # The arrays of a call nearly always have one type: look its framework up only once.
         own_framework = framework if type(array) is first_type else _frameworks.find(array)
         if own_framework is None:
-            raise TypeError(
-                f"{op.name}: {spec.name} is {_frameworks.type_name(array)}, expected an array of NumPy, CuPy, PyTorch, "
-                "JAX, TensorFlow or another library with DLPack"
-            )
+            raise unsupported(op, spec, array)
         if framework is None:
             framework, first_type, first_name, like = own_framework, type(array), spec.name, array
         elif own_framework is not framework:
-            raise TypeError(
-                f"{op.name}: {spec.name} is an array of {own_framework.name}, expected {framework.name} as for "
-                f"{first_name}"
-            )
+            raise mixed(op, spec, own_framework, framework, first_name)
         try:
             if own_framework.refuses_gradients and own_framework.requires_gradient(array):
                 raise Unreadable(gradient_refusal(op, spec.name, own_framework))

@@ -1,41 +1,47 @@
 """JAX arrays: inputs are read as NumPy views of their buffers; JAX takes over the memory of results."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import jax
 import numpy as np
 
+from arrayops._call.arguments import check_framework
 from arrayops._core.dtypes import BFLOAT16_DTYPE
-from arrayops._core.op import Meta
+from arrayops._core.op import Meta, Op
 from arrayops._frameworks.base import Device, Framework, Unreadable
+from arrayops._frameworks.jax.autodiff import differentiable_call
+from arrayops._frameworks.jax.private import Tracer
+from arrayops._frameworks.jax.wide_integers import check_fits
 from arrayops._frameworks.numpy import NAMES, dtype_name, host_view
-
-Tracer = jax.core.Tracer
 
 _devices: dict[Any, Device] = {}
 
 
 class JAXFramework(Framework):
-    """Concrete jax.Array on one device."""
+    """Concrete jax.Array on one device, and tracers."""
 
     name: ClassVar[str] = "JAX"
-    detached: ClassVar[str] = "jax.lax.stop_gradient({name})"
+    transforms: ClassVar[bool] = True
 
     def recognises(self, array_type: type) -> bool:
         return issubclass(array_type, (jax.Array, Tracer))
 
-    def requires_gradient(self, array: Any) -> bool:
-        # Tracers of jax.grad, jvp, vjp and linearize; describe rejects those of jit and vmap.
-        return isinstance(array, Tracer) and type(array).__module__.endswith("interpreters.ad")
+    def must_transform(self, arrays: Sequence[Any]) -> bool:
+        for array in arrays:  # noqa: SIM110 (a generator would take longer than all of the loop)
+            if isinstance(array, Tracer):
+                return True
+        return False
+
+    def transform(self, op: Op, arrays: tuple[Any, ...], parameters: Any) -> tuple[Any, ...]:
+        check_framework(op, arrays, self)
+        return differentiable_call(op, arrays, parameters)
+
+    def is_traced(self, array: Any) -> bool:
+        return isinstance(array, Tracer)
 
     def describe(self, array: Any) -> Meta:
-        if isinstance(array, Tracer):
-            raise Unreadable(
-                "is traced inside a JAX transformation (jit, vmap, scan, grad), expected a concrete array: call "
-                "arrayops outside the transformation"
-            )
         if array.is_deleted():
             raise Unreadable("is a deleted or donated JAX array, expected one that has not been deleted")
         dtype = array.dtype
@@ -127,7 +133,7 @@ def _put_64bit(result: Any, like: Any) -> Any:
     if result.dtype.kind == "f":
         with jax.enable_x64(True):
             return _put(result, like)
-    _check_fits(result, jax.dtypes.canonicalize_dtype(result.dtype))
+    check_fits(result, jax.dtypes.canonicalize_dtype(result.dtype))
     return _put(result, like)
 
 
@@ -137,18 +143,8 @@ def _import_64bit(result: Any) -> Any:
     with jax.enable_x64(True):
         imported = jax.dlpack.from_dlpack(result)
         if target_dtype != imported.dtype:
-            _check_fits(imported, target_dtype)
+            check_fits(imported, target_dtype)
         return imported.astype(target_dtype)
-
-
-def _check_fits(result: Any, dtype: "np.dtype[Any]") -> None:
-    """Raise OverflowError if integers do not fit the 32-bit ``dtype``."""
-    limits = np.iinfo(dtype)
-    if result.size and not limits.min <= int(result.min()) <= int(result.max()) <= limits.max:
-        raise OverflowError(
-            f"a result is {result.dtype} with values out of range of {limits.dtype}, which JAX would "
-            "truncate: set jax_enable_x64"
-        )
 
 
 framework = JAXFramework()
