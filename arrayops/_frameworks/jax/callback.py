@@ -128,7 +128,7 @@ class HostCall:
                     _fold(part, inner) if i in folded else part.reshape(part.shape[len(inner) :])
                     for part, i in zip(parts, indices, strict=True)
                 ]
-            targets = [output[place] for output in outputs]
+            targets = [output[(*place, ...)] for output in outputs]
             results = self._results(function, parts)
             if inner:
                 results = [result.reshape(target.shape) for result, target in zip(results, targets, strict=True)]
@@ -146,9 +146,10 @@ class HostCall:
 
 
 def _part(array: Any, place: tuple[int | slice, ...]) -> Any:
-    """The array of one part of a map; along an axis of size 1 it is the same for all parts."""
+    """The array of one part of a map, a view; along an axis of size 1 it is the same for all parts."""
     same = zip(place, array.shape, strict=False)
-    return array[tuple([0 if size == 1 and isinstance(i, int) else i for i, size in same])]
+    # Without the ellipsis, all indices would give a number instead of a view.
+    return array[(*[0 if size == 1 and isinstance(i, int) else i for i, size in same], ...)]
 
 
 def _fold(array: Any, inner: tuple[int, ...]) -> Any:
