@@ -20,6 +20,7 @@ MARKS = {
     "cuda/test_memory.py": ("emulator",),
     "emulator": ("slow", "emulator"),
     "frameworks": ("slow",),
+    "frameworks/test_jax_on_emulator.py": ("emulator",),
     "frameworks/test_torch_on_emulator.py": ("emulator",),
     "gpu": ("slow",),
 }

@@ -220,7 +220,7 @@ class TestWhatIsComputed:
             jax.block_until_ready(grad(features))
             (_, _, forward), (_, arrays, _) = recorder.calls
             assert forward.save
-            assert arrays[-1].dtype == np.int32
+            assert arrays[-1].dtype.kind == "i"
             recorder.calls.clear()
         jax.block_until_ready(jax.jit(loss)(features))
         assert not recorder.calls[0][2].save

@@ -118,10 +118,12 @@ def _put(result: Any, like: Any) -> Any:
 
     JAX takes over 64-byte aligned memory, as of all results, without a copy, and copies any other.
     """
-    if like.committed:
-        return jax.device_put(result, like.device)
-    with jax.default_device(like.device):
-        return jax.device_put(result)
+    # A traced function would get a tracer, although the values are known.
+    with jax.ensure_compile_time_eval():
+        if like.committed:
+            return jax.device_put(result, like.device)
+        with jax.default_device(like.device):
+            return jax.device_put(result)
 
 
 def _put_64bit(result: Any, like: Any) -> Any:

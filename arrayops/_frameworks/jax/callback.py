@@ -96,7 +96,8 @@ class HostCall:
             from arrayops._frameworks.jax.gpu import compute_on_gpu
 
             function = _backends.find("cuda", self._op.family, self._op.name)
-            compute_on_gpu(self.compute, function, number, context.stream, inputs, outputs)
+            once = inputs[0].ndim == self._first_rank
+            compute_on_gpu(self.compute, function, number, context.stream, inputs, outputs, lend=once)
 
     def compute(
         self, function: Backend, arrays: list[Any], outputs: list[Any], write: Callable[[list[Any], list[Any]], None]

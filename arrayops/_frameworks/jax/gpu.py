@@ -21,6 +21,7 @@ def compute_on_gpu(
     stream: int,
     inputs: Sequence[Any],
     outputs: Sequence[Any],
+    lend: bool,
 ) -> None:
     """Call ``compute(function, arrays, outputs, write)`` with CuPy arrays over XLA's buffers.
 
@@ -37,14 +38,36 @@ def compute_on_gpu(
         only by later work on it.
     inputs, outputs : sequence of buffer
         XLA's buffers.
+    lend : bool
+        Whether the backend may allocate its results in the outputs: only if it is called once.
     """
-    with launching(number, stream):
-        compute(
-            function,
-            [over_buffer(buffer, number) for buffer in inputs],
-            [over_buffer(buffer, number) for buffer in outputs],
-            write,
-        )
+    lent = LentOutputs()
+    with launching(number, stream, lent):
+        targets = [over_buffer(buffer, number) for buffer in outputs]
+        if lend:
+            lent.add(targets)
+        compute(function, [over_buffer(buffer, number) for buffer in inputs], targets, write)
+
+
+class LentOutputs:
+    """Allocator that gives the memory of the outputs to the first arrays that look like them, and else CuPy's.
+
+    The first such array is the result in most cases, which then is not copied. Only floating-point outputs are lent:
+    what a backend keeps for later calls, tables of integers, must not be in XLA's memory.
+    """
+
+    def __init__(self) -> None:
+        self._free: list[Any] = []
+
+    def add(self, outputs: Sequence[Any]) -> None:
+        """Lend the floating-point arrays among ``outputs``."""
+        self._free += [output for output in outputs if output.dtype.kind in "fV"]
+
+    def __call__(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        for i, output in enumerate(self._free):
+            if output.shape == tuple(shape) and output.dtype == dtype:
+                return self._free.pop(i)
+        return cupy.ndarray(shape, dtype)
 
 
 def over_buffer(buffer: Any, number: int) -> Any:
@@ -60,8 +83,15 @@ def over_buffer(buffer: Any, number: int) -> Any:
 
 
 def write(targets: list[Any], results: list[Any]) -> None:
-    """Copy results to the outputs, within the stream."""
+    """Copy results to the outputs, within the stream, unless they are there."""
+    addresses = [target.data.ptr for target in targets]
+    for i, result in enumerate(results):
+        if result.data.ptr in addresses and result.data.ptr != addresses[i]:
+            # In the memory of another output, which the copies below write to.
+            results[i] = result.copy()
     for target, result in zip(targets, results, strict=True):
+        if result.data.ptr == target.data.ptr:
+            continue
         if result.dtype != target.dtype:
             # Waits for the stream, as the limits are read on the host.
             check_fits(result, target.dtype)
