@@ -137,10 +137,12 @@ def test_equals_jax(jax: Any, name: str) -> None:
     np.testing.assert_allclose(got, pullback(grad)[0], rtol=1e-6)
 
 
-def test_traced_labels_are_refused(jax: Any) -> None:
+def test_traced_labels_need_a_number_of_segments(jax: Any) -> None:
     features, labels = arrays()
-    with pytest.raises(TypeError, match=r"^segment_mean: labels is traced inside a JAX transformation"):
+    with pytest.raises(ValueError, match=r"^segment_mean: num_segments is None, .*, pass num_segments="):
         jax.jit(lambda own: ao.segment_mean(features, own))(labels)
+    with pytest.raises(TypeError, match=r"^segment_mean: labels is an array of JAX, expected NumPy as for features"):
+        jax.jit(lambda own: ao.segment_mean(features, own, 9))(labels)
 
 
 def test_mixed_frameworks(torch: Any) -> None:
