@@ -163,13 +163,15 @@ class TestTraces:
         assert traced == [1]
 
     def test_repeated_eager_maps_compile_once(self, jax: Any) -> None:
-        from jax._src import test_util
+        """JAX compiles again if it gets another function to call."""
+        from arrayops._frameworks.jax.callback import _callback
 
         x, w = jax.numpy.stack([X, X]), jax.numpy.asarray(W)
         first = jax.vmap(conv, (0, None))(x, w)
-        with test_util.count_jit_and_pmap_lowerings() as count:
-            np.testing.assert_array_equal(jax.vmap(conv, (0, None))(x, w), first)
-        assert count() == 0
+        before = _callback.cache_info()
+        np.testing.assert_array_equal(jax.vmap(conv, (0, None))(x, w), first)
+        after = _callback.cache_info()
+        assert (after.hits - before.hits, after.misses) == (1, before.misses)
 
     def test_abstract_evaluation(self, jax: Any, recorder: Recorder) -> None:
         x, w = (jax.ShapeDtypeStruct(array.shape, array.dtype) for array in (X, W))
