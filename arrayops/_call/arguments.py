@@ -39,7 +39,7 @@ def unsupported(op: Op, spec: ArraySpec, array: Any) -> TypeError:
     """Error for an argument that is an array of no framework."""
     return TypeError(
         f"{op.name}: {spec.name} is {_frameworks.type_name(array)}, expected an array of NumPy, CuPy, PyTorch, "
-        "JAX, TensorFlow or another array API library with DLPack"
+        "JAX, TensorFlow or another library with DLPack"
     )
 
 
