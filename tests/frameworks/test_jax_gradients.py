@@ -281,6 +281,9 @@ def test_forward_mode_raises(jax: Any) -> None:
     ):
         with pytest.raises(TypeError, match="can't apply forward-mode autodiff"):
             transformed()
+    _, linear = jax.linearize(lambda x: ours(x, w), x)
+    with pytest.raises(TypeError, match="can't apply forward-mode autodiff"):
+        linear(x)
 
 
 def test_zero_of_either_sign(jax: Any) -> None:

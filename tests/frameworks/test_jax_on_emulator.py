@@ -107,16 +107,19 @@ def test_gradients(jax: Any, name: str) -> None:
         assert_close(gradient, wanted)
 
 
-def test_maps(jax: Any, streams: list[int]) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_maps(jax: Any, streams: list[int], dtype: str) -> None:
     """Folded into the batch, and a loop."""
     call, (image, weight) = CALLS["conv2d"]
+    image, weight = (np.asarray(jax.numpy.asarray(array, dtype)) for array in (image, weight))
     images, weights = np.stack([image, 2 * image]), np.stack([weight, -weight])
     for axes, copies in (((0, None), 1), ((0, 0), 2)):
         streams.clear()
         got = jax.block_until_ready(jax.jit(jax.vmap(call, axes))(images, weights if axes[1] == 0 else weight))
         assert len(streams) == copies
         for i in range(2):
-            assert_close(got[i], call(images[i], weights[i] if axes[1] == 0 else weight))
+            wanted = call(*(array.astype(np.float64) for array in (images[i], weights[i if axes[1] == 0 else 0])))
+            assert_close(got[i], wanted, dtype)
 
 
 def test_errors(jax: Any) -> None:

@@ -6,7 +6,7 @@ by additional leading axes: of the size of the map, or of size 1 for an array th
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import product
 from typing import Any
 
@@ -111,7 +111,8 @@ class HostCall:
         if 0 in batch:
             return
         indices = range(self._count) if self._present is None else self._present
-        folded = batch_arrays(self._op, self._metas, self._parameters)
+        folded = self._folded
+        # Axes along which an array without the batch differs; all others are joined to the batch.
         loops = {
             axis
             for array, i in zip(arrays, indices, strict=True)
@@ -135,6 +136,11 @@ class HostCall:
                 results = [result.reshape(target.shape) for result, target in zip(results, targets, strict=True)]
             write(targets, results)
 
+    @cached_property
+    def _folded(self) -> frozenset[int]:
+        """Arrays that lead with the batch, if the results do."""
+        return batch_arrays(self._op, self._metas, self._parameters)
+
     def _results(self, function: Backend, arrays: list[Any]) -> list[Any]:
         if self._present is None:
             results = function(tuple(arrays), self._parameters)
@@ -155,6 +161,9 @@ def _part(array: Any, place: tuple[int | slice, ...]) -> Any:
 
 def _fold(array: Any, inner: tuple[int, ...]) -> Any:
     """The leading axes joined to the batch, which is the next axis."""
+    if array.dtype == BFLOAT16_DTYPE:
+        # CuPy copies no structures.
+        return _fold(array.view(np.uint16), inner).view(BFLOAT16_DTYPE)
     shape = array.shape[len(inner) :]
     if array.shape[: len(inner)] != inner:
         array = (np if isinstance(array, np.ndarray) else _cupy()).broadcast_to(array, (*inner, *shape))
@@ -168,6 +177,7 @@ def _cupy() -> Any:
 
 
 def _write(targets: list[Any], results: list[Any]) -> None:
+    """Copy results to the outputs."""
     for target, result in zip(targets, results, strict=True):
         if result.dtype != target.dtype:
             check_fits(result, target.dtype)
