@@ -79,8 +79,6 @@ def _gradients(
     given = [c for c, yes in zip(cotangents, op.differentiable_results, strict=False) if yes]
     if not needs or all(cotangent is None for cotangent in given):
         return [None] * len(arrays)
-    if len(given) == 1 and given[0] is None:
-        return [None] * len(arrays)
     forward_parameters = parameters._replace(save=False) if op.saved else parameters
     results = iter(_call(*backward_call(op, given, arrays, forward_parameters, needs, saved)))
     return [next(results) if spec.differentiable else None for spec in specs]

@@ -95,16 +95,12 @@ def write(targets: list[Any], results: list[Any]) -> None:
         if result.dtype != target.dtype:
             # Waits for the stream, as the limits are read on the host.
             check_fits(result, target.dtype)
+            target[...] = result
         elif target.flags.c_contiguous:
-            cupy.cuda.runtime.memcpyAsync(
-                target.data.ptr,
-                result.data.ptr,
-                result.nbytes,
-                DEVICE_TO_DEVICE,
-                cupy.cuda.get_current_stream().ptr,
-            )
-            continue
+            stream = cupy.cuda.get_current_stream().ptr
+            cupy.cuda.runtime.memcpyAsync(target.data.ptr, result.data.ptr, result.nbytes, DEVICE_TO_DEVICE, stream)
         elif target.dtype == BFLOAT16_DTYPE:
             # CuPy copies no structures.
-            target, result = target.view(np.uint16), result.view(np.uint16)
-        target[...] = result
+            target.view(np.uint16)[...] = result.view(np.uint16)
+        else:
+            target[...] = result
