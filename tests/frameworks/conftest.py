@@ -1,6 +1,9 @@
 """The frameworks, each imported once a session, and only when a test of it runs."""
 
+import atexit
 import os
+import shutil
+import tempfile
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +21,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Frameworks share a GPU here: by themselves JAX takes three quarters of its memory, and TensorFlow the rest.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+# torch.compile keeps programs on disk by the calls in them, whatever these did when the program was made.
+os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp(prefix="arrayops-inductor-")
+atexit.register(shutil.rmtree, os.environ["TORCHINDUCTOR_CACHE_DIR"], ignore_errors=True)
 
 
 def imported(name: str) -> Any:

@@ -313,6 +313,14 @@ class TestExport:
             np.savez(tmp_path / "data.npz", **{name: each.numpy() for name, each in arrays.items()})
             assert in_new_process(LOAD, str(tmp_path / "program.pt2"), str(tmp_path / "data.npz")) == "equal\n"
 
+    def test_program_of_another_version(self, torch: Any) -> None:
+        import arrayops.layers.torch  # noqa: F401
+
+        with pytest.raises(
+            RuntimeError, match=r"^segment_count: the program was saved by a version of arrayops in which"
+        ):
+            torch.ops.arrayops.segment_count(torch.zeros(3, dtype=torch.int64), "01234567((),...,None,)", [1], [])
+
     def test_trained_after_export(self, torch: Any) -> None:
         module = Model.build(torch)
         x, labels = torch.rand(2, 3, 8, 8), torch.randint(0, 4, (2, 8, 8))

@@ -211,6 +211,29 @@ class TestGraph:
         ao.segment_max(features, torch.zeros(1, 4, 4, dtype=torch.int64), 2).sum().backward()
         assert seen == [("segment_max", ["f", "i"]), ("segment_max_backward", ["f", "f", "i", "i"])]
 
+    def test_saved_positions_that_the_caller_asked_for(self, torch: Any) -> None:
+        features, labels = torch.rand(3, 2, 4, 4), torch.randint(0, 2, (3, 4, 4))
+        expected = ao.segment_max(features.numpy(), labels.numpy(), 2, return_saved=True)
+
+        def function(features: Any, labels: Any) -> Any:
+            return ao.segment_max(features, labels, 2, return_saved=True)
+
+        leaf = features.clone().requires_grad_()
+        compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+        mapped = torch.func.vmap(lambda x, i: function(x[None], i[None]))(features, labels)
+        for output, saved in (
+            function(features, labels),
+            function(leaf, labels),
+            compiled(leaf, labels),
+            [each.flatten(0, 1) for each in mapped],
+        ):
+            np.testing.assert_array_equal(output.detach(), expected.output)
+            np.testing.assert_array_equal(saved, expected.saved)
+            assert saved.dtype == torch.int64
+        function(leaf, labels).output.sum().backward()
+        gradients = ao.segment_max_backward(torch.ones(3, 2, 2), features, labels, 2, saved=saved)
+        assert torch.equal(leaf.grad, gradients.features)
+
     def test_labels_and_masks_have_no_gradient(self, torch: Any) -> None:
         x = torch.rand(1, 1, 3, 3, requires_grad=True)
         output, output_mask = ao.pac_conv2d(

@@ -39,7 +39,9 @@ BELOW: dict[str, tuple[str, ...]] = {
     # What torch.compile traces in place of dispatch; it is called when torch is imported.
     "_call.compiled": ("_frameworks.torch", "_core"),
     # dispatch finds an adapter by its name when it sees the first array; gradients call operators themselves.
-    **{f"_frameworks.{name}": ("_call", "_frameworks", "_ops", "_core") for name in ("torch", "jax")},
+    "_frameworks.torch": ("_call", "_frameworks", "_ops", "_core"),
+    # XLA calls backends itself.
+    "_frameworks.jax": ("_call", "_frameworks", "_backends", "_ops", "_core"),
 }
 TOP = ("__init__", "__main__", "_demo", "_info", "_typing", "conv", "layers", "merge", "pac", "segment")
 

@@ -11,6 +11,7 @@ The results include those that the forward saves for the backward. A result that
 vector, so that traced code needs no shape rules.
 """
 
+import zlib
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -40,14 +41,20 @@ TAGS = (torch.Tag.pt2_compliant_tag, *((EXACT_STRIDES,) if EXACT_STRIDES is not 
 HANDLES: dict[str, Any] = {}
 """Overloads of the operators, by name."""
 
+FINGERPRINTS: dict[str, str] = {}
+"""By name of the operator, the start of the text of its parameters. It changes with the arguments of the operator and of
+its backward, and with its parameters: torch keeps compiled programs on disk, with the backward calls that our code made,
+and must not find those of another version of arrayops."""
+
 
 def call(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:
     """Call the library operator of ``op``."""
-    if op.saved:
-        parameters = parameters._replace(save=True)
-    text, integers, floats = encode(parameters)
-    results = [or_none(result) for result in _handle(op)(*_packed(op, arrays), text, integers, floats)]
-    return tuple(results[: len(op.outputs)] if op.saved else results)
+    asked = not op.saved or parameters.save
+    handle = _handle(op)
+    text, integers, floats = encode(parameters if asked else parameters._replace(save=True))
+    text = FINGERPRINTS[op.name] + text
+    results = [or_none(result) for result in handle(*_packed(op, arrays), text, integers, floats)]
+    return tuple(results if asked else results[: len(op.outputs)])
 
 
 def _handle(op: Op) -> Any:
@@ -75,9 +82,8 @@ class Arguments(NamedTuple):
 
 def define(op: Op) -> None:
     """Define the library operator of ``op``, with its kernels for real, fake, recorded and batched tensors."""
-    kinds = ["Tensor[]" if spec.variadic else "Tensor?" if spec.optional else "Tensor" for spec in op.arrays]
-    declared = ", ".join(f"{kind} {spec.name}" for kind, spec in zip(kinds, op.arrays, strict=True))
-    LIBRARY.define(f"{op.name}({declared}, str parameters, SymInt[] integers, float[] floats) -> Tensor[]", tags=TAGS)
+    LIBRARY.define(f"{_schema(op)} -> Tensor[]", tags=TAGS)
+    FINGERPRINTS[op.name] = _fingerprint(op)
     handle = HANDLES[op.name] = getattr(torch.ops.arrayops, op.name).default
     kernels = Kernels(op, handle)
     LIBRARY.impl(op.name, kernels.real, "CompositeExplicitAutograd")
@@ -86,12 +92,26 @@ def define(op: Op) -> None:
     torch.library.register_vmap(f"arrayops::{op.name}", kernels.batched, lib=LIBRARY)
 
 
+def _schema(op: Op) -> str:
+    kinds = ["Tensor[]" if spec.variadic else "Tensor?" if spec.optional else "Tensor" for spec in op.arrays]
+    declared = ", ".join(f"{kind} {spec.name}" for kind, spec in zip(kinds, op.arrays, strict=True))
+    return f"{op.name}({declared}, str parameters, SymInt[] integers, float[] floats)"
+
+
+def _fingerprint(op: Op) -> str:
+    forward = op.forward or op
+    described = [_schema(forward), *forward.parameters.__annotations__]
+    if forward.differentiable:
+        described += [_schema(forward.backward), *forward.backward.parameters.__annotations__]
+    return f"{zlib.crc32(repr(described).encode()):08x}"
+
+
 class Kernels:
     """Kernels of one library operator."""
 
     def __init__(self, op: Op, handle: Any) -> None:
         self.op, self.handle = op, handle
-        self._decode_cached: Callable[..., Any] = lru_cache(maxsize=512)(partial(decode, op))
+        self._decode_cached: Callable[..., Any] = lru_cache(maxsize=512)(self._decode)
 
     def real(self, *arguments: Any) -> list[torch.Tensor]:
         """Compute the results."""
@@ -150,7 +170,16 @@ class Kernels:
             return self._decode_cached(given.text, tuple(given.integers), tuple(given.floats))
         except TypeError:
             # Symbolic integers are not hashable.
-            return decode(self.op, given.text, given.integers, given.floats)
+            return self._decode(given.text, given.integers, given.floats)
+
+    def _decode(self, text: str, integers: Sequence[int], floats: Sequence[float]) -> Any:
+        fingerprint = FINGERPRINTS[self.op.name]
+        if not text.startswith(fingerprint):
+            raise RuntimeError(
+                f"{self.op.name}: the program was saved by a version of arrayops in which the operator has other "
+                "arguments, expected one saved by this version: export it again"
+            )
+        return decode(self.op, text.removeprefix(fingerprint), integers, floats)
 
     def _filled(self, given: Arguments, results: Sequence[Any]) -> list[torch.Tensor]:
         if None not in results:
