@@ -63,7 +63,7 @@ def conv2d(
     Raises
     ------
     TypeError
-        If dtypes or frameworks do not match, or an array requires a gradient.
+        If dtypes or frameworks do not match, or a TensorFlow array requires a gradient.
     ValueError
         If shapes do not match or a keyword has an invalid value.
 
@@ -225,7 +225,7 @@ def conv_transpose2d(
     Raises
     ------
     TypeError
-        If dtypes or frameworks do not match, or an array requires a gradient.
+        If dtypes or frameworks do not match, or a TensorFlow array requires a gradient.
     ValueError
         If shapes do not match or a keyword has an invalid value.
 

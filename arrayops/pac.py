@@ -216,7 +216,7 @@ def pac_kernel2d(
     Raises
     ------
     TypeError
-        If dtypes or frameworks do not match, or an array requires a gradient.
+        If dtypes or frameworks do not match, or a TensorFlow array requires a gradient.
     ValueError
         If shapes do not match or a keyword has an invalid value.
 
@@ -485,7 +485,7 @@ def pac_conv2d(
     Raises
     ------
     TypeError
-        If dtypes or frameworks do not match, or an array requires a gradient.
+        If dtypes or frameworks do not match, or a TensorFlow array requires a gradient.
     ValueError
         If shapes do not match or a keyword has an invalid value.
 
@@ -759,7 +759,7 @@ def pac_conv_transpose2d(
     Raises
     ------
     TypeError
-        If dtypes or frameworks do not match, or an array requires a gradient.
+        If dtypes or frameworks do not match, or a TensorFlow array requires a gradient.
     ValueError
         If shapes do not match or a keyword has an invalid value.
 
@@ -1027,7 +1027,7 @@ def pac_pool2d(
     Raises
     ------
     TypeError
-        If dtypes or frameworks do not match, or an array requires a gradient.
+        If dtypes or frameworks do not match, or a TensorFlow array requires a gradient.
     ValueError
         If shapes do not match or a keyword has an invalid value.
 

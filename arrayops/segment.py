@@ -123,7 +123,7 @@ def segment_mean(
     Raises
     ------
     TypeError
-        If dtypes or frameworks do not match, or an array requires a gradient.
+        If dtypes or frameworks do not match, or a TensorFlow array requires a gradient.
     ValueError
         If shapes do not match, a keyword has an invalid value, or, depending on ``check``, a label is out of range; the
         message gives the position of the first such pixel.
@@ -295,7 +295,7 @@ def segment_sum(
     Raises
     ------
     TypeError
-        If dtypes or frameworks do not match, or an array requires a gradient.
+        If dtypes or frameworks do not match, or a TensorFlow array requires a gradient.
     ValueError
         If shapes do not match, a keyword has an invalid value, or, depending on ``check``, a label is out of range; the
         message gives the position of the first such pixel.
@@ -484,7 +484,7 @@ def segment_max(
     Raises
     ------
     TypeError
-        If dtypes or frameworks do not match, or an array requires a gradient.
+        If dtypes or frameworks do not match, or a TensorFlow array requires a gradient.
     ValueError
         If shapes do not match, a keyword has an invalid value, or, depending on ``check``, a label is out of range; the
         message gives the position of the first such pixel.
@@ -700,7 +700,7 @@ def segment_min(
     Raises
     ------
     TypeError
-        If dtypes or frameworks do not match, or an array requires a gradient.
+        If dtypes or frameworks do not match, or a TensorFlow array requires a gradient.
     ValueError
         If shapes do not match, a keyword has an invalid value, or, depending on ``check``, a label is out of range; the
         message gives the position of the first such pixel.
@@ -863,7 +863,7 @@ def segment_var(
     Raises
     ------
     TypeError
-        If dtypes or frameworks do not match, or an array requires a gradient.
+        If dtypes or frameworks do not match, or a TensorFlow array requires a gradient.
     ValueError
         If shapes do not match, a keyword has an invalid value, or, depending on ``check``, a label is out of range; the
         message gives the position of the first such pixel.
@@ -990,7 +990,7 @@ def segment_count(
     Raises
     ------
     TypeError
-        If dtypes or frameworks do not match, or an array requires a gradient.
+        If dtypes or frameworks do not match, or a TensorFlow array requires a gradient.
     ValueError
         If shapes do not match, a keyword has an invalid value, or, depending on ``check``, a label is out of range; the
         message gives the position of the first such pixel.
@@ -1125,7 +1125,7 @@ def segment_reduce(
     Raises
     ------
     TypeError
-        If dtypes or frameworks do not match, or an array requires a gradient.
+        If dtypes or frameworks do not match, or a TensorFlow array requires a gradient.
     ValueError
         If shapes do not match, a keyword has an invalid value, or, depending on ``check``, a label is out of range; the
         message gives the position of the first such pixel.
@@ -1279,7 +1279,7 @@ def segment_unpool(
     Raises
     ------
     TypeError
-        If dtypes or frameworks do not match, or an array requires a gradient.
+        If dtypes or frameworks do not match, or a TensorFlow array requires a gradient.
     ValueError
         If shapes do not match, a keyword has an invalid value, or, depending on ``check``, a label is out of range; the
         message gives the position of the first such pixel.

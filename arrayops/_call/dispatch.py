@@ -82,7 +82,7 @@ def dispatch_saving(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[tup
     results : tuple of array or None
         The results of `dispatch`.
     saved : tuple of array or None
-        One entry for each name in ``op.saved``; None if the call does not compute it or the backend does not save it.
+        One entry for each name in ``op.saved``; None if the call does not compute it.
     """
     if not op.saved:
         return dispatch(op, arrays, parameters), ()

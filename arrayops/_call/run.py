@@ -6,7 +6,7 @@ from typing import Any
 
 from arrayops import _backends, _frameworks
 from arrayops._call.arguments import missing, mixed, unsupported
-from arrayops._core.op import Meta, Metas, Op
+from arrayops._core.op import Meta, Op
 from arrayops._core.opaque import opaque
 from arrayops._frameworks.base import Device, Framework, Unreadable
 
@@ -80,22 +80,12 @@ def run(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:
     to_backend, from_backend = framework.to_backend, framework.from_backend
     with NO_LAUNCH_CONTEXT if device.kind == "cpu" else framework.launching(device):
         results = function(tuple([None if array is None else to_backend(array) for array in arrays]), parameters)
-        if op.saved and len(result_metas) > len(op.outputs):
-            results, result_metas = _saved_by_backend(op, results, result_metas)
         return tuple(
             [
                 None if meta is None else from_backend(result, like)
                 for result, meta in zip(results, result_metas, strict=True)
             ]
         )
-
-
-def _saved_by_backend(op: Op, results: tuple[Any, ...], metas: Metas) -> tuple[tuple[Any, ...], Metas]:
-    """Results and metas of a saving call, with None for each array that the backend did not save."""
-    count = len(op.outputs)
-    saved = results[count:] or (None,) * len(op.saved)
-    saved_metas = [None if array is None else meta for array, meta in zip(saved, metas[count:], strict=True)]
-    return (*results[:count], *saved), (*metas[:count], *saved_metas)
 
 
 def gradient_refusal(op: Op, name: str, framework: Framework) -> str:

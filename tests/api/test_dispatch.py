@@ -375,11 +375,6 @@ class TestSaved:
     def test_what_is_not_promised_is_none(self, backend: list[Any]) -> None:
         assert dispatch_saving(SUMMED, (ONE,), Saving(second=False)) == ((ONE,), (self.PLACES, None))
 
-    @pytest.mark.parametrize("results", [(ONE,), (ONE, None, None)])
-    def test_backend_may_save_nothing(self, backend: list[Any], results: Any) -> None:
-        backend[0] = results
-        assert dispatch_saving(SUMMED, (ONE,), Saving()) == ((ONE,), (None, None))
-
     def test_operator_that_saves_nothing(self, recorder: Recorder) -> None:
         results, saved = dispatch_saving(JOINED, (ONE, None, ONE), Options())
         assert len(results) == 2

@@ -42,9 +42,9 @@ HANDLES: dict[str, Any] = {}
 """Overloads of the operators, by name."""
 
 FINGERPRINTS: dict[str, str] = {}
-"""By name of the operator, the start of the text of its parameters. It changes with the arguments of the operator and of
-its backward, and with its parameters: torch keeps compiled programs on disk, with the backward calls that our code made,
-and must not find those of another version of arrayops."""
+"""By name of the operator, the start of the text of its parameters, which changes with the arguments and parameters of
+the operator and of its backward. torch keeps compiled programs on disk, with the backward calls that our code made: it
+must not find those of another version of arrayops."""
 
 
 def call(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:
