@@ -1405,17 +1405,10 @@ def _parameters(
 ) -> SegmentParameters:
     """Check and normalise the keywords of the public function ``op``; compute ``num_segments`` if it is None."""
     ignore = ignored(op, ignore_label)
-    parameters = SegmentParameters(
-        reductions,
-        0,
-        ignore,
-        number(op, "empty", empty),
-        checking(op, check),
-        choice(op, "layout", layout, LAYOUTS),
-    )
+    options = number(op, "empty", empty), checking(op, check), choice(op, "layout", layout, LAYOUTS)
     if num_segments is None:
         num_segments = read_integer(NUM_SEGMENTS, labels, LabelParameters(ignore), op, "num_segments")
-    return parameters._replace(num_segments=segments(op, num_segments))
+    return SegmentParameters(reductions, segments(op, num_segments), ignore, *options)
 
 
 def _gradients_by_name(op: str, gradients: Any, names: tuple[str, ...]) -> dict[str, Any]:

@@ -154,7 +154,7 @@ class TestDynamicShapes:
             compiled = torch.compile(function, backend=counter, fullgraph=True)
             for n in (1, 2, 3, 4, 5):
                 torch.testing.assert_close(compiled(n), function(n))
-            assert counter.frame_count <= 2
+            assert counter.frame_count <= 3
 
 
 FIRST_CALL = """
@@ -214,7 +214,7 @@ class TestCompiled:
     def test_errors_keep_their_text(self, torch: Any) -> None:
         labels = torch.full((1, 4, 4), 9)
         compiled = torch.compile(lambda x: ao.segment_mean(x, labels, 5), fullgraph=True, backend="aot_eager")
-        with pytest.raises(ValueError, match=r"^segment_mean: labels\[0, 0, 0\] is 9, expected 0 to 4$"):
+        with pytest.raises(ValueError, match=r"^segment_mean: labels\[0, 0, 0\] is 9, expected 0 to 4"):
             compiled(torch.rand(1, 2, 4, 4))
         x = torch.rand(1, 2, 4, 4)
         for function, message in (
@@ -270,7 +270,7 @@ class Model:
                 self.weight = torch.nn.Parameter(torch.rand(4, 3, 3, 3))
 
             def forward(self, x: Any, labels: Any) -> Any:
-                features = ao.pac_conv2d(x, x[:, :1], self.weight, padding=1)
+                features = ao.pac_conv2d(x, x.mean(1, keepdim=True), self.weight, padding=1)
                 pooled = ao.segment_max(features, labels, 4)
                 merged = ao.merge_feature_maps([features, ao.segment_unpool(pooled, labels)])
                 return ao.resize2d(merged, (2 * x.shape[2], 2 * x.shape[3])), ao.segment_count(labels, 4)

@@ -220,7 +220,7 @@ class TestGraph:
 
         leaf = features.clone().requires_grad_()
         compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
-        mapped = torch.func.vmap(lambda x, i: function(x[None], i[None]))(features, labels)
+        mapped = torch.func.vmap(lambda x, i: tuple(function(x[None], i[None])))(features, labels)
         for output, saved in (
             function(features, labels),
             function(leaf, labels),

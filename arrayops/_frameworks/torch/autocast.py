@@ -13,11 +13,16 @@ def autocast(op: Op, arrays: tuple[Any, ...]) -> tuple[Any, ...]:
     The casts are ordinary, differentiable operations, so that float32 parameters get float32 gradients. Backward calls
     use the dtypes of their forward.
     """
-    device = next((array.device.type for array in arrays if array is not None), None)
-    if op.forward is not None or device is None or not torch.is_autocast_enabled(device):
+    if op.forward is not None:
         return arrays
-    dtype = torch.get_autocast_dtype(device)
-    return tuple([_cast(array, device, dtype) for array in arrays])
+    for array in arrays:
+        if array is not None:
+            device = array.device.type
+            if not torch.is_autocast_enabled(device):
+                return arrays
+            dtype = torch.get_autocast_dtype(device)
+            return tuple([_cast(each, device, dtype) for each in arrays])
+    return arrays
 
 
 def _cast(array: Any, device: str, dtype: torch.dtype) -> Any:

@@ -49,12 +49,11 @@ must not find those of another version of arrayops."""
 
 def call(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:
     """Call the library operator of ``op``."""
-    asked = not op.saved or parameters.save
     handle = _handle(op)
-    text, integers, floats = encode(parameters if asked else parameters._replace(save=True))
-    text = FINGERPRINTS[op.name] + text
-    results = [or_none(result) for result in handle(*_packed(op, arrays), text, integers, floats)]
-    return tuple(results if asked else results[: len(op.outputs)])
+    text, integers, floats = encode(parameters)
+    found = handle(*_packed(op, arrays), FINGERPRINTS[op.name] + text, integers, floats)
+    results = [or_none(result) for result in found]
+    return tuple(results if not op.saved or parameters.save else results[: len(op.outputs)])
 
 
 def _handle(op: Op) -> Any:
@@ -179,7 +178,8 @@ class Kernels:
                 f"{self.op.name}: the program was saved by a version of arrayops in which the operator has other "
                 "arguments, expected one saved by this version: export it again"
             )
-        return decode(self.op, text.removeprefix(fingerprint), integers, floats)
+        parameters = decode(self.op, text.removeprefix(fingerprint), integers, floats)
+        return parameters._replace(save=True) if self.op.saved else parameters
 
     def _filled(self, given: Arguments, results: Sequence[Any]) -> list[torch.Tensor]:
         if None not in results:
