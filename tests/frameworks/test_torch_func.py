@@ -238,6 +238,16 @@ class TestOtherTransformations:
         expected[:, :1, :3, :3] = ao.conv2d(x, w).sum(1, keepdim=True)
         torch.testing.assert_close(torch.func.grad(function)(x), expected)
 
+    def test_arrays_that_are_missing_or_of_another_framework(self, torch: Any) -> None:
+        x = torch.rand(2, 1, 1, 4, 4)
+        for weight, message in (
+            (None, "conv2d: weight is None, expected an array"),
+            (np.ones((1, 1, 2, 2), np.float32), "conv2d: weight is an array of NumPy, expected PyTorch as for input"),
+            ([1.0], "conv2d: weight is list, expected an array of NumPy"),
+        ):
+            with pytest.raises(TypeError, match=f"^{message}"):
+                torch.func.vmap(lambda x, weight=weight: ao.conv2d(x, weight))(x)
+
     def test_functional_call_and_stack(self, torch: Any) -> None:
         """An ensemble of modules, as the tutorial of torch.func has it."""
 

@@ -16,7 +16,7 @@ def autocast(op: Op, arrays: tuple[Any, ...]) -> tuple[Any, ...]:
     if op.forward is not None:
         return arrays
     for array in arrays:
-        if array is not None:
+        if isinstance(array, torch.Tensor):
             device = array.device.type
             if not torch.is_autocast_enabled(device):
                 return arrays
@@ -26,6 +26,11 @@ def autocast(op: Op, arrays: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _cast(array: Any, device: str, dtype: torch.dtype) -> Any:
-    if array is None or not array.is_floating_point() or array.dtype is torch.float64 or array.device.type != device:
+    if (
+        not isinstance(array, torch.Tensor)
+        or not array.is_floating_point()
+        or array.dtype is torch.float64
+        or array.device.type != device
+    ):
         return array
     return array.to(dtype)

@@ -5,12 +5,14 @@ from typing import Any
 
 import torch
 
+from arrayops._call.arguments import check_framework
 from arrayops._call.run import run
 from arrayops._core.op import Op
 from arrayops._frameworks import type_name
 from arrayops._frameworks.torch import library
+from arrayops._frameworks.torch.adapter import framework
 from arrayops._frameworks.torch.autocast import autocast
-from arrayops._frameworks.torch.autograd import OperatorNode, needs_gradient, refuse_tangents
+from arrayops._frameworks.torch.autograd import OperatorNode, refuse_tangents
 from arrayops._frameworks.torch.memory_format import in_memory_format, may_be_channels_last
 from arrayops._frameworks.torch.private import (
     any_autocast,
@@ -25,20 +27,25 @@ PLAIN: frozenset[type] = frozenset({torch.Tensor, torch.nn.Parameter})
 """Tensor classes stored as plain tensors."""
 
 
+# Loops in place of any() and all() in this module: a generator would take as long as all the tests of a call.
+
+
 def must_transform(arrays: Sequence[Any]) -> bool:
     """Whether a call is more than `run`."""
-    if _is_surrounded() or any_autocast() or forward_mode():
-        return all(array is None or isinstance(array, torch.Tensor) for array in arrays)
-    grad_enabled, found = torch.is_grad_enabled(), False
+    surrounded = _is_surrounded()
+    found = surrounded or any_autocast() or forward_mode()
+    grad_enabled = torch.is_grad_enabled()
     for array in arrays:
         if array is None:
             continue
-        if type(array) not in PLAIN:
-            if not isinstance(array, torch.Tensor):
-                return False
+        if type(array) in PLAIN:
+            if (grad_enabled and array.requires_grad) or may_be_channels_last(array) or _has_no_values(array):
+                found = True
+        elif isinstance(array, torch.Tensor):
             found = True
-        elif (grad_enabled and array.requires_grad) or may_be_channels_last(array) or _is_no_data(array):
-            found = True
+        else:
+            # An array of another framework, which is refused, by `run` where it can tell tensors.
+            return surrounded
     return found
 
 
@@ -49,20 +56,37 @@ def call(op: Op, arrays: tuple[Any, ...], parameters: Any) -> tuple[Any, ...]:
 
 def call_operator(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:
     """Call an operator with the given dtypes, differentiably: by its autograd node, or by its library operator."""
-    if _is_surrounded() or any(
-        array is not None and (type(array) not in PLAIN or _is_no_data(array)) for array in arrays
-    ):
-        _refuse_legacy_batches(op, arrays)
-        if any(array is not None and array.is_nested for array in arrays):
-            return run(op, arrays, parameters)  # which refuses it in our words
-        return library.call(op, arrays, parameters)
+    by_library, recorded, grad_enabled = _is_surrounded(), False, torch.is_grad_enabled()
+    for array in arrays:
+        if array is None:
+            continue
+        if type(array) not in PLAIN or _has_no_values(array):
+            by_library = True
+        elif grad_enabled and array.requires_grad:
+            recorded = True
+    if by_library:
+        return _call_library(op, arrays, parameters)
     refuse_tangents(op, arrays)
-    if not needs_gradient(arrays):
+    if not recorded:
         return run_plain(op, arrays, parameters)
     if op.saved:
         parameters = parameters._replace(save=True)
     results: tuple[Any, ...] = OperatorNode.apply(run_plain, call_operator, op, parameters, *arrays)
     return results[: len(op.outputs)] if op.saved else results
+
+
+def _call_library(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:
+    check_framework(op, arrays, framework)
+    for array in arrays:
+        if array is not None and is_legacy_batched(array):
+            raise NotImplementedError(
+                f"{op.name}: is_grads_batched=True, which vectorize=True and check_batched_grad=True use, is not "
+                "provided, expected torch.func.vmap"
+            )
+        if array is not None and array.is_nested:
+            # Which is refused there.
+            return run(op, arrays, parameters)
+    return library.call(op, arrays, parameters)
 
 
 def call_in_compiled_function(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:
@@ -76,14 +100,6 @@ def call_in_compiled_function(op: Op, arrays: Sequence[Any], parameters: Any) ->
     return library.call(op, autocast(op, tuple(arrays)), parameters)
 
 
-def _refuse_legacy_batches(op: Op, arrays: Sequence[Any]) -> None:
-    if any(array is not None and is_legacy_batched(array) for array in arrays):
-        raise NotImplementedError(
-            f"{op.name}: is_grads_batched=True, which vectorize=True and check_batched_grad=True use, is not provided, "
-            "expected torch.func.vmap"
-        )
-
-
 def run_plain(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:
     """`run`, in the memory format of the tensors."""
     return tuple(in_memory_format(run, op, arrays, parameters))
@@ -94,5 +110,5 @@ def _is_surrounded() -> bool:
     return bool(dispatch_modes()) or functorch_level() is not None or jit_trace() is not None
 
 
-def _is_no_data(tensor: torch.Tensor) -> bool:
+def _has_no_values(tensor: torch.Tensor) -> bool:
     return tensor.is_meta or is_legacy_batched(tensor)
