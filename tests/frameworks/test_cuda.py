@@ -109,7 +109,9 @@ def test_the_current_device_is_not_entered_again(cupy: FakeCuPy) -> None:
 
 
 def test_torch_lends_its_stream_and_memory(cupy: FakeCuPy, torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch._C, "_cuda_getCurrentRawStream", lambda number: 500 + number, raising=False)
+    monkeypatch.setattr(
+        import_module("arrayops._frameworks.torch.cuda"), "current_cuda_stream", lambda number: 500 + number
+    )
     framework = _frameworks.find(torch.ones(1))
     allocators: list[Any] = []
     for _ in range(2):
@@ -121,7 +123,6 @@ def test_torch_lends_its_stream_and_memory(cupy: FakeCuPy, torch: Any, monkeypat
         cupy.log == ["enter device 1", "enter stream (0, 501)", "work", "leave stream (0, 501)", "leave device 1"] * 2
     )
     assert cupy.streams == 1
-    torch_cuda = import_module("arrayops._frameworks.torch.cuda")
     assert allocators == [torch_cuda.allocator("cuda", 1)] * 2
 
 

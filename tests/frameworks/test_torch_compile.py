@@ -211,6 +211,18 @@ class TestCompiled:
         assert len(graphs) == 2
         assert sum("arrayops" in name or "conv2d" in name for name in names) == 2
 
+    def test_numbers_that_are_equal_but_not_the_same(self, torch: Any) -> None:
+        features, labels = torch.ones(1, 1, 2, 2), torch.zeros(1, 2, 2, dtype=torch.int64)
+        for empty in (0.0, -0.0, 1, float("nan"), float("-inf")):
+            compiled = torch.compile(lambda x, e=empty: ao.segment_mean(x, labels, 2, empty=e), backend="aot_eager")
+            result = compiled(features).numpy()[0, 0]
+            np.testing.assert_array_equal(result, [1, empty])
+            assert np.signbit(result[1]) == np.signbit(empty)
+        largest = 2**64 - 1
+        with torch._subclasses.fake_tensor.FakeTensorMode():
+            fake = torch.empty(1, 2, 2, dtype=torch.uint64)
+            assert ao.segment_count(fake, 3, ignore_label=largest).shape == (1, 3)
+
     def test_errors_keep_their_text(self, torch: Any) -> None:
         labels = torch.full((1, 4, 4), 9)
         compiled = torch.compile(lambda x: ao.segment_mean(x, labels, 5), fullgraph=True, backend="aot_eager")

@@ -118,3 +118,19 @@ def test_class_names_are_unique() -> None:
         if isinstance(node, ast.ClassDef)
     )
     assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_private_names_of_torch_are_in_one_file() -> None:
+    folder = PACKAGE / "_frameworks" / "torch"
+    found = {
+        path.name: sorted(
+            node.attr
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Attribute)
+            and node.attr.startswith("_")
+            and ast.unparse(node.value).partition(".")[0] == "torch"
+        )
+        for path in folder.glob("*.py")
+    }
+    assert found.pop("private.py")
+    assert not [name for names in found.values() for name in names]

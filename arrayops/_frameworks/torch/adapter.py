@@ -68,7 +68,7 @@ class TorchFramework(Framework):
 
     def to_backend(self, array: Any) -> Any:
         if type(array) is not torch.Tensor:
-            with torch._C.DisableTorchFunctionSubclass():
+            with private.without_torch_function():
                 array = array.as_subclass(torch.Tensor)
         if array.requires_grad:
             array = array.detach()

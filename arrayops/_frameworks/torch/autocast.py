@@ -26,11 +26,6 @@ def autocast(op: Op, arrays: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _cast(array: Any, device: str, dtype: torch.dtype) -> Any:
-    if (
-        not isinstance(array, torch.Tensor)
-        or not array.is_floating_point()
-        or array.dtype is torch.float64
-        or array.device.type != device
-    ):
+    if not isinstance(array, torch.Tensor) or not array.is_floating_point() or array.device.type != device:
         return array
-    return array.to(dtype)
+    return array if array.dtype is torch.float64 else array.to(dtype)

@@ -20,6 +20,7 @@ from arrayops._core import dtypes
 from arrayops._core.allocator import Allocate
 from arrayops._core.dtypes import BFLOAT16_DTYPE
 from arrayops._frameworks import cupy as cupy_framework
+from arrayops._frameworks.torch.private import current_cuda_stream
 
 _DTYPES: dict[torch.dtype, "np.dtype[Any]"] = {torch.bfloat16: BFLOAT16_DTYPE} | {
     getattr(torch, name): np.dtype(name)
@@ -35,7 +36,7 @@ MemoryPointer = cupy.cuda.MemoryPointer
 
 def launching(number: int) -> Any:
     """Context in which CuPy works on torch's current stream of GPU ``number``, in torch's memory."""
-    return cupy_framework.launching(number, torch._C._cuda_getCurrentRawStream(number), allocator("cuda", number))
+    return cupy_framework.launching(number, current_cuda_stream(number), allocator("cuda", number))
 
 
 @cache

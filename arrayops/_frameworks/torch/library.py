@@ -166,24 +166,23 @@ class Kernels:
 
     def _parameters(self, given: Arguments) -> Any:
         try:
-            return self._decode_cached(given.text, tuple(given.integers), tuple(given.floats))
+            # As texts, since 0.0 and -0.0 are equal.
+            return self._decode_cached(given.text, tuple(given.integers), tuple(map(repr, given.floats)))
         except TypeError:
             # Symbolic integers are not hashable.
             return self._decode(given.text, given.integers, given.floats)
 
-    def _decode(self, text: str, integers: Sequence[int], floats: Sequence[float]) -> Any:
+    def _decode(self, text: str, integers: Sequence[int], floats: Sequence[float | str]) -> Any:
         fingerprint = FINGERPRINTS[self.op.name]
         if not text.startswith(fingerprint):
             raise RuntimeError(
                 f"{self.op.name}: the program was saved by a version of arrayops in which the operator has other "
                 "arguments, expected one saved by this version: export it again"
             )
-        parameters = decode(self.op, text.removeprefix(fingerprint), integers, floats)
+        parameters = decode(self.op, text.removeprefix(fingerprint), integers, map(float, floats))
         return parameters._replace(save=True) if self.op.saved else parameters
 
     def _filled(self, given: Arguments, results: Sequence[Any]) -> list[torch.Tensor]:
-        if None not in results:
-            return list(results)
         like = next(array for array in given.arrays if array is not None)
         return [like.new_empty(0, dtype=torch.uint8) if result is None else result for result in results]
 

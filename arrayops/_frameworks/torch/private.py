@@ -106,6 +106,17 @@ def after_autograd(keyset: Any) -> Any:
     return keyset & torch._C._after_autograd_keyset
 
 
+# --- conversion of tensors ------------------------------------------------------------------------------------------
+
+without_torch_function: Callable[[], Any] = _find("_C.DisableTorchFunctionSubclass", nullcontext)
+"""Context in which tensor subclasses do not see the operations on them."""
+
+current_cuda_stream: Callable[[int], int] = _find(
+    "_C._cuda_getCurrentRawStream", lambda number: torch.cuda.current_stream(number).cuda_stream
+)
+"""Handle of the current stream of a GPU."""
+
+
 # --- memory format --------------------------------------------------------------------------------------------------
 
 
