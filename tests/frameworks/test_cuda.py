@@ -109,9 +109,8 @@ def test_the_current_device_is_not_entered_again(cupy: FakeCuPy) -> None:
 
 
 def test_torch_lends_its_stream_and_memory(cupy: FakeCuPy, torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        import_module("arrayops._frameworks.torch.cuda"), "current_cuda_stream", lambda number: 500 + number
-    )
+    torch_cuda = import_module("arrayops._frameworks.torch.cuda")
+    monkeypatch.setattr(torch_cuda, "current_cuda_stream", lambda number: 500 + number)
     framework = _frameworks.find(torch.ones(1))
     allocators: list[Any] = []
     for _ in range(2):
