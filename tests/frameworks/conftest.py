@@ -13,6 +13,7 @@ import pytest
 
 import arrayops as ao
 from arrayops import _backends
+from backend_recorder import Recorder
 from toy_op import Backend
 
 # Read when JAX starts its CPU platform, and by no test that runs before this file is collected.
@@ -60,6 +61,11 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
     backend = Backend()
     monkeypatch.setattr(_backends, "find", backend.find)
     return backend
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    return Recorder(monkeypatch)
 
 
 class PacCall:

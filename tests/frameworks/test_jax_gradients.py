@@ -10,10 +10,9 @@ import pytest
 
 import arrayops as ao
 from arrayops import _backends
-from arrayops._core.op import Op
-from arrayops._ops import OPS
-from jax_calls import CALLS, FIRST_CALLS, Problem, Recorder
-from operator_oracles import LABELS, MASK, ORACLES, PAC, SEGMENTS, WEIGHT, Call, normal
+from backend_recorder import Recorder
+from differentiable_calls import CALLS, FIRST_CALLS, DifferentiableCall
+from operator_oracles import LABELS, MASK, PAC, SEGMENTS, WEIGHT, normal
 from toy_op import SCALED, Backend
 
 X, W = normal(0, 2, 3, 5, 6), normal(1, 4, 3, 3, 3)
@@ -25,11 +24,6 @@ def wide(jax: Any) -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    return Recorder(monkeypatch)
-
-
 def assert_equal(got: Any, want: Any, jax: Any) -> None:
     leaves, structure = jax.tree.flatten(got)
     wanted, expected_structure = jax.tree.flatten(want)
@@ -39,91 +33,69 @@ def assert_equal(got: Any, want: Any, jax: Any) -> None:
         np.testing.assert_array_equal(value, expected)
 
 
-@pytest.mark.parametrize(("op", "call"), CALLS)
-def test_grad_and_jit_equal_backward(jax: Any, op: Op, call: Call) -> None:
-    problem = Problem.of(op, call)
-    values, loss, wanted = jax.tree.map(jax.numpy.asarray, problem.values), problem.loss(jax.numpy), problem.backward()
-    assert_equal(jax.grad(loss)(values), wanted, jax)
-    result, gradients = jax.jit(jax.value_and_grad(loss))(values)
-    np.testing.assert_allclose(result, loss(values), rtol=1e-12)
+every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+first_calls = pytest.mark.parametrize("call", FIRST_CALLS.values(), ids=FIRST_CALLS)
+
+
+def arguments(jax: Any, call: DifferentiableCall) -> tuple[tuple[Any, ...], tuple[int, ...]]:
+    """The arrays of a call, and the numbers of all of them."""
+    return tuple(map(jax.numpy.asarray, call.arrays)), tuple(range(len(call.arrays)))
+
+
+@every_call
+def test_grad_and_jit_equal_backward(jax: Any, call: DifferentiableCall) -> None:
+    values, every = arguments(jax, call)
+    loss, wanted = call.loss(jax.numpy.asarray), call.gradients(call.cotangents())
+    assert_equal(jax.grad(loss, every)(*values), wanted, jax)
+    result, gradients = jax.jit(jax.value_and_grad(loss, every))(*values)
+    np.testing.assert_allclose(result, loss(*values), rtol=1e-12)
     assert_equal(gradients, wanted, jax)
 
 
-@pytest.mark.parametrize(("op", "call"), FIRST_CALLS)
-def test_check_grads(jax: Any, op: Op, call: Call) -> None:
+@first_calls
+def test_check_grads(jax: Any, call: DifferentiableCall) -> None:
     from jax.test_util import check_grads
 
-    problem = Problem.of(op, call)
-    values = jax.tree.map(jax.numpy.asarray, problem.values)
-    loss = problem.loss(jax.numpy)
+    values, _ = arguments(jax, call)
+    loss = call.loss(jax.numpy.asarray)
+
     # Finite differences are taken of NumPy arrays.
-    call = lambda values: loss(jax.tree.map(jax.numpy.asarray, values))  # noqa: E731
-    check_grads(call, (values,), order=1, modes=["rev"], eps=1e-5)
+    def of_numpy(*values: Any) -> Any:
+        return loss(*map(jax.numpy.asarray, values))
+
+    check_grads(of_numpy, values, order=1, modes=["rev"], eps=1e-5)
 
 
-def second_loss(jax: Any, problem: Problem) -> Any:
-    """A function whose gradient depends on gradients."""
-    gradient = jax.grad(problem.loss(jax.numpy))
-
-    def loss(values: Any) -> Any:
-        return sum((leaf**2).sum() for leaf in jax.tree.leaves(gradient(values)))
-
-    return loss
+LINEAR = {name: call.by(*call.linear_names) for name, call in CALLS.items() if call.linear_names}
 
 
-LINEAR = [
-    pytest.param(name, ORACLES[name].calls[i], id=f"{name}-{i}")
-    for name, i in (
-        ("conv2d", 1),
-        ("conv_transpose2d", 0),
-        ("pac_conv2d", 0),
-        ("pac_conv2d", 2),
-        ("pac_conv_transpose2d", 1),
-        ("pac_pool2d", 1),
-        ("segment_mean", 0),
-        ("segment_sum", 1),
-        ("segment_unpool", 0),
-        ("resize2d", 0),
-        ("merge_feature_maps", 0),
-        ("merge_feature_maps", 1),
-    )
-]
-
-
-@pytest.mark.parametrize(("name", "call"), LINEAR)
-def test_second_derivatives_where_linear(jax: Any, name: str, call: Call) -> None:
+@pytest.mark.parametrize("call", LINEAR.values(), ids=LINEAR)
+def test_second_derivatives_where_linear(jax: Any, call: DifferentiableCall) -> None:
     from jax.test_util import check_grads
 
-    op = OPS[name]
-    problem = Problem.of(op, call, op.linearity.arrays + op.linearity.additive)
-    values = jax.tree.map(jax.numpy.asarray, problem.values)
+    values, _ = arguments(jax, call)
     # The square makes the cotangent depend on the arrays, too.
-    loss = problem.loss(jax.numpy)
-    check_grads(jax.jit(lambda values: loss(values) ** 2 / 8), (values,), order=2, modes=["rev"], rtol=1e-4)
+    loss = call.loss(jax.numpy.asarray)
+    check_grads(jax.jit(lambda *values: loss(*values) ** 2 / 8), values, order=2, modes=["rev"], rtol=1e-4)
 
 
-NOT_LINEAR = [
-    ("pac_kernel2d", None),
-    ("pac_conv2d", ("guide",)),
-    ("pac_conv_transpose2d", ("guide", "inv_alpha")),
-    ("pac_pool2d", ("guide",)),
-    ("segment_max", None),
-    ("segment_min", None),
-    ("segment_var", None),
-    ("segment_reduce", None),
-]
+NOT_LINEAR = {
+    f"{id}-{name}": call.by(name)
+    for id, call in CALLS.items()
+    for name in dict.fromkeys(call.names)
+    if name not in call.linear_names
+}
 
 
 @pytest.mark.parametrize("jitted", [False, True])
-@pytest.mark.parametrize(("name", "arrays"), NOT_LINEAR)
-def test_second_derivatives_elsewhere_are_refused(
-    jax: Any, name: str, arrays: tuple[str, ...] | None, jitted: bool
-) -> None:
-    problem = Problem.of(OPS[name], ORACLES[name].calls[0], arrays)
-    values = jax.tree.map(jax.numpy.asarray, problem.values)
-    second = jax.grad(second_loss(jax, problem))
-    with pytest.raises(NotImplementedError, match=f"^{name}_backward: the derivative of the gradient of .* is not "):
-        (jax.jit(second) if jitted else second)(values)
+@pytest.mark.parametrize("call", NOT_LINEAR.values(), ids=NOT_LINEAR)
+def test_second_derivatives_elsewhere_are_refused(jax: Any, call: DifferentiableCall, jitted: bool) -> None:
+    values, every = arguments(jax, call)
+    gradient = jax.grad(call.loss(jax.numpy.asarray), every)
+    second = jax.grad(lambda *values: sum((each**2).sum() for each in gradient(*values)), every)
+    message = f"^{call.op.backward.name}: the derivative of the gradient of .* is not "
+    with pytest.raises(NotImplementedError, match=message):
+        (jax.jit(second) if jitted else second)(*values)
 
 
 def ours(x: Any, w: Any) -> Any:
@@ -204,7 +176,7 @@ class TestWhatIsComputed:
             jax.block_until_ready(function(*map(jax.numpy.asarray, arrays)))
             needs = recorder.needs()
             assert needs
-            assert all(each == [name] for each in needs)
+            assert all(each == {name} for each in needs)
 
     def test_unused_forward_is_dropped(self, jax: Any, recorder: Recorder) -> None:
         jax.block_until_ready(jax.jit(jax.grad(lambda w: ours(jax.numpy.asarray(X), w).sum()))(W))
@@ -218,12 +190,11 @@ class TestWhatIsComputed:
 
         for grad in (jax.grad(loss), jax.jit(jax.grad(loss))):
             jax.block_until_ready(grad(features))
-            (_, _, forward), (_, arrays, _) = recorder.calls
-            assert forward.save
-            assert arrays[-1].dtype.kind == "i"
-            recorder.calls.clear()
+            forward, backward = recorder.calls()
+            assert forward.parameters.save
+            assert backward.arrays[-1].dtype.kind == "i"
         jax.block_until_ready(jax.jit(loss)(features))
-        assert not recorder.calls[0][2].save
+        assert not recorder.calls()[0].parameters.save
 
     def test_unused_results(self, jax: Any, recorder: Recorder) -> None:
         """Results without a gradient get none: not zeros, which cost as much."""
@@ -235,8 +206,8 @@ class TestWhatIsComputed:
         gradient = jax.jit(jax.grad(loss))(SEGMENTS["features"])
         counts = ao.segment_count(LABELS, 5)[:, None] * np.ones((1, 2, 1))
         np.testing.assert_allclose(gradient, ao.segment_mean_backward(counts, SEGMENTS["features"], LABELS, 5)[0])
-        (arrays,) = [arrays for name, arrays, _ in recorder.calls if name == "segment_reduce_backward"]
-        assert [array is not None for array in arrays[:5]] == [True, False, False, False, False]
+        [call] = [call for call in recorder.calls() if call.name == "segment_reduce_backward"]
+        assert [array is not None for array in call.arrays[:5]] == [True, False, False, False, False]
 
 
 class TestCotangents:

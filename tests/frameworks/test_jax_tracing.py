@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import arrayops as ao
-from arrayops._core.op import Op
 from arrayops._ops import OPS
-from jax_calls import FIRST_CALLS, Problem, Recorder, is_array
-from operator_oracles import LABELS, ORACLES, SEGMENTS, Call, as_tuple, normal
+from backend_recorder import Recorder
+from differentiable_calls import FIRST_CALLS, DifferentiableCall
+from operator_oracles import LABELS, ORACLES, SEGMENTS, as_tuple, normal
 
 X, W = normal(0, 2, 3, 5, 6).astype(np.float32), normal(1, 4, 3, 3, 3).astype(np.float32)
 
@@ -19,60 +19,54 @@ FAILED_RUN = (RuntimeError, ValueError)
 """What JAX raises for an error in a callback: by the call, or by who waits for its results."""
 
 
-@pytest.fixture
-def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    return Recorder(monkeypatch)
+first_calls = pytest.mark.parametrize("call", FIRST_CALLS.values(), ids=FIRST_CALLS)
 
 
 def conv(x: Any, w: Any) -> Any:
     return ao.conv2d(x, w, padding=1)
 
 
-def stacked(jax: Any, values: Any, count: int) -> Any:
-    """Other values of the same shapes, along a new first axis."""
-    return jax.tree.map(lambda array: np.stack([array * (1 + i / 4) for i in range(count)]), values)
+def several(array: Any, count: int) -> Any:
+    """Other values of the same shape, along a new first axis."""
+    return np.stack([array * (1 + i / 4) for i in range(count)])
 
 
 class TestMaps:
     """vmap of all differentiable arrays, of some, and nested."""
 
-    @pytest.mark.parametrize(("op", "call"), FIRST_CALLS)
-    def test_equal_a_loop(self, jax: Any, op: Op, call: Call) -> None:
-        problem = Problem.of(op, call)
+    @first_calls
+    def test_equal_a_loop(self, jax: Any, call: DifferentiableCall) -> None:
+        in_numpy, convert = call.all_results(np.asarray), jax.numpy.asarray
+        first = [name == call.names[0] for name in call.names]
+        batch = [several(array, 3) for array in call.arrays]
         with jax.enable_x64(True):
-            batch = stacked(jax, problem.values, 3)
-            first, *_ = problem.values
-            convert = jax.numpy.asarray
-            mapped = jax.vmap(lambda values: problem.results(values, convert))
-            by_one = jax.vmap(
-                lambda values: mapped(values), in_axes=({name: 0 if name == first else None for name in batch},)
-            )
-            arrays = jax.tree.map(convert, batch)
-            got = jax.jit(mapped)(arrays)
+            mapped = jax.vmap(call.all_results(convert))
+            arrays = [convert(array) for array in batch]
+            got = jax.jit(mapped)(*arrays)
             # The first array is mapped by both, all others by the inner map alone.
-            nested = jax.jit(by_one)(arrays | {first: stacked(jax, arrays[first], 2)})
+            by_both = jax.vmap(mapped, in_axes=tuple(0 if each else None for each in first))
+            twice = [convert(several(array, 2)) if each else array for array, each in zip(arrays, first, strict=True)]
+            nested = jax.jit(by_both)(*twice)
         for i in range(3):
-            values = jax.tree.map(lambda array, i=i: array[i], batch)
-            for result, wanted in zip(got, problem.results(values), strict=True):
+            values = [array[i] for array in batch]
+            for result, wanted in zip(got, in_numpy(*values), strict=True):
                 np.testing.assert_allclose(result[i], wanted, rtol=1e-12, atol=1e-12)
             for j in range(2):
-                scaled = values | {first: jax.tree.map(lambda array, j=j: array * (1 + j / 4), values[first])}
-                for result, wanted in zip(nested, problem.results(scaled), strict=True):
+                scaled = [array * (1 + j / 4) if each else array for array, each in zip(values, first, strict=True)]
+                for result, wanted in zip(nested, in_numpy(*scaled), strict=True):
                     np.testing.assert_allclose(result[j, i], wanted, rtol=1e-12, atol=1e-12)
 
-    @pytest.mark.parametrize(("op", "call"), FIRST_CALLS)
-    def test_of_gradients(self, jax: Any, op: Op, call: Call) -> None:
-        problem = Problem.of(op, call)
+    @first_calls
+    def test_of_gradients(self, jax: Any, call: DifferentiableCall) -> None:
+        batch = [several(array, 2) for array in call.arrays]
+        every, cotangents = tuple(range(len(batch))), call.cotangents()
         with jax.enable_x64(True):
-            batch = stacked(jax, problem.values, 2)
-            got = jax.jit(jax.vmap(jax.grad(problem.loss(jax.numpy))))(jax.tree.map(jax.numpy.asarray, batch))
+            gradient = jax.vmap(jax.grad(call.loss(jax.numpy.asarray), every))
+            got = jax.jit(gradient)(*map(jax.numpy.asarray, batch))
         for i in range(2):
-            wanted = problem.backward(jax.tree.map(lambda array, i=i: array[i], batch))
-            jax.tree.map(
-                lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-12, atol=1e-12),
-                got,
-                {name: list(value) if isinstance(value, tuple) else value for name, value in wanted.items()},
-            )
+            wanted = call.gradients(cotangents, [array[i] for array in batch])
+            for result, expected in zip(got, wanted, strict=True):
+                np.testing.assert_allclose(result[i], expected, rtol=1e-12, atol=1e-12)
 
     def test_of_labels(self, jax: Any) -> None:
         labels = np.stack([LABELS, LABELS[::-1]])
@@ -96,9 +90,9 @@ class TestFolding:
     """A map over the batch is one call with a larger batch; other maps are a loop."""
 
     def shapes(self, jax: Any, recorder: Recorder, function: Any, *arrays: Any) -> list[Any]:
-        recorder.calls.clear()
+        recorder.calls()
         jax.block_until_ready(jax.jit(function)(*map(jax.numpy.asarray, arrays)))
-        return [tuple(array.shape for array in arrays if array is not None) for _, arrays, _ in recorder.calls]
+        return [tuple(array.shape for array in call.arrays if array is not None) for call in recorder.calls()]
 
     def test_of_the_batch(self, jax: Any, recorder: Recorder) -> None:
         x = np.stack([X] * 64)
@@ -217,6 +211,10 @@ class TestTraces:
             np.testing.assert_array_equal(result, conv(X, W))
 
 
+def is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray) or (isinstance(value, list) and isinstance(value[0], np.ndarray))
+
+
 @pytest.mark.parametrize("name", OPS)
 def test_without_x64(jax: Any, name: str) -> None:
     """float32 as NumPy's float32; integers have 32 bits."""
@@ -304,7 +302,7 @@ class TestShardMap:
 
     def test_results(self, jax: Any, on_devices: Any, recorder: Recorder) -> None:
         result = on_devices(conv, ("i",))(X, W).block_until_ready()
-        assert [arrays[0].shape[0] for _, arrays, _ in recorder.calls] == [1, 1]
+        assert [call.arrays[0].shape[0] for call in recorder.calls()] == [1, 1]
         np.testing.assert_allclose(result, conv(X, W), rtol=1e-6)
 
     def test_gradients(self, jax: Any, on_devices: Any) -> None:

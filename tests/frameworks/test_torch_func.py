@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import arrayops as ao
-from arrayops import _backends
+from backend_recorder import Recorder
 from differentiable_calls import CALLS, DifferentiableCall
 from toy_op import Backend
 
@@ -26,22 +26,6 @@ def loss(function: Callable[..., tuple[Any, ...]]) -> Callable[..., Any]:
 def batches(torch: Any, call: DifferentiableCall) -> tuple[Any, ...]:
     """Several different values of each array, along a new first axis."""
     return tuple(torch.stack([array * (1 + i / 5) + i / 7 for i in range(BATCH)]) for array in tensors(torch, call))
-
-
-@pytest.fixture
-def backend_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the backend functions that were called."""
-    real, names = _backends.find, []
-
-    def find(kind: str, family: str, name: str) -> Any:
-        def function(arrays: Any, parameters: Any) -> Any:
-            names.append(name)
-            return real(kind, family, name)(arrays, parameters)
-
-        return function
-
-    monkeypatch.setattr(_backends, "find", find)
-    return names
 
 
 @every_call
@@ -109,28 +93,28 @@ def test_gradients_of_each_sample(torch: Any, call: DifferentiableCall) -> None:
 class TestFolding:
     """vmap over images is one call with a larger batch."""
 
-    def test_one_call(self, torch: Any, backend_calls: list[str]) -> None:
+    def test_one_call(self, torch: Any, recorder: Recorder) -> None:
         x, w = torch.rand(64, 1, 3, 8, 8), torch.rand(4, 3, 3, 3)
         result = torch.func.vmap(lambda x: ao.conv2d(x, w))(x)
-        assert backend_calls == ["conv2d"]
+        assert recorder.names() == ["conv2d"]
         torch.testing.assert_close(result, torch.nn.functional.conv2d(x[:, 0], w)[:, None])
 
-    def test_arrays_without_the_mapped_axis_are_repeated(self, torch: Any, backend_calls: list[str]) -> None:
+    def test_arrays_without_the_mapped_axis_are_repeated(self, torch: Any, recorder: Recorder) -> None:
         x, guide, w = torch.rand(5, 2, 3, 8, 8), torch.rand(2, 2, 8, 8), torch.rand(4, 3, 3, 3)
         result = torch.func.vmap(lambda x: ao.pac_conv2d(x, guide, w))(x)
-        assert backend_calls == ["pac_conv2d"]
+        assert recorder.names() == ["pac_conv2d"]
         for own, each in zip(result, x, strict=True):
             torch.testing.assert_close(own, ao.pac_conv2d(each, guide, w))
 
-    def test_gradients_by_images(self, torch: Any, backend_calls: list[str]) -> None:
+    def test_gradients_by_images(self, torch: Any, recorder: Recorder) -> None:
         x, w = torch.rand(8, 1, 3, 8, 8), torch.rand(4, 3, 3, 3)
         torch.func.vmap(torch.func.grad(lambda x: ao.conv2d(x, w).sum()))(x)
-        assert backend_calls == ["conv2d", "conv2d_backward"]
+        assert recorder.names() == ["conv2d", "conv2d_backward"]
 
-    def test_one_call_a_slice_where_there_is_no_batch(self, torch: Any, backend_calls: list[str]) -> None:
+    def test_one_call_a_slice_where_there_is_no_batch(self, torch: Any, recorder: Recorder) -> None:
         features, labels = torch.rand(4, 10, 3), torch.zeros(10, dtype=torch.int64)
         result = torch.func.vmap(lambda x: ao.segment_mean(x, labels, 1))(features)
-        assert backend_calls == ["segment_mean"] * 4
+        assert recorder.names() == ["segment_mean"] * 4
         torch.testing.assert_close(result[:, 0], features.mean(1))
 
     @pytest.mark.parametrize("shape", [(3, 0, 2, 4, 4), (3, 1, 0, 4, 4)])

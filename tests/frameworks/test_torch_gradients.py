@@ -1,13 +1,12 @@
 """Gradients in PyTorch: every differentiable operator, against finite differences and the ``_backward`` functions."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
 import arrayops as ao
-from arrayops._core.op import BackwardParameters
+from backend_recorder import Recorder
 from differentiable_calls import CALLS, DifferentiableCall
 from operator_oracles import as_tuple
 from toy_op import Backend
@@ -50,39 +49,13 @@ def test_results_have_the_bits_of_numpy(torch: Any, call: DifferentiableCall) ->
 
 
 @every_call
-def test_only_wanted_gradients_are_computed(
-    torch: Any, call: DifferentiableCall, needs: Callable[[], list[set[str]]]
-) -> None:
+def test_only_wanted_gradients_are_computed(torch: Any, call: DifferentiableCall, recorder: Recorder) -> None:
     for name in dict.fromkeys(call.names):
         tensors = leaves(torch, call, {name})
         sum(output.sum() for output in call.function(torch.from_numpy)(*tensors)).backward()
-        assert needs() == [{name}]
+        assert recorder.needs() == [{name}]
         for own, tensor in zip(call.names, tensors, strict=True):
             assert (tensor.grad is not None) == (own == name)
-
-
-@pytest.fixture
-def needs(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[set[str]]]:
-    """The ``needs`` of the backward calls that reached a backend since the last look."""
-    from arrayops import _backends
-
-    real, found = _backends.find, []
-
-    def find(kind: str, family: str, name: str) -> Any:
-        def function(arrays: Any, parameters: Any) -> Any:
-            if isinstance(parameters, BackwardParameters):
-                found.append(set(parameters.needs))
-            return real(kind, family, name)(arrays, parameters)
-
-        return function
-
-    def taken() -> list[set[str]]:
-        taken = list(found)
-        found.clear()
-        return taken
-
-    monkeypatch.setattr(_backends, "find", find)
-    return taken
 
 
 class TestSecondDerivatives:
@@ -184,7 +157,7 @@ class TestGraph:
         with pytest.raises(RuntimeError, match="a second time"):
             output.backward()
 
-    def test_output_without_a_gradient(self, torch: Any, needs: Any) -> None:
+    def test_output_without_a_gradient(self, torch: Any) -> None:
         """Of several outputs, those that a loss does not use get no gradient and cost none."""
         features = torch.rand(1, 2, 3, 3, requires_grad=True)
         labels = torch.zeros(1, 3, 3, dtype=torch.int64)
@@ -194,21 +167,13 @@ class TestGraph:
         expected = ao.segment_max_backward(np.ones((1, 2, 1), np.float32), features.detach().numpy(), labels.numpy(), 1)
         np.testing.assert_array_equal(features.grad, expected.features)
 
-    def test_saved_positions_reach_the_backward(self, torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        from arrayops import _backends
-
-        real, seen = _backends.find, []
-
-        def find(kind: str, family: str, name: str) -> Any:
-            def function(arrays: Any, parameters: Any) -> Any:
-                seen.append((name, [None if array is None else array.dtype.kind for array in arrays]))
-                return real(kind, family, name)(arrays, parameters)
-
-            return function
-
-        monkeypatch.setattr(_backends, "find", find)
+    def test_saved_positions_reach_the_backward(self, torch: Any, recorder: Recorder) -> None:
         features = torch.rand(1, 2, 4, 4, requires_grad=True)
         ao.segment_max(features, torch.zeros(1, 4, 4, dtype=torch.int64), 2).sum().backward()
+        seen = [
+            (call.name, [None if array is None else array.dtype.kind for array in call.arrays])
+            for call in recorder.calls()
+        ]
         assert seen == [("segment_max", ["f", "i"]), ("segment_max_backward", ["f", "f", "i", "i"])]
 
     def test_saved_positions_that_the_caller_asked_for(self, torch: Any) -> None:

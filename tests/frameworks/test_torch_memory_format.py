@@ -8,29 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import arrayops as ao
-from arrayops import _backends
+from backend_recorder import Recorder
 from differentiable_calls import CALLS, DifferentiableCall
 from operator_oracles import as_tuple
+from toy_op import address
 
 NCHW_CALLS = {name: call for name, call in CALLS.items() if call.call.get("layout", "NCHW") == "NCHW"}
 every_call = pytest.mark.parametrize("call", NCHW_CALLS.values(), ids=NCHW_CALLS)
-
-
-@pytest.fixture
-def layouts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """Names and layouts of the calls that reach a backend, whose 4-axis arrays must be contiguous in that layout."""
-    real, found = _backends.find, []
-
-    def find(kind: str, family: str, name: str) -> Any:
-        def function(arrays: Any, parameters: Any) -> Any:
-            forward = getattr(parameters, "forward", parameters)
-            found.append((name, forward.layout))
-            return real(kind, family, name)(arrays, parameters)
-
-        return function
-
-    monkeypatch.setattr(_backends, "find", find)
-    return found
 
 
 def channels_last(torch: Any, array: np.ndarray) -> Any:
@@ -43,11 +27,11 @@ def is_image(tensor: Any) -> bool:
 
 
 @every_call
-def test_results_and_gradients(torch: Any, call: DifferentiableCall, layouts: list[tuple[str, str]]) -> None:
+def test_results_and_gradients(torch: Any, call: DifferentiableCall, recorder: Recorder) -> None:
     cotangents = call.cotangents()
     expected = call.differentiable(as_tuple(getattr(ao, call.op.name)(**call.call)))
     wanted = call.gradients(cotangents)
-    layouts.clear()
+    recorder.calls()
     leaves = [channels_last(torch, array).requires_grad_() for array in call.arrays]
     # The pooled features of segment_unpool have three axes.
     format_known = any(map(is_image, leaves))
@@ -60,7 +44,7 @@ def test_results_and_gradients(torch: Any, call: DifferentiableCall, layouts: li
             if format_known and is_image(result) and result.shape[1] > 1 and result.shape != leaves_weight(call):
                 assert result.is_contiguous(memory_format=torch.channels_last)
     if format_known:
-        assert layouts == [(call.op.name, "NHWC"), (call.op.backward.name, "NHWC")]
+        assert recorder.layouts() == [(call.op.name, "NHWC"), (call.op.backward.name, "NHWC")]
 
 
 def leaves_weight(call: DifferentiableCall) -> Any:
@@ -68,23 +52,12 @@ def leaves_weight(call: DifferentiableCall) -> Any:
     return None if weight is None else weight.shape
 
 
-def test_read_in_place(torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_in_place(torch: Any, recorder: Recorder) -> None:
     x = torch.rand(2, 3, 5, 4).contiguous(memory_format=torch.channels_last)
-    pointers = []
-    real = _backends.find
-
-    def find(kind: str, family: str, name: str) -> Any:
-        def function(arrays: Any, parameters: Any) -> Any:
-            results = real(kind, family, name)(arrays, parameters)
-            assert arrays[0].flags.c_contiguous
-            pointers.append((arrays[0].__array_interface__["data"][0], results[0].__array_interface__["data"][0]))
-            return results
-
-        return function
-
-    monkeypatch.setattr(_backends, "find", find)
     result = ao.resize2d(x, (7, 6))
-    assert pointers == [(x.data_ptr(), result.data_ptr())]
+    [call] = recorder.calls()
+    assert call.arrays[0].flags.c_contiguous
+    assert (address(call.arrays[0]), address(call.results[0])) == (x.data_ptr(), result.data_ptr())
 
 
 @st.composite
@@ -116,10 +89,10 @@ def test_sliced_images_count_as_well(torch: Any) -> None:
     assert result.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_no_format_without_the_nchw_layout(torch: Any, layouts: list[tuple[str, str]]) -> None:
+def test_no_format_without_the_nchw_layout(torch: Any, recorder: Recorder) -> None:
     x = torch.rand(2, 4, 5, 3).contiguous(memory_format=torch.channels_last)
     ao.conv2d(x, torch.rand(3, 3, 3, 2), layout="NHWC")
-    assert layouts == [("conv2d", "NHWC")]
+    assert recorder.layouts() == [("conv2d", "NHWC")]
 
 
 def test_model_in_channels_last_trains(torch: Any) -> None:
