@@ -1,14 +1,16 @@
-"""Arrays of frameworks on a real GPU: values, device, stream, memory, and CUDA graphs. ``pytest -m gpu``"""
+"""Arrays of frameworks on a real GPU: values, device, stream, memory, gradients, CUDA graphs. ``pytest -m gpu``"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
 import arrayops as ao
+from arrayops._ops import OPS
+from differentiable_calls import DifferentiableCall
 
 pytest.importorskip("cupy", reason="CuPy is not installed")
 
@@ -45,6 +47,16 @@ CALLS: dict[str, tuple[Call, tuple[np.ndarray, ...]]] = {
 }
 every_call = pytest.mark.parametrize("name", CALLS)
 
+GRADIENTS = {
+    name: DifferentiableCall.of(OPS[name], call, ())
+    for name, call in {
+        "pac_conv2d": {"input": IMAGE, "guide": GUIDE, "weight": WEIGHT, "padding": 1},
+        "segment_max": {"features": IMAGE, "labels": LABELS, "num_segments": 7},
+        "merge_feature_maps": {"maps": [SMALL, IMAGE], "how": "mean"},
+    }.items()
+}
+every_gradient = pytest.mark.parametrize("call", GRADIENTS.values(), ids=GRADIENTS)
+
 
 @pytest.fixture
 def torch(torch: Any) -> Any:
@@ -76,7 +88,11 @@ def flat(result: Any) -> list[Any]:
 def check(name: str, found: list[np.ndarray], tolerance: float = 1e-5) -> None:
     """Against the CPU."""
     call, arrays = CALLS[name]
-    for got, want in zip(found, flat(call(*arrays)), strict=True):
+    assert_near(found, flat(call(*arrays)), tolerance)
+
+
+def assert_near(found: Sequence[np.ndarray], wanted: Sequence[np.ndarray], tolerance: float = 1e-5) -> None:
+    for got, want in zip(found, wanted, strict=True):
         assert got.shape == want.shape
         error = np.linalg.norm(got.astype(np.float64) - want) / np.linalg.norm(want)
         assert error <= tolerance, error
@@ -139,6 +155,76 @@ def test_torch_graph(torch: Any, name: str) -> None:
     check(name, [result.cpu().numpy() for result in results])
 
 
+def to_torch(torch: Any, array: np.ndarray, order: str = "contiguous_format") -> Any:
+    tensor = torch.from_numpy(array).to("cuda")
+    return tensor.contiguous(memory_format=getattr(torch, order)) if tensor.ndim == 4 else tensor
+
+
+@every_gradient
+@pytest.mark.parametrize("order", ["contiguous_format", "channels_last"])
+def test_torch_gradients(torch: Any, call: DifferentiableCall, order: str) -> None:
+    """On a stream behind what it already holds, where autograd runs the backward as well; formats are kept."""
+    function = call.function(lambda array: to_torch(torch, array, order))
+    cotangents = call.cotangents()
+    given = [to_torch(torch, array, order) for array in (*call.arrays, *cotangents)]
+    late = [torch.zeros_like(tensor) for tensor in given]
+    torch.cuda.synchronize()
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(50_000_000)
+        for target, tensor in zip(late, given, strict=True):
+            target.copy_(tensor)
+        leaves = [tensor.requires_grad_() for tensor in late[: len(call.arrays)]]
+        outputs = function(*leaves)
+        gradients = torch.autograd.grad(outputs, leaves, late[len(leaves) :])
+    stream.synchronize()
+    assert_near([gradient.cpu().numpy() for gradient in gradients], call.gradients(cotangents))
+    images = [gradient for name, gradient in zip(call.names, gradients, strict=True) if name != "weight"]
+    for result in (*outputs, *images):
+        if result.ndim == 4:
+            assert result.is_contiguous(memory_format=getattr(torch, order))
+
+
+@pytest.mark.filterwarnings("ignore")  # of the compiler, about itself and the GPU
+def test_torch_compile(torch: Any) -> None:
+    call = GRADIENTS["pac_conv2d"]
+    cotangents = call.cotangents()
+    function = call.function(lambda array: to_torch(torch, array))
+    leaves = [to_torch(torch, array).requires_grad_() for array in call.arrays]
+    outputs = torch.compile(function, fullgraph=True)(*leaves)
+    gradients = torch.autograd.grad(outputs, leaves, [to_torch(torch, each) for each in cotangents])
+    assert_near([outputs[0].detach().cpu().numpy()], call.function(np.asarray)(*call.arrays))
+    assert_near([gradient.cpu().numpy() for gradient in gradients], call.gradients(cotangents))
+
+
+def test_torch_autocast(torch: Any) -> None:
+    call = GRADIENTS["pac_conv2d"]
+    cotangents = call.cotangents()
+    leaves = [to_torch(torch, array).requires_grad_() for array in call.arrays]
+    with torch.autocast("cuda", torch.float16):
+        [output] = call.function(lambda array: to_torch(torch, array))(*leaves)
+    assert output.dtype == torch.float16
+    gradients = torch.autograd.grad(output, leaves, to_torch(torch, cotangents[0]).half())
+    assert all(gradient.dtype == torch.float32 for gradient in gradients)
+    assert_near([gradient.cpu().numpy() for gradient in gradients], call.gradients(cotangents), 1e-2)
+
+
+def test_torch_vmap(torch: Any) -> None:
+    """Also of gradients, of which that of the weight is a loop."""
+    call = GRADIENTS["pac_conv2d"]
+    cotangents, factors = call.cotangents(), (1, -2)
+    image, *others = (to_torch(torch, array) for array in call.arrays)
+    images = torch.stack([image * factor for factor in factors])
+    loss = call.loss(lambda array: to_torch(torch, array))
+    gradient = torch.func.grad(loss, argnums=(0, 1, 2))
+    [mapped] = torch.func.vmap(call.function(lambda array: to_torch(torch, array)), (0, None, None))(images, *others)
+    gradients = torch.func.vmap(gradient, (0, None, None))(images, *others)
+    for i, factor in enumerate(factors):
+        arrays = (IMAGE * factor, *call.arrays[1:])
+        assert_near([mapped[i].cpu().numpy()], call.function(np.asarray)(*arrays))
+        assert_near([each[i].cpu().numpy() for each in gradients], call.gradients(cotangents, arrays))
+
+
 @every_call
 def test_cupy_graph(name: str) -> None:
     """With a pool of the graph's own, where its temporaries stay: a replay leaves other arrays alone."""
@@ -187,6 +273,55 @@ def test_jax_results_stay_while_jax_reads_them(jax: Any) -> None:
         call(*other)
     for found in read:
         np.testing.assert_array_equal(found, want)
+
+
+def to_jax(jax: Any, array: np.ndarray, dtype: str = "float32") -> Any:
+    return jax.numpy.asarray(array.astype(dtype) if array.dtype.kind == "f" else array.astype(np.int32))
+
+
+def after_work(jax: Any, values: Sequence[Any]) -> list[Any]:
+    """Within a compiled function, the values, once the GPU has computed much else."""
+    large = jax.numpy.full((4096, 4096), values[0].ravel()[0].astype("float32") / 4096)
+    zero = jax.numpy.isnan((large @ large @ large).mean())
+    return [value + zero.astype(value.dtype) for value in values]
+
+
+# The largest of bfloat16 values is too often not alone.
+@pytest.mark.parametrize(("name", "dtype"), [*((name, "float32") for name in GRADIENTS), ("pac_conv2d", "bfloat16")])
+def test_jax_gradients(jax: Any, name: str, dtype: str) -> None:
+    """Kernels run on XLA's stream: behind the work that gives their arguments, and before that which reads results."""
+    call = GRADIENTS[name]
+    cotangents = call.cotangents()
+    given = [to_jax(jax, array, dtype) for array in call.arrays]
+    function = jax.value_and_grad(call.loss(lambda array: to_jax(jax, array, dtype)), tuple(range(len(given))))
+
+    @jax.jit
+    def step(*values: Any) -> Any:
+        loss, gradients = function(*after_work(jax, values))
+        return after_work(jax, (loss, *gradients))
+
+    for sign in (1, -1):
+        arrays = (sign * call.arrays[0], *call.arrays[1:])
+        loss, *gradients = step(sign * given[0], *given[1:])
+        assert all(gradient.dtype == dtype and gradient.device == given[0].device for gradient in gradients)
+        found = [np.asarray(gradient.astype("float32")) for gradient in gradients]
+        assert_near(found, call.gradients(cotangents, arrays), 1e-5 if dtype == "float32" else 3e-2)
+        if dtype == "float32":
+            np.testing.assert_allclose(loss, call.loss(np.asarray)(*arrays), rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_jax_vmap(jax: Any, dtype: str) -> None:
+    call = GRADIENTS["pac_conv2d"]
+    image, *others = (to_jax(jax, array, dtype) for array in call.arrays)
+    factors = (1, -2)
+    images = jax.numpy.stack([image * factor for factor in factors])
+    function = call.function(lambda array: to_jax(jax, array, dtype))
+    [mapped] = jax.jit(jax.vmap(function, (0, None, None)))(images, *others)
+    assert mapped.dtype == dtype
+    for result, factor in zip(mapped, factors, strict=True):
+        wanted = call.function(np.asarray)(IMAGE * factor, *call.arrays[1:])
+        assert_near([np.asarray(result.astype("float32"))], wanted, 1e-5 if dtype == "float32" else 3e-2)
 
 
 def test_jax_counts_have_32_bits(jax: Any) -> None:
