@@ -6,42 +6,19 @@ Run from a checkout: ``PYTHONPATH=. python tests/benchmarks/call_overhead.py``
 import sys
 from collections.abc import Callable
 from typing import Any
-from unittest import mock
 
 import numpy as np
 
 import arrayops as ao
-from arrayops import _backends
-from harness import microseconds
+from harness import instant_backends, microseconds
 
 LIMIT_US = 25
 CALLS = 500
 
 
 def overhead(call: Callable[[], Any]) -> float:
-    """Time of a public call whose backend function returns at once with a result made before."""
-    found: dict[str, Any] = {}
-    real = _backends.find
-
-    def recording(kind: str, family: str, name: str) -> Any:
-        function = real(kind, family, name)
-
-        def record(arrays: Any, parameters: Any) -> Any:
-            found["results"] = function(arrays, parameters)
-            return found["results"]
-
-        return record
-
-    with mock.patch.object(_backends, "find", recording):
-        call()
-
-    def instant(arrays: Any, parameters: Any) -> Any:
-        return found["results"]
-
-    def found_at_once(kind: str, family: str, name: str) -> Any:
-        return instant
-
-    with mock.patch.object(_backends, "find", found_at_once):
+    """Time of a public call without that of its backend function."""
+    with instant_backends():
         return microseconds(call, CALLS)
 
 

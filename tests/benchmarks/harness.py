@@ -12,15 +12,19 @@ import platform
 import statistics
 import time
 import timeit
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
+
+from arrayops import _backends
 
 THREADS = 2
 
@@ -85,6 +89,43 @@ def least_microseconds(calls: Mapping[str, Callable[[], Any]], rounds: int = 100
         for name, call in calls.items():
             least[name] = min(least[name], *timeit.repeat(call, number=length, repeat=bursts))
     return {name: found / length * 1e6 for name, found in least.items()}
+
+
+def tenth_percentiles(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Tenth percentile of the microseconds of each call, all of them timed in turn, each call alone."""
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    for _ in range(rounds):
+        for name, call in calls.items():
+            found[name].append(seconds(call) * 1e6)
+    return {name: statistics.quantiles(times, n=10)[0] for name, times in found.items()}
+
+
+@contextmanager
+def instant_backends() -> Iterator[None]:
+    """Every backend function computes in its first call only, and returns the same results at once ever after.
+
+    For what a call costs before and behind the backend; all calls of one operator must be of the same shapes.
+    """
+    find: Callable[[str, str, str], Callable[..., Any]] = _backends.find
+    functions: dict[str, Callable[..., Any]] = {}
+
+    def instant(kind: str, family: str, name: str) -> Callable[..., Any]:
+        function = functions.get(name)
+        if function is None:
+            real, results = find(kind, family, name), []
+
+            def function(arrays: Any, parameters: Any) -> Any:
+                if not results:
+                    results.append(real(arrays, parameters))
+                return results[0]
+
+            functions[name] = function
+        return function
+
+    with mock.patch.object(_backends, "find", instant):
+        yield
 
 
 def seconds(function: Callable[[], Any]) -> float:
