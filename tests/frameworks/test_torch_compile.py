@@ -69,20 +69,18 @@ def test_opcheck(torch: Any, call: DifferentiableCall) -> None:
         torch.autograd.grad([output.sum() for output in outputs], tensors)
     assert [name for name, _ in recorded] == [call.op.name, call.op.backward.name]
     for name, args in recorded:
-        again = [
-            [each.detach().requires_grad_() for each in value]
-            if isinstance(value, list) and value and isinstance(value[0], torch.Tensor)
-            else value.detach().requires_grad_(value.is_floating_point())
-            if isinstance(value, torch.Tensor)
-            else value
-            for value in args
-        ]
-        # The last of the four compares second derivatives, which not all operators have.
-        tests = ("test_schema", "test_autograd_registration", "test_faketensor")
-        if name == call.op.name:
-            tests += ("test_aot_dispatch_dynamic",)
-        results = torch.library.opcheck(library.HANDLES[name], tuple(again), test_utils=tests)
-        assert set(results.values()) == {"SUCCESS"}
+        for recording in (False, True):
+            given = torch.utils._pytree.tree_map_only(
+                torch.Tensor,
+                lambda each, yes=recording: each.detach().requires_grad_(yes and each.is_floating_point()),
+                args,
+            )
+            tests = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
+            if recording and name == call.op.backward.name:
+                # The last one differentiates, and not all operators have second derivatives.
+                tests = tests[:-1]
+            results = torch.library.opcheck(library.HANDLES[name], given, test_utils=tests)
+            assert set(results.values()) == {"SUCCESS"}
 
 
 @every_call

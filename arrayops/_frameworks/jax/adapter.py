@@ -12,7 +12,7 @@ from arrayops._core.dtypes import BFLOAT16_DTYPE
 from arrayops._core.op import Meta, Op
 from arrayops._frameworks.base import Device, Framework, Unreadable
 from arrayops._frameworks.jax.autodiff import differentiable_call
-from arrayops._frameworks.jax.private import Tracer
+from arrayops._frameworks.jax.private import Tracer, put
 from arrayops._frameworks.jax.wide_integers import check_fits
 from arrayops._frameworks.numpy import NAMES, dtype_name, host_view
 
@@ -114,16 +114,11 @@ def _classify(array: Any, device: Any) -> Device:
 
 
 def _put(result: Any, like: Any) -> Any:
-    """``result`` on the device of ``like``, committed to it only if ``like`` is.
-
-    JAX takes over 64-byte aligned memory, as of all results, without a copy, and copies any other.
-    """
-    # A traced function would get a tracer, although the values are known.
-    with jax.ensure_compile_time_eval():
-        if like.committed:
-            return jax.device_put(result, like.device)
-        with jax.default_device(like.device):
-            return jax.device_put(result)
+    """``result`` on the device of ``like``, committed to it only if ``like`` is."""
+    device = like.device
+    if not isinstance(device, jax.Device):
+        (device,) = like.devices()
+    return put(result, device, like.committed)
 
 
 def _put_64bit(result: Any, like: Any) -> Any:
@@ -135,8 +130,9 @@ def _put_64bit(result: Any, like: Any) -> Any:
     if result.dtype.kind == "f":
         with jax.enable_x64(True):
             return _put(result, like)
-    check_fits(result, jax.dtypes.canonicalize_dtype(result.dtype))
-    return _put(result, like)
+    target_dtype = jax.dtypes.canonicalize_dtype(result.dtype)
+    check_fits(result, target_dtype)
+    return _put(result.astype(target_dtype), like)
 
 
 def _import_64bit(result: Any) -> Any:

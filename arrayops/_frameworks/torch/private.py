@@ -55,6 +55,10 @@ any_autocast: Callable[[], bool] = _find("_C._is_any_autocast_enabled", lambda: 
 """Whether autocast is enabled for any device type; True if unknown."""
 
 
+_MODE_KEYS: Any = _find("_C._TorchDispatchModeKey", None)
+_dispatch_mode: Callable[[Any], Any] = _find("_C._get_dispatch_mode", _nothing)
+
+
 def forward_mode() -> bool:
     """Whether forward-mode differentiation is active."""
     return getattr(forward_ad, "_current_level", -1) >= 0
@@ -69,11 +73,10 @@ def active_tracer() -> str | None:
     """Name of the tracer that records tensor operations now, without values; None if there is none."""
     if jit_trace() is not None:
         return "torch.jit.trace"
-    keys, mode = _find("_C._TorchDispatchModeKey", None), _find("_C._get_dispatch_mode", None)
-    if dispatch_modes() and keys is not None and mode is not None:
-        if mode(keys.PROXY) is not None:
+    if dispatch_modes() and _MODE_KEYS is not None:
+        if _dispatch_mode(_MODE_KEYS.PROXY) is not None:
             return "make_fx"
-        if mode(keys.FAKE) is not None:
+        if _dispatch_mode(_MODE_KEYS.FAKE) is not None:
             return "FakeTensorMode"
     return None
 
