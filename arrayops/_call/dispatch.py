@@ -16,26 +16,7 @@ from arrayops._core.opaque import traced_by_torch_as
 def dispatch(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:
     """Call ``op`` as the framework of its arrays does: differentiated, traced or batched, or at once by `run`.
 
-    Parameters
-    ----------
-    op : Op
-        The operator.
-    arrays : sequence of array or None
-        One entry for each array argument of the operator.
-    parameters : hashable
-        The operator's parameter tuple.
-
-    Returns
-    -------
-    tuple of array or None
-        One entry for each meta that the operator's ``infer`` returned, None for None.
-
-    Raises
-    ------
-    TypeError
-        If an array is missing, of no supported framework or of another framework than the first.
-    ValueError
-        If arrays are on different devices, or ``op.infer`` raises it.
+    Arguments, results and errors are those of `run`, but tracers are arrays too.
     """
     for array in arrays:
         if array is not None:

@@ -235,6 +235,21 @@ class TestTransformations:
         np.testing.assert_array_equal(result, np.full(3, 3.0))
 
 
+def test_without_private_names(jax: Any, toy: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version of JAX in which they are gone takes results over by its public functions."""
+    from arrayops._frameworks.jax import private
+
+    monkeypatch.setattr(private, "_batched_device_put", None)
+    for device in jax.devices():
+        result = toy.scaled(jax.device_put(np.ones(64, np.float32), device))
+        assert (result.device, result.committed) == (device, True)
+        assert result.unsafe_buffer_pointer() == address(toy.result)
+    constant = jax.numpy.ones(3)
+    assert not toy.scaled(constant).committed
+    result = jax.jit(lambda x: x + toy.scaled(constant))(jax.numpy.ones(3))
+    np.testing.assert_array_equal(result, np.full(3, 3.0))
+
+
 def test_deleted(jax: Any, toy: Backend) -> None:
     array = jax.numpy.ones(3)
     array.delete()

@@ -89,6 +89,18 @@ def test_sliced_images_count_as_well(torch: Any) -> None:
     assert result.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_without_the_private_rule_of_torch(torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version of torch in which it is gone: strides that are not ambiguous are told by public methods."""
+    from arrayops._frameworks.torch import memory_format, private
+
+    monkeypatch.setattr(memory_format, "suggest_memory_format", private._suggested_format)
+    x, w = torch.rand(2, 3, 6, 5), torch.rand(4, 3, 3, 3)
+    assert ao.conv2d(x, w).is_contiguous()
+    result = ao.conv2d(x.contiguous(memory_format=torch.channels_last), w)
+    assert result.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(result, ao.conv2d(x, w))
+
+
 def test_no_format_without_the_nchw_layout(torch: Any, recorder: Recorder) -> None:
     x = torch.rand(2, 4, 5, 3).contiguous(memory_format=torch.channels_last)
     ao.conv2d(x, torch.rand(3, 3, 3, 2), layout="NHWC")

@@ -50,7 +50,6 @@ is_legacy_batched: Callable[[torch.Tensor], bool] = _find("_C._functorch.is_lega
 unwrap_if_dead: Callable[[torch.Tensor], torch.Tensor] = _find("_C._functorch.unwrap_if_dead", _same)
 """The tensor within a wrapper of a transformation that has ended."""
 
-# Before torch 2.4, autocast has one flag for each device type.
 any_autocast: Callable[[], bool] = _find("_C._is_any_autocast_enabled", lambda: True)
 """Whether autocast is enabled for any device type; True if unknown."""
 
