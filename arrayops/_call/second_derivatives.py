@@ -82,7 +82,7 @@ def second_derivatives(
     found: list[Any] = [None] * len(arrays)
     for substituted in _substitutions(forward, linear, own_terms, zeros_like):
         values = [substituted.get(i, x) for i, x in enumerate(own_terms)]
-        if any(wanted[: backward.gradients]):
+        if any(wanted[: backward.gradient_count]):
             # The term of an additive array is computed with the first of the linear ones.
             terms, additive = additive, {}
             outputs = call(forward, [terms.get(i, x) for i, x in enumerate(values)], homogeneous)
@@ -92,14 +92,14 @@ def second_derivatives(
         others = frozenset(
             backward.names[i]
             for i in backward.differentiable
-            if i not in substituted and values[i] is not None and wanted[backward.gradients + i]
+            if i not in substituted and values[i] is not None and wanted[backward.gradient_count + i]
         )
         if others and not forward.arrays[-1].variadic:
             results = call(*backward_call(forward, backward.grads, values, homogeneous, others))
             for i, result in zip(backward.differentiable, results, strict=True):
                 if result is not None:
-                    _add(found, backward.gradients + i, result)
-    if additive and any(wanted[: backward.gradients]):
+                    _add(found, backward.gradient_count + i, result)
+    if additive and any(wanted[: backward.gradient_count]):
         first = next(i for i, name in enumerate(backward.names) if name in linearity.arrays)
         values = [zeros_like(x) if i == first else additive.get(i, x) for i, x in enumerate(own_terms)]
         _add(found, 0, call(forward, values, homogeneous)[0])
@@ -119,7 +119,7 @@ class _Backward(NamedTuple):
     differentiable: tuple[int, ...]
 
     @property
-    def gradients(self) -> int:
+    def gradient_count(self) -> int:
         return len(self.grads)
 
 
