@@ -69,10 +69,9 @@ def call_operator(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, 
     refuse_tangents(op, arrays)
     if not recorded:
         return run_plain(op, arrays, parameters)
-    if op.saved:
-        parameters = parameters._replace(save=True)
-    results: tuple[Any, ...] = OperatorNode.apply(run_plain, call_operator, op, parameters, *arrays)
-    return results[: len(op.outputs)] if op.saved else results
+    saving = parameters._replace(save=True) if op.saved else parameters
+    results: tuple[Any, ...] = OperatorNode.apply(run_plain, call_operator, op, saving, *arrays)
+    return results if saving is parameters or parameters.save else results[: len(op.outputs)]
 
 
 def _call_library(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:
