@@ -35,8 +35,7 @@ BAD: dict[str, tuple[str, dict[str, Any], type[Exception], str]] = {
         "conv2d",
         {"input": [1.0]},
         TypeError,
-        "input is list, expected an array of NumPy, CuPy, PyTorch, JAX, TensorFlow or another array API "
-        "library with DLPack",
+        "input is list, expected an array of NumPy, CuPy, PyTorch, JAX, TensorFlow or another library with DLPack",
     ),
     "weight rank": (
         "conv2d",
