@@ -11,7 +11,7 @@ from typing import Any, Generic, Literal, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from arrayops._call.dispatch import dispatch, dispatch_backward, dispatch_saving, read_integer
+from arrayops._call.dispatch import dispatch, dispatch_backward, read_integer
 from arrayops._core.checks import LAYOUTS, choice, flag
 from arrayops._core.op import Op
 from arrayops._ops.segment import (
@@ -1150,13 +1150,15 @@ def segment_reduce(
     """
     op = "segment_reduce"
     names = ordered(op, reductions)
-    parameters = _parameters(op, names, labels, num_segments, ignore_label, empty, check, layout)
-    if not flag(op, "return_saved", return_saved):
-        results = dict(zip(REDUCTIONS, dispatch(SEGMENT_REDUCE, (features, labels), parameters), strict=True))
-        return tuple(results[name] for name in names)
-    outputs, saved = dispatch_saving(SEGMENT_REDUCE, (features, labels), parameters)
-    results, by_name = dict(zip(REDUCTIONS, outputs, strict=True)), dict(zip(SAVED, saved, strict=True))
-    return SavedOutput(tuple(results[name] for name in names), tuple(by_name[name] for name in saved_by(names)))
+    save = flag(op, "return_saved", return_saved)
+    parameters = _parameters(op, names, labels, num_segments, ignore_label, empty, check, layout, save)
+    found = dispatch(SEGMENT_REDUCE, (features, labels), parameters)
+    by_name = dict(zip(REDUCTIONS, found[: len(REDUCTIONS)], strict=True))
+    results = tuple(by_name[name] for name in names)
+    if not save:
+        return results
+    saved_by_name = dict(zip(SAVED, found[len(REDUCTIONS) :], strict=True))
+    return SavedOutput(results, tuple(saved_by_name[name] for name in saved_by(names)))
 
 
 def segment_reduce_backward(
@@ -1366,11 +1368,10 @@ def _reduce(
     layout: Layout,
     return_saved: bool = False,
 ) -> Any:
-    parameters = _parameters(op.name, (reduction,), labels, num_segments, ignore_label, empty, check, layout)
-    if not flag(op.name, "return_saved", return_saved):
-        return dispatch(op, (features, labels), parameters)[0]
-    (output,), (saved,) = dispatch_saving(op, (features, labels), parameters)
-    return SavedOutput(output, saved)
+    save = flag(op.name, "return_saved", return_saved)
+    parameters = _parameters(op.name, (reduction,), labels, num_segments, ignore_label, empty, check, layout, save)
+    results = dispatch(op, (features, labels), parameters)
+    return SavedOutput(results[0], results[1]) if save else results[0]
 
 
 def _reduce_backward(
@@ -1402,13 +1403,14 @@ def _parameters(
     empty: Any,
     check: Any,
     layout: Any,
+    save: bool = False,
 ) -> SegmentParameters:
     """Check and normalise the keywords of the public function ``op``; compute ``num_segments`` if it is None."""
     ignore = ignored(op, ignore_label)
     options = number(op, "empty", empty), checking(op, check), choice(op, "layout", layout, LAYOUTS)
     if num_segments is None:
         num_segments = read_integer(NUM_SEGMENTS, labels, LabelParameters(ignore), op, "num_segments")
-    return SegmentParameters(reductions, segments(op, num_segments), ignore, *options)
+    return SegmentParameters(reductions, segments(op, num_segments), ignore, *options, save)
 
 
 def _gradients_by_name(op: str, gradients: Any, names: tuple[str, ...]) -> dict[str, Any]:

@@ -67,8 +67,7 @@ def dispatch_saving(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[tup
     """
     if not op.saved:
         return dispatch(op, arrays, parameters), ()
-    # Not `_replace`, which torch.compile of torch 2.7 does not trace.
-    results = dispatch(op, arrays, op.parameters(*parameters[:-1], True))
+    results = dispatch(op, arrays, parameters._replace(save=True))
     return results[: len(op.outputs)], results[len(op.outputs) :]
 
 

@@ -124,7 +124,7 @@ class Op:
         For a backward operator, its forward operator.
     saved : tuple of str
         Names of the intermediate results that the forward can save for its backward; they follow ``outputs``. The
-        parameters of such an operator have a last field ``save``, False by default; if True, ``infer`` returns their
+        parameters of such an operator have a field ``save``, False by default; if True, ``infer`` returns their
         metas too, and backends compute them. The backward receives them as its last arrays, None for each that the
         call does not have, or none of them. Not for variadic operators.
     result_axes : tuple of Axes or None

@@ -59,7 +59,8 @@ class DifferentiableCall(NamedTuple):
     def differentiable(self, results: tuple[Any, ...]) -> tuple[Any, ...]:
         """The differentiable ones among the results of the public function: all but masks and counts."""
         names = self.call.get("reductions", ("output",))
-        return tuple(result for name, result in zip(names, results, strict=False) if name != "count")
+        # torch 2.7 compiles no generator over parts of different lengths.
+        return tuple([results[i] for i in range(len(names)) if names[i] != "count"])
 
     def cotangents(self) -> tuple[np.ndarray, ...]:
         """A gradient for each differentiable result."""
