@@ -5,8 +5,8 @@ from typing import Any
 
 from arrayops import _frameworks
 from arrayops._call.compiled import dispatch_in_torch_compile, missing_integer, read_integer_in_torch_compile
+from arrayops._call.derivatives import backward_call
 from arrayops._call.run import run
-from arrayops._call.second_derivatives import backward_call
 from arrayops._core.errors import rename_operator
 from arrayops._core.op import Op
 from arrayops._core.opaque import traced_by_torch_as
@@ -55,22 +55,6 @@ def read_integer(op: Op, array: Any, parameters: Any, caller: str, argument: str
         raise
 
 
-def dispatch_saving(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """`dispatch` that also returns the intermediate results that `dispatch_backward` takes as ``saved``.
-
-    Returns
-    -------
-    results : tuple of array or None
-        The results of `dispatch`.
-    saved : tuple of array or None
-        One entry for each name in ``op.saved``; None if the call does not compute it.
-    """
-    if not op.saved:
-        return dispatch(op, arrays, parameters), ()
-    results = dispatch(op, arrays, parameters._replace(save=True))
-    return results[: len(op.outputs)], results[len(op.outputs) :]
-
-
 def dispatch_backward(
     op: Op,
     gradients: Sequence[Any],
@@ -92,8 +76,8 @@ def dispatch_backward(
     needs : iterable of str, or None
         Names of the requested gradients; None means all.
     saved : sequence of array or None
-        The ``saved`` that `dispatch_saving` returned for these arrays and parameters; without it, the backward
-        recomputes it.
+        What the forward saved for these arrays and parameters, its results after the outputs if the parameters have
+        ``save``; without it, the backward recomputes it.
     """
     requested = op.all_needs if needs is None else checked_needs(op, needs)
     return dispatch(*backward_call(op, gradients, arrays, parameters, requested, saved))

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from arrayops import _backends
-from arrayops._call.dispatch import checked_needs, dispatch, dispatch_backward, dispatch_saving
+from arrayops._call.dispatch import checked_needs, dispatch, dispatch_backward
 from arrayops._core.op import ArraySpec, Meta, Op
 from arrayops._frameworks import base, numpy
+from saving import dispatch_saving
 from toy_op import SCALED, Backend, Parameters
 
 KNOWN = "expected an array of NumPy, CuPy, PyTorch, JAX, TensorFlow or another library with DLPack"

@@ -11,10 +11,11 @@ from hypothesis import given
 
 import arrayops as ao
 from arrayops._backends.numpy import segment_gradients
-from arrayops._call.dispatch import dispatch, dispatch_backward, dispatch_saving
+from arrayops._call.dispatch import dispatch, dispatch_backward
 from arrayops._core.op import Meta, Op
 from arrayops._ops.segment import POSITIONS, SEGMENT_MEAN, SEGMENT_MIN, SEGMENT_VAR, SegmentParameters, saved_by
 from oracles import segment
+from saving import dispatch_saving
 from segment_cases import INTEGERS, OPERATORS, Segments, fresh, large, segment_calls
 from strategies import FLOAT32, FLOAT64, MEMORY, ONE_QUICK, examples, in_memory
 

@@ -1,4 +1,4 @@
-"""Every family in compiled functions of JAX, on buffers that go the way of those of a GPU: kernels on the emulator."""
+"""Every family in compiled functions of JAX, on buffers that are handled as those of a GPU: kernels on the emulator."""
 
 from __future__ import annotations
 

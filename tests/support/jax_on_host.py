@@ -1,4 +1,4 @@
-"""JAX's buffers of the host, taken the way of those of a GPU, where there is no GPU."""
+"""JAX's buffers in host memory, handled as buffers of a GPU on machines without one."""
 
 from __future__ import annotations
 

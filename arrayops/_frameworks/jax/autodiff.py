@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from arrayops._call.derivatives import derivatives
 from arrayops._call.run import run
-from arrayops._call.second_derivatives import backward_call, second_derivatives
 from arrayops._core.op import Op
 from arrayops._frameworks.jax.callback import traced_call
 from arrayops._frameworks.jax.private import SymbolicZero, Tracer, varying_axes
@@ -38,14 +38,13 @@ def _differentiable(op: Op, parameters: Any, text: str, count: int) -> Callable[
 
     ``text`` separates parameters that are equal but not the same, such as 0.0 and -0.0.
     """
-    is_backward = op.forward is not None
-    saves = bool(op.saved) and not is_backward
+    saves = bool(op.saved)
     # The results that the derivatives need are computed only if there are derivatives.
     saving = parameters._replace(save=True) if saves else parameters
 
     @jax.custom_vjp  # type: ignore[untyped-decorator]
     def function(arrays: Arrays) -> Arrays:
-        return _undifferentiated_call(op, arrays, parameters)
+        return _call(op, arrays, parameters, traced_call)
 
     def forward(arrays: Arrays) -> tuple[Arrays, tuple[Arrays, Arrays, Wanted]]:
         values = tuple([None if array is None else _as_jax(array.value) for array in arrays])
@@ -60,43 +59,19 @@ def _differentiable(op: Op, parameters: Any, text: str, count: int) -> Callable[
         values, saved, wanted = kept
         values, saved = (tuple(map(_as_jax, arrays)) for arrays in (values, saved))
         given = [None if _is_zero(cotangent) else _as_jax(cotangent) for cotangent in cotangents]
-        if is_backward:
-            found = second_derivatives(op, values, parameters, wanted.arrays, given, _call, jnp.zeros_like)
-        else:
-            found = _gradients(op, values, parameters, wanted.arrays, given, saved)
+        found = derivatives(op, values, parameters, saved, wanted.arrays, given, _call, jnp.zeros_like)
         return (tuple(map(_sum_over_devices, found, values)),)
 
     function.defvjp(forward, backward, symbolic_zeros=True)
     return function  # type: ignore[no-any-return]
 
 
-def _gradients(
-    op: Op, arrays: Arrays, parameters: Any, wanted: Sequence[bool], cotangents: Sequence[Any], saved: Arrays
-) -> list[Any]:
-    """For each of the arrays, its gradient, or None."""
-    specs = op.specs(len(arrays))
-    needs = frozenset(spec.argument for spec, yes in zip(specs, wanted, strict=True) if yes and spec.differentiable)
-    given = [c for c, yes in zip(cotangents, op.differentiable_results, strict=False) if yes]
-    if not needs or all(cotangent is None for cotangent in given):
-        return [None] * len(arrays)
-    forward_parameters = parameters._replace(save=False) if op.saved else parameters
-    results = iter(_call(*backward_call(op, given, arrays, forward_parameters, needs, saved)))
-    return [next(results) if spec.differentiable else None for spec in specs]
-
-
-def _call(op: Op, arrays: Sequence[Any], parameters: Any) -> Arrays:
-    """Call an operator, differentiably if it is not on concrete arrays."""
+def _call(
+    op: Op, arrays: Sequence[Any], parameters: Any, traced: Callable[..., Arrays] = differentiable_call
+) -> Arrays:
+    """Call an operator by ``traced`` if an array is a tracer, and else at once."""
     values = tuple(map(_as_jax, arrays))
-    if any(isinstance(array, Tracer) for array in values):
-        return differentiable_call(op, values, parameters)
-    return run(op, values, parameters)
-
-
-def _undifferentiated_call(op: Op, arrays: Arrays, parameters: Any) -> Arrays:
-    values = tuple(map(_as_jax, arrays))
-    if any(isinstance(array, Tracer) for array in values):
-        return traced_call(op, values, parameters)
-    return run(op, values, parameters)
+    return (traced if any(isinstance(array, Tracer) for array in values) else run)(op, values, parameters)
 
 
 def _as_jax(array: Any) -> Any:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from arrayops._call.second_derivatives import backward_call, second_derivatives
+from arrayops._call.derivatives import derivatives
 from arrayops._core.op import Op
 from arrayops._frameworks.torch.private import (
     SingleLevelFunction,
@@ -41,29 +41,15 @@ class OperatorNode(SingleLevelFunction):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         """Gradients by the arrays, of which only the needed ones are computed."""
-        op, parameters, call = ctx.op, ctx.parameters, ctx.call
-        wanted = ctx.needs_input_grad[4:]
         # The function that torch.func.vjp returns may run after its level has ended.
         tensors = [
             unwrap_if_dead(each) if each is not None and is_functorch_wrapped(each) else each
             for each in ctx.saved_tensors
         ]
         arrays, saved = tensors[: ctx.count], [or_none(each) for each in tensors[ctx.count :]]
-        if op.forward is not None:
-            found = second_derivatives(op, arrays, parameters, wanted, grads, call, torch.zeros_like)
-            return (None, None, None, None, *found)
-        given = [grad for grad, yes in zip(grads, op.differentiable_results, strict=False) if yes]
-        specs = op.specs(ctx.count)
-        needs = frozenset(
-            [spec.argument for spec, yes in zip(specs, wanted, strict=True) if yes and spec.differentiable]
-        )
-        if not needs or all(grad is None for grad in given):
-            return (None,) * (4 + ctx.count)
-        if op.saved:
-            parameters = parameters._replace(save=False)
-        gradients = iter(call(*backward_call(op, given, arrays, parameters, needs, saved)))
-        by_array = [next(gradients) if spec.differentiable else None for spec in specs]
-        return (None, None, None, None, *by_array)
+        wanted = ctx.needs_input_grad[4:]
+        found = derivatives(ctx.op, arrays, ctx.parameters, saved, wanted, grads, ctx.call, torch.zeros_like)
+        return (None, None, None, None, *found)
 
 
 def or_none(result: torch.Tensor | None) -> torch.Tensor | None:

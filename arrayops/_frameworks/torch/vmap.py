@@ -7,6 +7,7 @@ import torch
 
 from arrayops._call.batching import batch_arrays
 from arrayops._core.op import Op
+from arrayops._frameworks.torch.autograd import or_none
 from arrayops._frameworks.torch.dtypes import describe
 
 
@@ -36,8 +37,7 @@ def batched_call(
     together = batch_arrays(op, tuple([None if array is None else describe(array) for array in first]), parameters)
     if batched <= together:
         results = compute([_folded(x, dims[i], size) if i in together else x for i, x in enumerate(arrays)])
-        # A placeholder has no batch.
-        return [result.unflatten(0, (size, -1)) if result.numel() else _split(result, size) for result in results]
+        return [result if or_none(result) is None else _unfolded(result, size) for result in results]
     rows = [compute(_slices(arrays, dims, i)) for i in range(size)]
     return [torch.stack(column) for column in zip(*rows, strict=True)]
 
@@ -54,6 +54,6 @@ def _folded(array: torch.Tensor, dim: int | None, size: int) -> torch.Tensor:
     return stacked.flatten(0, 1)
 
 
-def _split(result: torch.Tensor, size: int) -> torch.Tensor:
-    """An empty result: unflatten cannot infer the batch of one call from zero elements."""
-    return result if result.dim() < 2 else result.reshape(size, result.shape[0] // size, *result.shape[1:])
+def _unfolded(result: torch.Tensor, size: int) -> torch.Tensor:
+    # Not by -1, which is ambiguous for a result without elements.
+    return result.reshape(size, result.shape[0] // size, *result.shape[1:])

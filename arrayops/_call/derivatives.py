@@ -1,4 +1,4 @@
-"""Derivatives of a backward call, for operators that are linear in some of their arrays.
+"""Derivatives of a call, for every framework: first ones by the backward, second ones where an operator is linear.
 
 Let f be linear in an array a. Its backward for a, contracted with a cotangent u of the gradient of a, is ::
 
@@ -24,6 +24,51 @@ def backward_call(
     if all(array is None for array in saved):
         saved = ()
     return op.backward, (*gradients, *arrays, *saved), BackwardParameters(parameters, needs)
+
+
+def derivatives(
+    op: Op,
+    arrays: Sequence[Any],
+    parameters: Any,
+    saved: Sequence[Any],
+    wanted: Sequence[bool],
+    cotangents: Sequence[Any],
+    call: Call,
+    zeros_like: Callable[[Any], Any],
+) -> list[Any]:
+    """Derivatives of a forward or a backward call by its arrays.
+
+    Parameters
+    ----------
+    op, arrays, parameters
+        The call.
+    saved : sequence of array or None
+        What a forward call saved.
+    wanted : sequence of bool
+        For each of ``arrays``, whether its derivative is wanted.
+    cotangents : sequence of array or None
+        For each result of the call, the cotangent; None means zero. Further ones are ignored.
+    call : callable
+        Calls an operator, differentiably.
+    zeros_like : callable
+        A zero array like the given one.
+
+    Returns
+    -------
+    list of array or None
+        For each of ``arrays``, its derivative; None if it is zero or not wanted.
+    """
+    if op.forward is not None:
+        return second_derivatives(op, arrays, parameters, wanted, cotangents, call, zeros_like)
+    specs = op.specs(len(arrays))
+    given = [cotangent for cotangent, yes in zip(cotangents, op.differentiable_results, strict=False) if yes]
+    needs = frozenset([spec.argument for spec, yes in zip(specs, wanted, strict=True) if yes and spec.differentiable])
+    if not needs or all(cotangent is None for cotangent in given):
+        return [None] * len(arrays)
+    if op.saved:
+        parameters = parameters._replace(save=False)
+    gradients = iter(call(*backward_call(op, given, arrays, parameters, needs, saved)))
+    return [next(gradients) if spec.differentiable else None for spec in specs]
 
 
 def second_derivatives(
