@@ -7,6 +7,7 @@ functions named ``<operator>_backward``.
 
 from arrayops._core.precision import get_float32_precision, set_float32_precision
 from arrayops._core.threads import get_num_threads, set_num_threads
+from arrayops._frameworks import saved_programs as _saved_programs
 from arrayops._typing import MaskedOutput, SavedOutput
 from arrayops.conv import conv2d, conv2d_backward, conv_transpose2d, conv_transpose2d_backward
 from arrayops.merge import merge_feature_maps, merge_feature_maps_backward, resize2d, resize2d_backward
@@ -37,6 +38,8 @@ from arrayops.segment import (
     segment_var,
     segment_var_backward,
 )
+
+_saved_programs.serve()
 
 __version__ = "0.1.0"
 

@@ -16,14 +16,17 @@ from arrayops._core.opaque import traced_by_torch_as
 def dispatch(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:
     """Call ``op`` as the framework of its arrays does: differentiated, traced or batched, or at once by `run`.
 
-    Arguments, results and errors are those of `run`, but tracers are arrays too.
+    Arguments, results and errors are those of `run`, but tracers and variables are arrays too.
     """
+    framework = None
     for array in arrays:
         if array is not None:
-            framework = _frameworks.find(array)
-            if framework is not None and framework.transforms and framework.must_transform(arrays):
-                return framework.transform(op, tuple(arrays), parameters)
-            break
+            found = _frameworks.find(array)
+            if found is not None and found.wraps:
+                return dispatch(op, [_frameworks.unwrapped(each) for each in arrays], parameters)
+            framework = framework or found
+    if framework is not None and framework.transforms and framework.must_transform(arrays):
+        return framework.transform(op, tuple(arrays), parameters)
     return run(op, arrays, parameters)
 
 
@@ -43,6 +46,7 @@ def read_integer(op: Op, array: Any, parameters: Any, caller: str, argument: str
     ValueError
         If the array has no value, as in a traced program.
     """
+    array = _frameworks.unwrapped(array)
     framework = _frameworks.find(array)
     if framework is not None and framework.transforms and framework.is_traced(array):
         raise ValueError(missing_integer(caller, argument))

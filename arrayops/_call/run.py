@@ -59,8 +59,6 @@ def run(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:
         elif own_framework is not framework:
             raise mixed(op, spec, own_framework, framework, first_name)
         try:
-            if own_framework.refuses_gradients and own_framework.requires_gradient(array):
-                raise Unreadable(gradient_refusal(op, spec.name, own_framework))
             metas.append(own_framework.describe(array))
             array_device = own_framework.device(array)
         except Unreadable as reason:
@@ -86,17 +84,3 @@ def run(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:
                 for result, meta in zip(results, result_metas, strict=True)
             ]
         )
-
-
-def gradient_refusal(op: Op, name: str, framework: Framework) -> str:
-    """Error message for an array that requires a gradient, with the function to call instead."""
-    detached = framework.detached.format(name=name)
-    if op.forward is not None:
-        return (
-            f"requires a gradient, but arrayops.{op.name} is not differentiable, as second derivatives are not "
-            f"supported: pass {detached}"
-        )
-    return (
-        f"requires a gradient, but arrayops.{op.name} does not support {framework.name}'s automatic "
-        f"differentiation: pass {detached} and call arrayops.{op.backward.name} to compute the gradients"
-    )

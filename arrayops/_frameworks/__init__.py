@@ -36,13 +36,19 @@ def _search(array_type: type) -> Framework | None:
     for base in array_type.__mro__:
         adapter = ADAPTERS.get(base.__module__.partition(".")[0])
         if adapter is not None:
-            framework: Framework = import_module(f"arrayops._frameworks.{adapter}").framework
-            return framework if framework.recognises(array_type) else None
+            frameworks: tuple[Framework, ...] = import_module(f"arrayops._frameworks.{adapter}").frameworks
+            return next((framework for framework in frameworks if framework.recognises(array_type)), None)
     if hasattr(array_type, "__dlpack__") and hasattr(array_type, "__dlpack_device__"):
         from arrayops._frameworks.dlpack import DLPackFramework
 
         return DLPackFramework.of(array_type)
     return None
+
+
+def unwrapped(array: Any) -> Any:
+    """``array``, or the one that it holds if it is a variable."""
+    framework = find(array)
+    return array if framework is None or not framework.wraps else unwrapped(framework.unwrap(array))
 
 
 def type_name(value: Any) -> str:

@@ -42,10 +42,8 @@ class Framework(ABC):
     name: ClassVar[str]
     transforms: ClassVar[bool] = False
     """Whether the adapter differentiates and traces; if not, ``must_transform`` and ``is_traced`` are not called."""
-    refuses_gradients: ClassVar[bool] = False
-    """Whether arrays of which ``requires_gradient`` is true are errors; if not, it is not called."""
-    detached: ClassVar[str] = "a detached {name}"
-    """Expression for an argument ``name`` without its gradient, for error messages."""
+    wraps: ClassVar[bool] = False
+    """Whether its objects are no arrays, but hold one, which ``unwrap`` returns; then nothing else is called."""
 
     @abstractmethod
     def recognises(self, array_type: type) -> bool:
@@ -63,9 +61,9 @@ class Framework(ABC):
         """A copy on ``device`` of an array that the framework placed elsewhere; None if the caller must move it."""
         return None
 
-    def requires_gradient(self, array: Any) -> bool:
-        """Whether the framework would record a gradient through this array."""
-        return False
+    def unwrap(self, array: Any) -> Any:
+        """The array that an object holds, if the framework ``wraps``."""
+        return array
 
     def must_transform(self, arrays: Sequence[Any]) -> bool:
         """Whether a call with these arrays is more than computing results: recorded for a gradient, traced, batched."""
@@ -94,3 +92,26 @@ class Framework(ABC):
     def launching(self, device: Device) -> AbstractContextManager[Any]:
         """Context in which GPU work uses the caller's device, stream and allocator."""
         return nullcontext()
+
+
+class ArrayWrapper(Framework):
+    """Objects that hold an array of a framework, such as variables; calls use that array."""
+
+    name: ClassVar[str] = "variables"
+    wraps: ClassVar[bool] = True
+
+    @abstractmethod
+    def unwrap(self, array: Any) -> Any:
+        """The array."""
+
+    def describe(self, array: Any) -> Meta:
+        raise NotImplementedError
+
+    def device(self, array: Any) -> Device:
+        raise NotImplementedError
+
+    def to_backend(self, array: Any) -> Any:
+        raise NotImplementedError
+
+    def from_backend(self, result: Any, like: Any) -> Any:
+        raise NotImplementedError

@@ -110,4 +110,4 @@ class CuPyFramework(Framework):
         return launching(device.number)
 
 
-framework = CuPyFramework()
+frameworks = (CuPyFramework(),)

@@ -1,38 +1,51 @@
-"""Keras variables and symbolic tensors, which are not arrays: errors that name what to pass instead."""
+"""Keras on every backend: variables, which hold arrays, and symbolic tensors, which have no data."""
 
 from typing import Any, ClassVar, NoReturn
 
 from arrayops._core.op import Meta
-from arrayops._frameworks.base import Device, Framework, Unreadable
+from arrayops._frameworks.base import ArrayWrapper, Device, Framework, Unreadable
 
 
-class KerasFramework(Framework):
-    """keras.Variable and keras.KerasTensor, rejected on every Keras backend."""
+class KerasVariableWrapper(ArrayWrapper):
+    """keras.Variable."""
+
+    def recognises(self, array_type: type) -> bool:
+        return _has_base(array_type, "Variable")
+
+    def unwrap(self, array: Any) -> Any:
+        # In the dtype of an autocast scope; keras.ops.convert_to_tensor returns some variables as they are.
+        return array.value
+
+
+class KerasTensorFramework(Framework):
+    """keras.KerasTensor, which is an error."""
 
     name: ClassVar[str] = "Keras"
 
     def recognises(self, array_type: type) -> bool:
-        return bool({"Variable", "KerasTensor"} & {base.__name__ for base in array_type.__mro__})
+        return _has_base(array_type, "KerasTensor")
 
     def describe(self, array: Any) -> Meta:
-        _reject(array)
+        _reject()
 
     def device(self, array: Any) -> Device:
-        _reject(array)
+        _reject()
 
     def to_backend(self, array: Any) -> Any:
-        _reject(array)
+        _reject()
 
     def from_backend(self, result: Any, like: Any) -> Any:
-        _reject(like)
+        _reject()
 
 
-def _reject(array: Any) -> NoReturn:
-    if any(base.__name__ == "KerasTensor" for base in type(array).__mro__):
-        raise Unreadable(
-            "is a symbolic KerasTensor without data, expected an array: call arrayops on the outputs of the model"
-        )
-    raise Unreadable("is a keras.Variable, expected an array: pass keras.ops.stop_gradient(variable)")
+def _has_base(array_type: type, name: str) -> bool:
+    return any(base.__name__ == name for base in array_type.__mro__)
 
 
-framework = KerasFramework()
+def _reject() -> NoReturn:
+    raise Unreadable(
+        "is a symbolic KerasTensor without data, expected an array: call arrayops in the call method of a keras.Layer"
+    )
+
+
+frameworks = KerasVariableWrapper(), KerasTensorFramework()

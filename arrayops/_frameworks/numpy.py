@@ -64,4 +64,4 @@ class NumPyFramework(Framework):
         return result
 
 
-framework = NumPyFramework()
+frameworks = (NumPyFramework(),)

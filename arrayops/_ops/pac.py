@@ -161,7 +161,8 @@ def check_adaptive(
     if smooth_kernel is not None:
         checks.axes(op, "smooth_kernel", smooth_kernel, "sh sw")
         checks.dtype(op, "smooth_kernel", smooth_kernel, guide.dtype, "as the guide")
-        if not all(extent % 2 for extent in smooth_kernel.shape):
+        # In this form the check passes for sizes that are not known yet.
+        if any(extent % 2 != 1 for extent in smooth_kernel.shape):
             raise ValueError(f"{op}: smooth_kernel is {smooth_kernel.shape}, expected odd sizes")
 
 

@@ -89,7 +89,7 @@ def cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuPy]:
 
 
 def test_cupy_arrays_pass_as_they_are(cupy: FakeCuPy) -> None:
-    framework = import_module("arrayops._frameworks.cupy").framework
+    (framework,) = import_module("arrayops._frameworks.cupy").frameworks
     array = cupy.ndarray()
     assert framework.recognises(cupy.ndarray)
     assert framework.describe(array) == ((2, 3), "float32")
@@ -102,7 +102,7 @@ def test_cupy_arrays_pass_as_they_are(cupy: FakeCuPy) -> None:
 
 
 def test_the_current_device_is_not_entered_again(cupy: FakeCuPy) -> None:
-    framework = import_module("arrayops._frameworks.cupy").framework
+    (framework,) = import_module("arrayops._frameworks.cupy").frameworks
     with framework.launching(Device("cuda", cupy.current)):
         cupy.log.append("work")
     assert cupy.log == ["work"]

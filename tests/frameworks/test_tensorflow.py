@@ -1,4 +1,4 @@
-"""Eager TensorFlow tensors on two logical CPU devices, and what TensorFlow and Keras have beside them."""
+"""Eager TensorFlow tensors on two logical CPU devices, variables, and what TensorFlow and Keras have beside them."""
 
 from contextlib import nullcontext
 from typing import Any
@@ -11,15 +11,6 @@ from arrayops import _frameworks
 from arrayops._frameworks.base import Device
 from arrayops._frameworks.numpy import HOST
 from toy_op import FLOATS, Backend, address, bfloat16, unaligned
-
-GRADIENT = (
-    "scaled: input requires a gradient, but arrayops.scaled does not support TensorFlow's automatic "
-    "differentiation: pass tf.stop_gradient(input) and call arrayops.scaled_backward to compute the gradients"
-)
-SYMBOLIC = (
-    "scaled: input is a symbolic tensor of tf.function or a Keras model, expected an eager tensor: call arrayops "
-    "outside the graph, or inside it with tf.py_function"
-)
 
 
 def values(tensor: Any) -> "np.ndarray[Any, Any]":
@@ -124,64 +115,43 @@ class TestDevices:
         assert str(error.value) == f"is on {OnTPU.backing_device}, which arrayops does not support: move it to the CPU"
 
 
-class TestGradients:
-    def test_tape(self, tf: Any, toy: Backend) -> None:
-        tensor = tf.ones(3)
-        with tf.GradientTape() as tape:
-            np.testing.assert_array_equal(toy.scaled(tensor), np.full(3, 2.0))
-            tape.watch(tensor)
-            for watched in (tensor, tensor * 2):
-                with pytest.raises(TypeError) as error:
-                    toy.scaled(watched)
-                assert str(error.value) == GRADIENT
-            np.testing.assert_array_equal(toy.scaled(tf.stop_gradient(tensor)), np.full(3, 2.0))
-            with tape.stop_recording():
-                np.testing.assert_array_equal(toy.scaled(tensor), np.full(3, 2.0))
-        np.testing.assert_array_equal(toy.scaled(tensor), np.full(3, 2.0))
+class TestVariables:
+    """Variables stand for the arrays in them; test_tensorflow_gradients.py has their gradients."""
 
-    def test_variable_read_under_a_tape(self, tf: Any, toy: Backend) -> None:
-        variable = tf.Variable([1.0, 2.0])
-        with tf.GradientTape(), pytest.raises(TypeError) as error:
-            toy.scaled(variable.value())
-        assert str(error.value) == GRADIENT
-
-    def test_forward_accumulator(self, tf: Any, toy: Backend) -> None:
-        tensor = tf.ones(3)
-        with tf.autodiff.ForwardAccumulator(tensor, tensor), pytest.raises(TypeError) as error:
-            toy.scaled(tensor)
-        assert str(error.value) == GRADIENT
-
-    def test_py_function_under_a_tape(self, tf: Any, toy: Backend) -> None:
-        tensor = tf.ones(3)
-        with tf.GradientTape() as tape:
-            tape.watch(tensor)
-            with pytest.raises(tf.errors.InvalidArgumentError, match="support TensorFlow's automatic differentiation"):
-                tf.py_function(toy.scaled, [tensor], tf.float32)
-
-
-class TestNoTensors:
-    def test_variable(self, tf: Any, toy: Backend) -> None:
-        variable = tf.Variable([1.0, 2.0])
-        with pytest.raises(TypeError) as error:
-            toy.scaled(variable)
-        assert str(error.value) == "scaled: input is a tf.Variable, expected a tensor: pass variable.value()"
-        np.testing.assert_array_equal(toy.scaled(variable.value()), [2.0, 4.0])
+    @pytest.mark.parametrize("name", ["tf.Variable", "keras.Variable"])
+    def test_value(self, tf: Any, keras: Any, toy: Backend, name: str) -> None:
+        variable = (tf if name == "tf.Variable" else keras).Variable([1.0, 2.0])
+        for result in (toy.scaled(variable), toy.scaled(tf.constant([1.0, 2.0]), variable)):
+            assert tf.is_tensor(result)
+            np.testing.assert_array_equal(result, [2.0, 4.0])
         np.testing.assert_array_equal(variable, [1.0, 2.0])
 
-    @pytest.mark.parametrize("autograph", [True, False])
-    def test_function(self, tf: Any, toy: Backend, autograph: bool) -> None:
+    def test_of_labels(self, tf: Any) -> None:
+        labels = tf.Variable([[[0, 2], [2, 2]]])
+        np.testing.assert_array_equal(ao.segment_count(labels, 3), [[1, 0, 3]])
+        np.testing.assert_array_equal(ao.segment_mean(tf.ones((1, 2, 2, 1)), labels, layout="NHWC"), [[[1], [0], [1]]])
+
+    def test_beside_an_array_of_numpy(self, tf: Any, toy: Backend) -> None:
+        message = r"^scaled: weight is an array of NumPy, expected TensorFlow as for input$"
+        with pytest.raises(TypeError, match=message):
+            toy.scaled(tf.Variable([1.0]), np.ones(1))
+
+    def test_autocast(self, tf: Any, keras: Any, toy: Backend) -> None:
+        variable = keras.Variable([1.0, 2.0], dtype="float32", autocast=True)
+        with keras.src.backend.AutocastScope("float16"):
+            assert toy.scaled(variable).dtype == tf.float16
+
+
+class TestNoArrays:
+    def test_symbolic_tensor_outside_of_its_function(self, tf: Any, toy: Backend) -> None:
+        leaked: list[Any] = []
+        tf.function(lambda x: leaked.append(x))(tf.ones(3))
         with pytest.raises(TypeError) as error:
-            tf.function(toy.scaled, autograph=autograph)(tf.ones(3))
-        assert SYMBOLIC in str(error.value)
-
-    def test_inside_function_as_advised(self, tf: Any, toy: Backend) -> None:
-        function = tf.function(lambda x: tf.py_function(toy.scaled, [x], tf.float32) + 1)
-        np.testing.assert_array_equal(function(tf.ones(3)), np.full(3, 3.0))
-
-    def test_concrete_tensor_in_a_function_is_a_constant(self, tf: Any, toy: Backend) -> None:
-        constant = tf.ones(3)
-        function = tf.function(lambda x: x + toy.scaled(constant))
-        np.testing.assert_array_equal(function(tf.ones(3)), np.full(3, 3.0))
+            toy.scaled(leaked[0])
+        assert str(error.value) == (
+            "scaled: input is a symbolic tensor outside of the function that it belongs to, expected a call within "
+            "that function"
+        )
 
     def test_composite_tensors(self, tf: Any, toy: Backend) -> None:
         for composite in (tf.ragged.constant([[1.0], [1.0, 2.0]]), tf.sparse.from_dense([[1.0]])):
@@ -192,25 +162,10 @@ class TestNoTensors:
         tensor = tf.constant("text")
         assert _frameworks.find(tensor).describe(tensor) == ((), "string")
 
-
-class TestKeras:
-    def test_variable(self, keras: Any, toy: Backend) -> None:
-        variable = keras.Variable([1.0, 2.0])
-        with pytest.raises(TypeError) as error:
-            toy.scaled(variable)
-        assert str(error.value) == (
-            "scaled: input is a keras.Variable, expected an array: pass keras.ops.stop_gradient(variable)"
-        )
-        np.testing.assert_array_equal(toy.scaled(keras.ops.stop_gradient(variable)), [2.0, 4.0])
-
-    def test_symbolic(self, keras: Any, toy: Backend) -> None:
+    def test_keras_tensor(self, keras: Any, toy: Backend) -> None:
         with pytest.raises(TypeError) as error:
             toy.scaled(keras.Input((3,)))
         assert str(error.value) == (
-            "scaled: input is a symbolic KerasTensor without data, expected an array: call arrayops on the "
-            "outputs of the model"
+            "scaled: input is a symbolic KerasTensor without data, expected an array: call arrayops in the call method "
+            "of a keras.Layer"
         )
-
-    def test_beside_a_tensor(self, tf: Any, keras: Any, toy: Backend) -> None:
-        with pytest.raises(TypeError, match=r"^scaled: weight is an array of Keras, expected TensorFlow as for input$"):
-            toy.scaled(tf.ones(3), keras.Variable([1.0]))

@@ -3,7 +3,7 @@
 ::
 
     public functions, layers    pac conv segment merge, _demo, _info
-    _frameworks.torch, .jax     gradients, tracing
+    _frameworks.torch, .jax, .tensorflow    gradients, tracing
     _call                       dispatch, run
     _frameworks   _backends
                   numpy  cuda: pac conv segment merge | window | engine
@@ -40,6 +40,9 @@ BELOW: dict[str, tuple[str, ...]] = {
     "_call.compiled": ("_frameworks.torch", "_core"),
     # dispatch finds an adapter by its name when it sees the first array; gradients call operators themselves.
     "_frameworks.torch": ("_call", "_frameworks", "_ops", "_core"),
+    "_frameworks.tensorflow": ("_call", "_frameworks", "_ops", "_core"),
+    # A graph calls Python by a name, and is differentiated; TensorFlow is imported by then.
+    "_frameworks.saved_programs": ("_frameworks.tensorflow", "_frameworks", "_core"),
     # XLA calls backends itself.
     "_frameworks.jax": ("_call", "_frameworks", "_backends", "_ops", "_core"),
 }
@@ -129,6 +132,20 @@ def test_private_names_of_torch_are_in_one_file() -> None:
             if isinstance(node, ast.Attribute)
             and node.attr.startswith("_")
             and ast.unparse(node.value).partition(".")[0] == "torch"
+        )
+        for path in folder.glob("*.py")
+    }
+    assert found.pop("private.py")
+    assert not [name for names in found.values() for name in names]
+
+
+def test_private_modules_of_tensorflow_are_in_one_file() -> None:
+    folder = PACKAGE / "_frameworks" / "tensorflow"
+    found = {
+        path.name: sorted(
+            node.module
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tensorflow.")
         )
         for path in folder.glob("*.py")
     }

@@ -129,9 +129,14 @@ def differentiable_calls() -> dict[str, DifferentiableCall]:
     largest_of_maps = {"maps": [MAPS[0], normal(10, 1, 2, 3, 2)], "how": "max"}
     calls["merge_feature_maps-max"] = OPS["merge_feature_maps"], largest_of_maps
     return {
-        name: DifferentiableCall.of(op, call, LINEAR_NAMES.get(name, LINEAR_NAMES[op.name]))
+        name: DifferentiableCall.of(op, _in_one_layout(op, call), LINEAR_NAMES.get(name, LINEAR_NAMES[op.name]))
         for name, (op, call) in calls.items()
     }
+
+
+def _in_one_layout(op: Op, call: Call) -> Call:
+    """``call`` with its layout given: by default it would be the framework's own."""
+    return {"layout": "NCHW", **call} if "layout" in op.parameters.__annotations__ else call
 
 
 CALLS = differentiable_calls()

@@ -146,3 +146,4 @@ def _import_64bit(result: Any) -> Any:
 
 
 framework = JAXFramework()
+frameworks = (framework,)

@@ -1,3 +1,3 @@
 """PyTorch: conversion of tensors, automatic differentiation, tracing and batching, for every operator record."""
 
-from arrayops._frameworks.torch.adapter import framework as framework
+from arrayops._frameworks.torch.adapter import frameworks as frameworks

@@ -123,3 +123,4 @@ for _code in opaque.CODES:
     private.never_compile(_code)
 
 framework = TorchFramework()
+frameworks = (framework,)

@@ -1,16 +1,19 @@
 """TensorFlow eager tensors: inputs are read as NumPy views of their buffers; results are imported with DLPack."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python import pywrap_tfe
-from tensorflow.python.framework.ops import EagerTensor
 
+from arrayops._call.arguments import check_framework
 from arrayops._core.dtypes import BFLOAT16_DTYPE
-from arrayops._core.op import Meta
-from arrayops._frameworks.base import Device, Framework, Unreadable
+from arrayops._core.op import Meta, Op
+from arrayops._frameworks.base import ArrayWrapper, Device, Framework, Unreadable
 from arrayops._frameworks.numpy import host_view
+from arrayops._frameworks.tensorflow.autodiff import recorded_call
+from arrayops._frameworks.tensorflow.graph import add_call
+from arrayops._frameworks.tensorflow.private import EagerTensor, executing_eagerly, is_watched
 
 ALIGNMENT_BYTES = 64
 """TensorFlow aborts the process on first use of imported memory that is not aligned to this."""
@@ -22,22 +25,32 @@ _devices: dict[str, Device] = {}
 
 
 class TensorFlowFramework(Framework):
-    """Eager tf.Tensor on the CPU and on NVIDIA GPUs."""
+    """tf.Tensor, eager on the CPU and on NVIDIA GPUs, or symbolic."""
 
     name: ClassVar[str] = "TensorFlow"
-    refuses_gradients: ClassVar[bool] = True
-    detached: ClassVar[str] = "tf.stop_gradient({name})"
+    transforms: ClassVar[bool] = True
 
     def recognises(self, array_type: type) -> bool:
-        return issubclass(array_type, (tf.Tensor, tf.Variable))
+        return issubclass(array_type, tf.Tensor)
 
-    def requires_gradient(self, array: Any) -> bool:
-        # Nonzero if a recording GradientTape or ForwardAccumulator watches the tensor; there is no public API for this.
-        return isinstance(array, EagerTensor) and pywrap_tfe.TFE_Py_TapeSetPossibleGradientTypes((array,)) != 0
+    def must_transform(self, arrays: Sequence[Any]) -> bool:
+        if not executing_eagerly():
+            return True
+        tensors = tuple([array for array in arrays if isinstance(array, EagerTensor)])
+        return is_watched(tensors)
+
+    def transform(self, op: Op, arrays: tuple[Any, ...], parameters: Any) -> tuple[Any, ...]:
+        check_framework(op, arrays, self)
+        return (recorded_call if executing_eagerly() else add_call)(op, arrays, parameters)
+
+    def is_traced(self, array: Any) -> bool:
+        return not isinstance(array, EagerTensor)
 
     def describe(self, array: Any) -> Meta:
         if not isinstance(array, EagerTensor):
-            _reject(array)
+            raise Unreadable(
+                "is a symbolic tensor outside of the function that it belongs to, expected a call within that function"
+            )
         return Meta(tuple(array.shape.as_list()), array.dtype.name)
 
     def device(self, array: Any) -> Device:
@@ -64,6 +77,10 @@ class TensorFlowFramework(Framework):
         return view
 
     def from_backend(self, result: Any, like: Any) -> Any:
+        if not executing_eagerly():
+            # The values of a concrete tensor were asked for while a graph is built.
+            with tf.init_scope():
+                return self.from_backend(result, like)
         if not isinstance(result, np.ndarray):
             import cupy
 
@@ -105,13 +122,15 @@ class _Exporter:
         return KDL_CUDA, framework.device(self._array).number
 
 
-def _reject(array: Any) -> None:
-    if isinstance(array, tf.Variable):
-        raise Unreadable("is a tf.Variable, expected a tensor: pass variable.value()")
-    raise Unreadable(
-        "is a symbolic tensor of tf.function or a Keras model, expected an eager tensor: call arrayops outside the "
-        "graph, or inside it with tf.py_function"
-    )
+class VariableWrapper(ArrayWrapper):
+    """tf.Variable."""
+
+    def recognises(self, array_type: type) -> bool:
+        return issubclass(array_type, tf.Variable)
+
+    def unwrap(self, array: Any) -> Any:
+        # Tapes record the reading, so that gradients reach the variable.
+        return tf.convert_to_tensor(array)
 
 
 def _classify(name: str) -> Device:
@@ -123,3 +142,4 @@ def _classify(name: str) -> Device:
 
 
 framework = TensorFlowFramework()
+frameworks = framework, VariableWrapper()

@@ -1,0 +1,3 @@
+"""TensorFlow: conversion of tensors, automatic differentiation and graphs, for every operator record."""
+
+from arrayops._frameworks.tensorflow.adapter import frameworks as frameworks

@@ -1,0 +1,150 @@
+"""Calls in graphs: one operation that calls Python, with the static shapes of its results, and its gradient.
+
+On the CPU it is ``PyFuncStateless``, which gets NumPy views of the tensors, and which TensorFlow leaves out if no
+result is used. It has no kernel for GPUs: tensors would be copied to the host. There the operation is ``EagerPyFunc``,
+which gets tensors on the GPU, but runs even if no result is used, and takes no int32 on a GPU.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from arrayops._call.derivatives import derivatives
+from arrayops._call.dispatch import dispatch
+from arrayops._core.op import Op
+from arrayops._core.unknown_sizes import PartialMeta, infer_partially
+from arrayops._frameworks.tensorflow.callbacks import DEVICE, HOST, GraphCall, name_of_refusal, result_names
+from arrayops._frameworks.tensorflow.private import in_xla, is_watched
+
+
+def add_call(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:
+    """Add a call of ``op`` to the graph that is being built.
+
+    Raises
+    ------
+    NotImplementedError
+        If the graph is to be compiled by XLA.
+    """
+    if in_xla():
+        raise NotImplementedError(
+            f"{op.name}: called in a function that XLA compiles, which cannot call Python, expected jit_compile=False, "
+            "in tf.function or in compile() of a Keras model"
+        )
+    arrays = [None if array is None else tf.convert_to_tensor(array) for array in arrays]
+    specs = op.specs(len(arrays))
+    pairs = list(zip(specs, arrays, strict=True))
+    # An array of a variadic argument is watched if one of them is.
+    watched = dict.fromkeys(spec.argument for spec, array in pairs if _is_float(array) and is_watched((array,)))
+    saving = bool(op.saved and watched and not parameters.save)
+    if saving:
+        # What the gradient needs is saved, as there will be one.
+        parameters = parameters._replace(save=True)
+    metas = tuple([None if array is None else _meta(op, spec.name, array) for spec, array in pairs])
+    promised = infer_partially(op, metas, parameters)
+    names = [name for name, meta in zip(result_names(op, len(arrays)), promised, strict=False) if meta is not None]
+    present = [spec.name for spec, array in pairs if array is not None]
+    call = GraphCall(op, parameters, tuple(present), tuple(names), tuple(watched))
+    results = _operation(call, [array for array in arrays if array is not None], promised)
+    return tuple(results[: len(op.outputs)] if saving else results)
+
+
+def _operation(call: GraphCall, tensors: list[Any], promised: Sequence[PartialMeta | None]) -> list[Any]:
+    """Add the operation of a call, with results of the promised shapes and dtypes."""
+    made = [meta for meta in promised if meta is not None]
+    dtypes = [tf.as_dtype(meta.dtype) for meta in made]
+    if uses_gpu():
+        tensors = [tf.cast(tensor, tf.int64) if tensor.dtype == tf.int32 else tensor for tensor in tensors]
+        found = tf.raw_ops.EagerPyFunc(input=tensors, token=call.encoded(DEVICE), Tout=dtypes, is_async=False)
+    else:
+        found = tf.raw_ops.PyFuncStateless(input=tensors, token=call.encoded(HOST), Tout=dtypes)
+    for tensor, meta in zip(found, made, strict=True):
+        tensor.set_shape(meta.shape)
+    remaining = iter(found)
+    return [None if meta is None else next(remaining) for meta in promised]
+
+
+def gradient(operation: Any, name: str, cotangents: Sequence[Any]) -> list[Any]:
+    """Gradients of the inputs of an operation, as TensorFlow asks its registry of gradients for them.
+
+    Parameters
+    ----------
+    operation : tf.Operation
+        The operation, or what a GradientTape recorded of it.
+    name : str
+        Its name, of `GraphCall`.
+    cotangents : sequence of tf.Tensor or None
+        For each of its outputs.
+    """
+    call = GraphCall.decoded(name)
+    op = call.op
+    arrays, results = call.all_arrays(operation.inputs), call.all_results(operation.outputs)
+    given = call.all_results([_as_tensor(*pair) for pair in zip(cotangents, operation.outputs, strict=True)])
+    saved = results[len(op.outputs) :] if op.saved else ()
+    found: list[Any] = [None] * len(arrays)
+    for wanted in _groups(call, operation, arrays):
+        try:
+            terms = derivatives(op, arrays, call.parameters, saved, wanted, given, dispatch, tf.zeros_like)
+        except NotImplementedError as error:
+            terms = _refused(error, arrays, wanted)
+        found = [term if yes else other for term, yes, other in zip(terms, wanted, found, strict=True)]
+    return [each for each, array in zip(found, arrays, strict=True) if array is not None]
+
+
+def _groups(call: GraphCall, operation: Any, arrays: Sequence[Any]) -> list[list[bool]]:
+    """Arrays by the backward call that computes their gradients.
+
+    A tape tells which gradients it does not need. Elsewhere all of them may be needed: what a tape watched while the
+    graph was built is one group, and the rest another, which TensorFlow leaves out if it is not used.
+    """
+    specs = call.op.specs(len(arrays))
+    wanted = [spec.differentiable and _is_float(array) for spec, array in zip(specs, arrays, strict=True)]
+    skipped = getattr(operation, "skip_input_indices", None)
+    if skipped is not None:
+        given = (i for i, array in enumerate(arrays) if array is not None)
+        unused = {i for number, i in enumerate(given) if number in skipped}
+        groups = [[yes and i not in unused for i, yes in enumerate(wanted)]]
+    else:
+        watched = [yes and spec.argument in call.watched for spec, yes in zip(specs, wanted, strict=True)]
+        groups = [watched, [yes and not first for yes, first in zip(wanted, watched, strict=True)]]
+    return [group for group in groups if any(group)]
+
+
+def _refused(error: NotImplementedError, arrays: Sequence[Any], wanted: Sequence[bool]) -> list[Any]:
+    """Gradients that raise ``error`` when they are computed.
+
+    TensorFlow builds derivatives that nobody has asked for: an error while it does would refuse others, which exist.
+    """
+    like = [array for array, yes in zip(arrays, wanted, strict=True) if yes]
+    tensors = tf.raw_ops.PyFuncStateless(input=[], token=name_of_refusal(error), Tout=[each.dtype for each in like])
+    for tensor, each in zip(tensors, like, strict=True):
+        tensor.set_shape(each.shape)
+    remaining = iter(tensors)
+    return [next(remaining) if yes else None for yes in wanted]
+
+
+def uses_gpu() -> bool:
+    """Whether TensorFlow would place operations on a GPU."""
+    return bool(tf.config.list_logical_devices("GPU"))
+
+
+def _as_tensor(cotangent: Any, output: Any) -> Any:
+    """A cotangent, which may be of tf.gather, with the shape of the output as far as that is known."""
+    if cotangent is None:
+        return None
+    tensor = tf.convert_to_tensor(cotangent)
+    tensor.set_shape(output.shape)
+    return tensor
+
+
+def _is_float(array: Any) -> bool:
+    return array is not None and bool(array.dtype.is_floating)
+
+
+def _meta(op: Op, name: str, array: Any) -> PartialMeta:
+    if array.shape.rank is None:
+        raise ValueError(
+            f"{op.name}: {name} has an unknown number of axes, expected a known one: set it with "
+            f"tf.ensure_shape({name}, [None, ...])"
+        )
+    return PartialMeta(tuple(array.shape.as_list()), array.dtype.name)
