@@ -17,8 +17,9 @@ PROBES = (1, 2, 1000, 10**6)
 FOREIGN = (10_007, 100_003)
 """Sizes that no other size of a call explains: a rule that refuses them takes the size from another array."""
 
-LARGEST_KNOWN = 1024
-"""Sizes that follow from other arrays are found by trying all, if no size of these is larger."""
+SMALL, NEAR = 288, 16
+"""Sizes that follow from other arrays are found by trying: all below ``SMALL``, and those up to ``NEAR`` from a size of
+another array."""
 
 
 class PartialMeta(NamedTuple):
@@ -107,9 +108,10 @@ def infer_partially(op: Op, metas: PartialMetas, parameters: Any) -> PartialMeta
     if not found:
         raise error
     results = _common(found)
-    largest = max((size for meta in metas if meta for size in meta.shape if size is not None), default=0)
+    known = {size for meta in metas if meta for size in meta.shape if size is not None}
+    candidates = sorted({size + step for size in known for step in range(-NEAR, NEAR + 1)}.union(range(SMALL)))
     for i, axis in unknown:
-        if largest > LARGEST_KNOWN or all(_is_complete(result) for result in results):
+        if all(_is_complete(result) for result in results):
             break
 
         def calls(sizes: Iterable[int], i: int = i, axis: int = axis) -> Iterator[Metas]:
@@ -118,7 +120,7 @@ def infer_partially(op: Op, metas: PartialMetas, parameters: Any) -> PartialMeta
                 yield from (_filled(given, probe) for probe in (PROBES[0], PROBES[-1]))
 
         if not _accepted(op, calls(FOREIGN), parameters)[0]:
-            found, _ = _accepted(op, calls(range(4 * largest + 64)), parameters)
+            found, _ = _accepted(op, calls(size for size in candidates if size >= 0), parameters)
             if found:
                 results = _merged(results, _common(found))
     return results

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from arrayops import _backends
+from arrayops import _backends, _frameworks
 from arrayops._call.dispatch import checked_needs, dispatch, dispatch_backward
 from arrayops._core.op import ArraySpec, Meta, Op
 from arrayops._frameworks import base, numpy
@@ -68,7 +68,6 @@ class Foreign(numpy.NumPyFramework):
     """Arrays of another framework, which lie and behave as told."""
 
     name = "Foreign"
-    refuses_gradients = True
 
     def recognises(self, array_type: type) -> bool:
         return array_type is ForeignArray
@@ -83,9 +82,6 @@ class Foreign(numpy.NumPyFramework):
             raise base.Unreadable("is nowhere, which arrayops does not support: move it to the CPU")
         return array.place
 
-    def requires_gradient(self, array: Any) -> bool:
-        return array.gradient
-
     def to_backend(self, array: Any) -> Any:
         return ONE
 
@@ -94,16 +90,27 @@ class Foreign(numpy.NumPyFramework):
 
 
 class ForeignArray:
-    def __init__(
-        self, place: base.Device | None = numpy.HOST, *, gradient: bool = False, unreadable: bool = False
-    ) -> None:
-        self.place, self.gradient, self.unreadable = place, gradient, unreadable
+    def __init__(self, place: base.Device | None = numpy.HOST, *, unreadable: bool = False) -> None:
+        self.place, self.unreadable = place, unreadable
+
+
+class Variable:
+    """An object that holds an array."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class Wrapper(base.ArrayWrapper):
+    def recognises(self, array_type: type) -> bool:
+        return array_type is Variable
+
+    def unwrap(self, array: Any) -> Any:
+        return array.value
 
 
 @pytest.fixture
 def foreign(monkeypatch: pytest.MonkeyPatch) -> Foreign:
-    from arrayops import _frameworks
-
     framework = Foreign()
     monkeypatch.setitem(_frameworks._framework_of_type, ForeignArray, framework)
     return framework
@@ -193,6 +200,16 @@ class TestRefusals:
             "joined: rest[1] is None, expected an array"
         )
 
+    def test_variables_stand_for_their_arrays(self, recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Variables in variables too, and whichever argument they are."""
+        monkeypatch.setitem(_frameworks._framework_of_type, Variable, Wrapper())
+        dispatch(JOINED, (ONE, None, Variable(Variable(ONE[0]))), Options())
+        dispatch(JOINED, (Variable(ONE), None, ONE), Options())
+        [(first, _), (second, _)] = recorder.calls
+        assert first[2].base is ONE
+        assert second[0] is ONE
+        assert message(TypeError, JOINED, (Variable([1]), None, ONE), Options()) == f"joined: first is list, {KNOWN}"
+
     def test_no_array_at_all(self, recorder: Recorder) -> None:
         op = Op("idle", "toy", (ArraySpec("input", optional=True),), Options, infer)
         assert message(TypeError, op, (None,), Options()) == "idle: got no array, expected at least one"
@@ -242,27 +259,10 @@ class TestRefusals:
             "joined: first is a dream, expected an array: wake up"
         )
 
-    def test_gradient(self, recorder: Recorder, foreign: Foreign) -> None:
-        assert message(TypeError, JOINED, (ForeignArray(), None, ForeignArray(gradient=True)), Options()) == (
-            "joined: rest[0] requires a gradient, but arrayops.joined does not support Foreign's automatic "
-            "differentiation: pass a detached rest[0] and call arrayops.joined_backward to compute the gradients"
-        )
-
-    def test_gradient_of_a_gradient(self, recorder: Recorder, foreign: Foreign) -> None:
-        with pytest.raises(TypeError) as error:
-            dispatch_backward(JOINED, (ForeignArray(gradient=True),), (ForeignArray(), None, ForeignArray()), (), None)
-        assert str(error.value) == (
-            "joined_backward: grad_output requires a gradient, but arrayops.joined_backward is not differentiable, as "
-            "second derivatives are not supported: pass a detached grad_output"
-        )
-
     def test_order(self, recorder: Recorder, foreign: Foreign) -> None:
         """Arguments are looked at from the first to the last; what one array is comes before what several are."""
-        gradient, dream = ForeignArray(gradient=True), ForeignArray(unreadable=True)
-        assert "list" in message(TypeError, JOINED, ([1], None, gradient), Options())
-        assert "support Foreign's automatic differentiation" in message(
-            TypeError, JOINED, (gradient, None, [1]), Options()
-        )
+        dream = ForeignArray(unreadable=True)
+        assert "list" in message(TypeError, JOINED, ([1], None, dream), Options())
         assert "expected NumPy as for first" in message(TypeError, JOINED, (ONE, None, dream), Options())
         assert "wake up" in message(TypeError, JOINED, (dream, None, ONE), Options())
         # Metadata is judged by infer when all arrays are known to be of one framework and device.

@@ -40,7 +40,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "_call.compiled": ("_frameworks.torch", "_core"),
     # dispatch finds an adapter by its name when it sees the first array; gradients call operators themselves.
     "_frameworks.torch": ("_call", "_frameworks", "_ops", "_core"),
-    "_frameworks.tensorflow": ("_call", "_frameworks", "_ops", "_core"),
+    "_frameworks.tensorflow": ("_call", "_frameworks", "_frameworks.saved_programs", "_ops", "_core"),
     # A graph calls Python by a name, and is differentiated; TensorFlow is imported by then.
     "_frameworks.saved_programs": ("_frameworks.tensorflow", "_frameworks", "_core"),
     # XLA calls backends itself.

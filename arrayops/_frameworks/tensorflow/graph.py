@@ -40,8 +40,7 @@ def add_call(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:
     if saving:
         # What the gradient needs is saved, as there will be one.
         parameters = parameters._replace(save=True)
-    metas = tuple([None if array is None else _meta(op, spec.name, array) for spec, array in pairs])
-    promised = infer_partially(op, metas, parameters)
+    promised = _promised(op, arrays, parameters)
     names = [name for name, meta in zip(result_names(op, len(arrays)), promised, strict=False) if meta is not None]
     present = [spec.name for spec, array in pairs if array is not None]
     call = GraphCall(op, parameters, tuple(present), tuple(names), tuple(watched))
@@ -58,8 +57,7 @@ def _operation(call: GraphCall, tensors: list[Any], promised: Sequence[PartialMe
         found = tf.raw_ops.EagerPyFunc(input=tensors, token=call.encoded(DEVICE), Tout=dtypes, is_async=False)
     else:
         found = tf.raw_ops.PyFuncStateless(input=tensors, token=call.encoded(HOST), Tout=dtypes)
-    for tensor, meta in zip(found, made, strict=True):
-        tensor.set_shape(meta.shape)
+    _set_shapes(found, promised)
     remaining = iter(found)
     return [None if meta is None else next(remaining) for meta in promised]
 
@@ -79,6 +77,9 @@ def gradient(operation: Any, name: str, cotangents: Sequence[Any]) -> list[Any]:
     call = GraphCall.decoded(name)
     op = call.op
     arrays, results = call.all_arrays(operation.inputs), call.all_results(operation.outputs)
+    if any(output.shape.rank is None for output in operation.outputs):
+        # A ForwardAccumulator asks at once, before `_operation` has set the shapes.
+        _set_shapes(operation.outputs, _promised(op, arrays, call.parameters))
     given = call.all_results([_as_tensor(*pair) for pair in zip(cotangents, operation.outputs, strict=True)])
     saved = results[len(op.outputs) :] if op.saved else ()
     found: list[Any] = [None] * len(arrays)
@@ -126,6 +127,20 @@ def _refused(error: NotImplementedError, arrays: Sequence[Any], wanted: Sequence
 def uses_gpu() -> bool:
     """Whether TensorFlow would place operations on a GPU."""
     return bool(tf.config.list_logical_devices("GPU"))
+
+
+def _promised(op: Op, arrays: Sequence[Any], parameters: Any) -> Sequence[PartialMeta | None]:
+    """Shapes, as far as they are known, and dtypes of the results of a call."""
+    metas = [
+        None if array is None else _meta(op, spec.name, array)
+        for spec, array in zip(op.specs(len(arrays)), arrays, strict=True)
+    ]
+    return infer_partially(op, tuple(metas), parameters)
+
+
+def _set_shapes(tensors: Sequence[Any], promised: Sequence[PartialMeta | None]) -> None:
+    for tensor, meta in zip(tensors, [meta for meta in promised if meta is not None], strict=True):
+        tensor.set_shape(meta.shape)
 
 
 def _as_tensor(cotangent: Any, output: Any) -> Any:
