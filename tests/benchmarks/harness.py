@@ -152,16 +152,22 @@ def copy_rate() -> float:
     return 2 * source.nbytes / statistics.median(seconds(lambda: np.copyto(target, source)) for _ in range(7))
 
 
+def milliseconds(rivals: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Time of each rival in each round, after a call of each that is not timed."""
+    times: dict[str, list[float]] = {name: [] for name in rivals}
+    for function in rivals.values():
+        function()
+    for _ in range(rounds):
+        for name, function in rivals.items():
+            time.sleep(PAUSE)
+            times[name].append(seconds(function) * 1e3)
+    return times
+
+
 def measure(case: Case, rounds: int) -> Row:
     """Check agreement, warm up, time all rivals in turn."""
     case.agree()
-    times: dict[str, list[float]] = {name: [] for name in case.rivals}
-    for function in case.rivals.values():
-        function()
-    for _ in range(rounds):
-        for name, function in case.rivals.items():
-            time.sleep(PAUSE)
-            times[name].append(seconds(function) * 1e3)
+    times = milliseconds(case.rivals, rounds)
     medians = {name: statistics.median(values) for name, values in times.items()}
     quartiles = {name: statistics.quantiles(values, n=4) for name, values in times.items()}
     ours, *others = case.rivals
