@@ -1,4 +1,4 @@
-"""What calls on tiny arrays of PyTorch and JAX cost over the same calls on NumPy arrays, and what vmap costs.
+"""What calls on tiny arrays of PyTorch, JAX and TensorFlow cost over those on NumPy arrays, and what vmap costs.
 
 All calls of a table are timed in turn, each alone; figures are tenth percentiles. The overheads are those of backends
 that return at once with results made before. The maps compute: a map over images against the call with a larger batch
@@ -37,7 +37,7 @@ class Row(NamedTuple):
 
 
 def conv(x: Any, w: Any) -> Any:
-    return ao.conv2d(x, w, padding=1)
+    return ao.conv2d(x, w, padding=1, layout="NCHW")
 
 
 def numpy_rows() -> dict[str, Row]:
@@ -94,6 +94,42 @@ def jax_rows(jax: Any) -> dict[str, Row]:
     }
 
 
+def tensorflow_rows(tf: Any) -> dict[str, Row]:
+    """Eager calls without a tape, recorded, and with the gradients of both arrays; the same in functions."""
+    x, w = map(tf.constant, (X, W))
+
+    def gradients(x: Any, w: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch([x, w])
+            y = conv(x, w)
+        return tape.gradient(y, [x, w])
+
+    def recorded() -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch([x, w])
+            return conv(x, w)
+
+    def own() -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch([x, w])
+            y = tf.nn.conv2d(x, transposed, 1, "SAME")
+        return tape.gradient(y, [x, transposed])
+
+    # TensorFlow has no convolution of NCHW on the CPU: of the same size, in its own order.
+    transposed = tf.ones((3, 3, X.shape[3], X.shape[3]))
+    function, function_of_gradients = tf.function(conv), tf.function(gradients)
+    empty = tf.function(lambda x: tf.numpy_function(lambda array: array, [x], tf.float32))
+    return {
+        "TensorFlow, no tape": Row(lambda: conv(x, w), NUMPY),
+        "TensorFlow, forward with a tape": Row(recorded, NUMPY, 100),
+        "TensorFlow, forward and backward": Row(lambda: gradients(x, w), NUMPY_GRADIENTS, 600),
+        "TensorFlow, in a function": Row(lambda: function(x, w), NUMPY, 700),
+        "TensorFlow, forward and backward in a function": Row(lambda: function_of_gradients(x, w), NUMPY_GRADIENTS),
+        "TensorFlow's own conv2d, forward and backward": Row(own),
+        "TensorFlow, an empty numpy_function in a function": Row(lambda: empty(x)),
+    }
+
+
 def folded(x: Any, w: Any) -> Any:
     """What a map over the first axis of ``x`` is to be: one call, between two changes of shape."""
     result = conv(x.reshape((-1, *x.shape[2:])), w)
@@ -146,7 +182,11 @@ def main() -> int:
     print(", ".join(f"{name} {value}" for name, value in machine().items()))
     kept = True
     # One framework after the other: the code of one is not to push that of another out of the processor's caches.
-    for name, overheads, maps in (("torch", torch_rows, torch_maps), ("jax", jax_rows, jax_maps)):
+    for name, overheads, maps in (
+        ("torch", torch_rows, torch_maps),
+        ("jax", jax_rows, jax_maps),
+        ("tensorflow", tensorflow_rows, None),
+    ):
         if find_spec(name) is None:
             continue
         with warnings.catch_warnings():
@@ -157,6 +197,8 @@ def main() -> int:
         with instant_backends():
             rows = numpy_rows() | overheads(framework)
             kept = measure(rows, rounds, "over NumPy us", lambda cost, reference: cost - reference) and kept
+        if maps is None:
+            continue
         rows = maps(framework)
         kept = measure(rows, rounds // 10, "times one call", lambda cost, reference: cost / reference) and kept
     return 0 if kept else 1
