@@ -33,7 +33,7 @@ SavedT = TypeVar("SavedT")
 Size = int | Sequence[int]
 Padding = int | Sequence[int] | Sequence[Sequence[int]] | Literal["SAME", "VALID", "same", "valid"]
 KernelType = Literal["gaussian", "inv"]
-Layout = Literal["NCHW", "NHWC"]
+Layout = Literal["NCHW", "NHWC", "nchw", "nhwc", "channels_first", "channels_last"]
 
 
 class MaskedOutput(NamedTuple, Generic[ArrayT, MaskT]):

@@ -6,6 +6,7 @@ from typing import Any, Generic, NamedTuple, overload
 from numpy.typing import NDArray
 
 from arrayops._call.dispatch import dispatch, dispatch_backward
+from arrayops._call.layout import resolved_layout
 from arrayops._ops.conv import CONV2D, CONV_TRANSPOSE2D, cached_parameters
 from arrayops._typing import Array, ArrayT, Layout, Padding, ScalarT, Size
 
@@ -27,7 +28,7 @@ def conv2d(
     stride: Size = 1,
     padding: Padding = 0,
     dilation: Size = 1,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
 ) -> ArrayT:
     """Grouped convolution (cross-correlation, as in every deep learning framework).
 
@@ -51,8 +52,9 @@ def conv2d(
         Step of the window between outputs, and spacing of the filter taps.
     padding : int, pair, pair of pairs ((top, bottom), (left, right)), "SAME" or "VALID", default 0
         Zero padding. "SAME" pads as TensorFlow and ONNX (SAME_UPPER) do, for any stride; lower case is accepted too.
-    layout : {"NCHW", "NHWC"}, default "NCHW"
-        Order of the axes: "NCHW" as in PyTorch, "NHWC" as in TensorFlow.
+    layout : {"NCHW", "NHWC", "channels_first", "channels_last"}, optional
+        Order of the axes: NCHW (channels_first) as in PyTorch, or NHWC (channels_last) as in TensorFlow. By default
+        NHWC for TensorFlow arrays, ``keras.config.image_data_format()`` for KerasTensors, and NCHW for all others.
 
     Returns
     -------
@@ -91,7 +93,12 @@ def conv2d(
             [[ 1.,  6.,  1.]]]])
     """
     parameters = cached_parameters(
-        "conv2d", stride=stride, padding=padding, dilation=dilation, layout=layout, groups=groups
+        "conv2d",
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        layout=resolved_layout("conv2d", layout, input),
+        groups=groups,
     )
     output: ArrayT = dispatch(CONV2D, (input, weight, bias), parameters)[0]
     return output
@@ -108,7 +115,7 @@ def conv2d_backward(
     stride: Size = 1,
     padding: Padding = 0,
     dilation: Size = 1,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     needs: Iterable[str] | None = None,
 ) -> Conv2dGradients[NDArray[ScalarT]]: ...
 @overload
@@ -122,7 +129,7 @@ def conv2d_backward(
     stride: Size = 1,
     padding: Padding = 0,
     dilation: Size = 1,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     needs: Iterable[str] | None = None,
 ) -> Conv2dGradients[ArrayT]: ...
 def conv2d_backward(
@@ -135,7 +142,7 @@ def conv2d_backward(
     stride: Size = 1,
     padding: Padding = 0,
     dilation: Size = 1,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     needs: Iterable[str] | None = None,
 ) -> Conv2dGradients[Any]:
     """Gradients of `conv2d`.
@@ -171,7 +178,12 @@ def conv2d_backward(
     array([[[[11., 19.]]]])
     """
     parameters = cached_parameters(
-        "conv2d_backward", stride=stride, padding=padding, dilation=dilation, layout=layout, groups=groups
+        "conv2d_backward",
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        layout=resolved_layout("conv2d_backward", layout, input),
+        groups=groups,
     )
     return Conv2dGradients(*dispatch_backward(CONV2D, (grad_output,), (input, weight, bias), parameters, needs))
 
@@ -186,7 +198,7 @@ def conv_transpose2d(
     padding: Padding = 0,
     output_padding: Size = 0,
     dilation: Size = 1,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
 ) -> ArrayT:
     """Transposed convolution (also called deconvolution), with groups.
 
@@ -213,8 +225,9 @@ def conv_transpose2d(
     output_padding : int or pair of int, default 0
         Rows added at the bottom and columns added at the right of the output; less than the larger of stride and
         dilation, and 0 with "SAME".
-    layout : {"NCHW", "NHWC"}, default "NCHW"
-        Order of the axes: "NCHW" as in PyTorch, "NHWC" as in TensorFlow.
+    layout : {"NCHW", "NHWC", "channels_first", "channels_last"}, optional
+        Order of the axes: NCHW (channels_first) as in PyTorch, or NHWC (channels_last) as in TensorFlow. By default
+        NHWC for TensorFlow arrays, ``keras.config.image_data_format()`` for KerasTensors, and NCHW for all others.
 
     Returns
     -------
@@ -251,7 +264,7 @@ def conv_transpose2d(
         padding=padding,
         output_padding=output_padding,
         dilation=dilation,
-        layout=layout,
+        layout=resolved_layout("conv_transpose2d", layout, input),
         transposed=True,
         groups=groups,
     )
@@ -271,7 +284,7 @@ def conv_transpose2d_backward(
     padding: Padding = 0,
     output_padding: Size = 0,
     dilation: Size = 1,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     needs: Iterable[str] | None = None,
 ) -> Conv2dGradients[NDArray[ScalarT]]: ...
 @overload
@@ -286,7 +299,7 @@ def conv_transpose2d_backward(
     padding: Padding = 0,
     output_padding: Size = 0,
     dilation: Size = 1,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     needs: Iterable[str] | None = None,
 ) -> Conv2dGradients[ArrayT]: ...
 def conv_transpose2d_backward(
@@ -300,7 +313,7 @@ def conv_transpose2d_backward(
     padding: Padding = 0,
     output_padding: Size = 0,
     dilation: Size = 1,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     needs: Iterable[str] | None = None,
 ) -> Conv2dGradients[Any]:
     """Gradients of `conv_transpose2d`.
@@ -338,7 +351,7 @@ def conv_transpose2d_backward(
         padding=padding,
         output_padding=output_padding,
         dilation=dilation,
-        layout=layout,
+        layout=resolved_layout("conv_transpose2d_backward", layout, input),
         transposed=True,
         groups=groups,
     )

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Generic, Literal, NamedTuple
 
 from arrayops._call.dispatch import dispatch, dispatch_backward
+from arrayops._call.layout import resolved_layout
 from arrayops._ops.merge import MERGE_FEATURE_MAPS, RESIZE2D, merge_parameters, resize_parameters
 from arrayops._typing import Array, ArrayT, Layout, Size
 
@@ -33,7 +34,7 @@ def resize2d(
     mode: Mode = "bilinear",
     coordinates: Coordinates = "half_pixel",
     antialias: bool = False,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
 ) -> ArrayT:
     """Resize the height and width of images, each axis up or down, by interpolation or averaging.
 
@@ -67,8 +68,9 @@ def resize2d(
         For "bilinear" and "bicubic": when downsampling an axis, widen the kernel by the downsampling factor. As in
         PyTorch, the cubic kernel then has a = -0.5, and weights outside the image are dropped and the others
         renormalised; with "align_corners" the factor is (in - 1) / (out - 1), but kernels are centred as in half_pixel.
-    layout : {"NCHW", "NHWC"}, default "NCHW"
-        Order of the axes: "NCHW" as in PyTorch, "NHWC" as in TensorFlow.
+    layout : {"NCHW", "NHWC", "channels_first", "channels_last"}, optional
+        Order of the axes: NCHW (channels_first) as in PyTorch, or NHWC (channels_last) as in TensorFlow. By default
+        NHWC for TensorFlow arrays, ``keras.config.image_data_format()`` for KerasTensors, and NCHW for all others.
 
     Returns
     -------
@@ -106,7 +108,13 @@ def resize2d(
     array([[[[2., 4.]]]])
     """
     parameters = resize_parameters(
-        "resize2d", size=size, scale=scale, mode=mode, coordinates=coordinates, antialias=antialias, layout=layout
+        "resize2d",
+        size=size,
+        scale=scale,
+        mode=mode,
+        coordinates=coordinates,
+        antialias=antialias,
+        layout=resolved_layout("resize2d", layout, input),
     )
     output: ArrayT = dispatch(RESIZE2D, (input,), parameters)[0]
     return output
@@ -121,7 +129,7 @@ def resize2d_backward(
     mode: Mode = "bilinear",
     coordinates: Coordinates = "half_pixel",
     antialias: bool = False,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     needs: Iterable[str] | None = None,
 ) -> Resize2dGradients[ArrayT]:
     """Gradient of `resize2d` (transposed interpolation matrices); bitwise reproducible.
@@ -160,7 +168,7 @@ def resize2d_backward(
         mode=mode,
         coordinates=coordinates,
         antialias=antialias,
-        layout=layout,
+        layout=resolved_layout("resize2d_backward", layout, input),
     )
     return Resize2dGradients(*dispatch_backward(RESIZE2D, (grad_output,), (input,), parameters, needs))
 
@@ -173,7 +181,7 @@ def merge_feature_maps(
     mode: Mode = "bilinear",
     coordinates: Coordinates = "half_pixel",
     antialias: bool = False,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
 ) -> ArrayT:
     """Resize feature maps to a common size and concatenate or reduce them, without storing the resized maps.
 
@@ -201,8 +209,9 @@ def merge_feature_maps(
         of pixels of all maps.
     mode, coordinates, antialias
         As in `resize2d`.
-    layout : {"NCHW", "NHWC"}, default "NCHW"
-        Order of the axes: "NCHW" as in PyTorch, "NHWC" as in TensorFlow.
+    layout : {"NCHW", "NHWC", "channels_first", "channels_last"}, optional
+        Order of the axes: NCHW (channels_first) as in PyTorch, or NHWC (channels_last) as in TensorFlow. By default
+        NHWC for TensorFlow arrays, ``keras.config.image_data_format()`` for KerasTensors, and NCHW for all others.
 
     Returns
     -------
@@ -243,10 +252,12 @@ def merge_feature_maps(
              [0., 8., 0., 0.]]]])
     """
     op = "merge_feature_maps"
+    arrays = checked_maps(op, maps)
+    layout = resolved_layout(op, layout, arrays[0])
     parameters = merge_parameters(
         op, how=how, size=size, mode=mode, coordinates=coordinates, antialias=antialias, layout=layout
     )
-    output: ArrayT = dispatch(MERGE_FEATURE_MAPS, checked_maps(op, maps), parameters)[0]
+    output: ArrayT = dispatch(MERGE_FEATURE_MAPS, arrays, parameters)[0]
     return output
 
 
@@ -259,7 +270,7 @@ def merge_feature_maps_backward(
     mode: Mode = "bilinear",
     coordinates: Coordinates = "half_pixel",
     antialias: bool = False,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     needs: Iterable[str] | None = None,
 ) -> MergeFeatureMapsGradients[ArrayT]:
     """Gradients of `merge_feature_maps`, one per map; bitwise reproducible.
@@ -293,10 +304,12 @@ def merge_feature_maps_backward(
     array([[[[1., 1.]]]])
     """
     op = "merge_feature_maps_backward"
+    arrays = checked_maps(op, maps)
+    layout = resolved_layout(op, layout, arrays[0])
     parameters = merge_parameters(
         op, how=how, size=size, mode=mode, coordinates=coordinates, antialias=antialias, layout=layout
     )
-    gradients = dispatch_backward(MERGE_FEATURE_MAPS, (grad_output,), checked_maps(op, maps), parameters, needs)
+    gradients = dispatch_backward(MERGE_FEATURE_MAPS, (grad_output,), arrays, parameters, needs)
     return MergeFeatureMapsGradients(None if gradients[0] is None else list(gradients))
 
 

@@ -11,6 +11,7 @@ from typing import Any, Generic, NamedTuple, overload
 from numpy.typing import NDArray
 
 from arrayops._call.dispatch import dispatch, dispatch_backward
+from arrayops._call.layout import resolved_layout
 from arrayops._ops.pac import (
     PAC_CONV2D,
     PAC_CONV_TRANSPOSE2D,
@@ -84,7 +85,7 @@ def pac_kernel2d(
     padding: Padding = 0,
     output_padding: Size = 0,
     dilation: Size = 1,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
 ) -> NDArray[ScalarT]: ...
 @overload
 def pac_kernel2d(
@@ -104,7 +105,7 @@ def pac_kernel2d(
     padding: Padding = 0,
     output_padding: Size = 0,
     dilation: Size = 1,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
 ) -> MaskedOutput[NDArray[ScalarT], MaskT]: ...
 @overload
 def pac_kernel2d(
@@ -124,7 +125,7 @@ def pac_kernel2d(
     padding: Padding = 0,
     output_padding: Size = 0,
     dilation: Size = 1,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
 ) -> ArrayT: ...
 @overload
 def pac_kernel2d(
@@ -144,7 +145,7 @@ def pac_kernel2d(
     padding: Padding = 0,
     output_padding: Size = 0,
     dilation: Size = 1,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
 ) -> MaskedOutput[ArrayT, MaskT]: ...
 def pac_kernel2d(
     guide: Array,
@@ -163,7 +164,7 @@ def pac_kernel2d(
     padding: Padding = 0,
     output_padding: Size = 0,
     dilation: Size = 1,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
 ) -> Any:
     """Adaptive kernel of a guide image, for reuse as ``kernel`` in several calls of the other PAC functions.
 
@@ -203,8 +204,9 @@ def pac_kernel2d(
         Step of the window, spacing of the taps, and output padding (only with ``transposed``).
     padding : int, pair, pair of pairs ((top, bottom), (left, right)), "SAME" or "VALID", default 0
         As in `pac_conv2d`.
-    layout : {"NCHW", "NHWC"}, default "NCHW"
-        Order of the axes.
+    layout : {"NCHW", "NHWC", "channels_first", "channels_last"}, optional
+        Order of the axes: NCHW (channels_first) as in PyTorch, or NHWC (channels_last) as in TensorFlow. By default
+        NHWC for TensorFlow arrays, ``keras.config.image_data_format()`` for KerasTensors, and NCHW for all others.
 
     Returns
     -------
@@ -248,7 +250,7 @@ def pac_kernel2d(
         padding=padding,
         output_padding=output_padding,
         dilation=dilation,
-        layout=layout,
+        layout=resolved_layout("pac_kernel2d", layout, guide),
         transposed=transposed,
         kernel_type=kernel_type,
         asymmetric=asymmetric,
@@ -277,7 +279,7 @@ def pac_kernel2d_backward(
     padding: Padding = 0,
     output_padding: Size = 0,
     dilation: Size = 1,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     needs: Iterable[str] | None = None,
 ) -> PacKernel2dGradients[NDArray[ScalarT]]: ...
 @overload
@@ -299,7 +301,7 @@ def pac_kernel2d_backward(
     padding: Padding = 0,
     output_padding: Size = 0,
     dilation: Size = 1,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     needs: Iterable[str] | None = None,
 ) -> PacKernel2dGradients[ArrayT]: ...
 def pac_kernel2d_backward(
@@ -320,7 +322,7 @@ def pac_kernel2d_backward(
     padding: Padding = 0,
     output_padding: Size = 0,
     dilation: Size = 1,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     needs: Iterable[str] | None = None,
 ) -> PacKernel2dGradients[Any]:
     """Gradients of `pac_kernel2d`.
@@ -361,7 +363,7 @@ smooth_kernel, stride, padding, output_padding, dilation, layout
         padding=padding,
         output_padding=output_padding,
         dilation=dilation,
-        layout=layout,
+        layout=resolved_layout("pac_kernel2d_backward", layout, guide),
         transposed=transposed,
         kernel_type=kernel_type,
         asymmetric=asymmetric,
@@ -392,7 +394,7 @@ def pac_conv2d(
     stride: Size = 1,
     padding: Padding = 0,
     dilation: Size = 1,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
 ) -> ArrayT: ...
 @overload
 def pac_conv2d(
@@ -414,7 +416,7 @@ def pac_conv2d(
     stride: Size = 1,
     padding: Padding = 0,
     dilation: Size = 1,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
 ) -> MaskedOutput[ArrayT, MaskT]: ...
 def pac_conv2d(
     input: Array,
@@ -435,7 +437,7 @@ def pac_conv2d(
     stride: Size = 1,
     padding: Padding = 0,
     dilation: Size = 1,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
 ) -> Any:
     """Pixel-adaptive convolution: a convolution whose weights are scaled at every pixel by a kernel of guide features.
 
@@ -472,8 +474,9 @@ def pac_conv2d(
         Step of the window between outputs, and spacing of the filter taps.
     padding : int, pair, pair of pairs ((top, bottom), (left, right)), "SAME" or "VALID", default 0
         Zero padding. "SAME" pads as TensorFlow and ONNX (SAME_UPPER) do, for any stride; lower case is accepted too.
-    layout : {"NCHW", "NHWC"}, default "NCHW"
-        Order of the axes: "NCHW" as in PyTorch, "NHWC" as in TensorFlow.
+    layout : {"NCHW", "NHWC", "channels_first", "channels_last"}, optional
+        Order of the axes: NCHW (channels_first) as in PyTorch, or NHWC (channels_last) as in TensorFlow. By default
+        NHWC for TensorFlow arrays, ``keras.config.image_data_format()`` for KerasTensors, and NCHW for all others.
 
     Returns
     -------
@@ -513,7 +516,7 @@ def pac_conv2d(
         stride=stride,
         padding=padding,
         dilation=dilation,
-        layout=layout,
+        layout=resolved_layout("pac_conv2d", layout, input),
         kernel_type=kernel_type,
         asymmetric=asymmetric,
         normalize_kernel=normalize_kernel,
@@ -545,7 +548,7 @@ def pac_conv2d_backward(
     stride: Size = 1,
     padding: Padding = 0,
     dilation: Size = 1,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     needs: Iterable[str] | None = None,
 ) -> PacConv2dGradients[NDArray[ScalarT], NDArray[GuideScalarT]]: ...
 @overload
@@ -569,7 +572,7 @@ def pac_conv2d_backward(
     stride: Size = 1,
     padding: Padding = 0,
     dilation: Size = 1,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     needs: Iterable[str] | None = None,
 ) -> PacConv2dGradients[ArrayT, GuideT]: ...
 def pac_conv2d_backward(
@@ -592,7 +595,7 @@ def pac_conv2d_backward(
     stride: Size = 1,
     padding: Padding = 0,
     dilation: Size = 1,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     needs: Iterable[str] | None = None,
 ) -> PacConv2dGradients[Any, Any]:
     """Gradients of `pac_conv2d`.
@@ -636,7 +639,7 @@ smooth_kernel, groups, shared_filters, stride, padding, dilation, layout
         stride=stride,
         padding=padding,
         dilation=dilation,
-        layout=layout,
+        layout=resolved_layout("pac_conv2d_backward", layout, input),
         kernel_type=kernel_type,
         asymmetric=asymmetric,
         normalize_kernel=normalize_kernel,
@@ -668,7 +671,7 @@ def pac_conv_transpose2d(
     padding: Padding = 0,
     output_padding: Size = 0,
     dilation: Size = 1,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
 ) -> ArrayT: ...
 @overload
 def pac_conv_transpose2d(
@@ -691,7 +694,7 @@ def pac_conv_transpose2d(
     padding: Padding = 0,
     output_padding: Size = 0,
     dilation: Size = 1,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
 ) -> MaskedOutput[ArrayT, MaskT]: ...
 def pac_conv_transpose2d(
     input: Array,
@@ -713,7 +716,7 @@ def pac_conv_transpose2d(
     padding: Padding = 0,
     output_padding: Size = 0,
     dilation: Size = 1,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
 ) -> Any:
     """Transposed pixel-adaptive convolution: upsampling guided by an image at the output resolution.
 
@@ -747,8 +750,9 @@ def pac_conv_transpose2d(
     output_padding : int or pair of int, default 0
         Rows added at the bottom and columns added at the right of the output; less than the larger of stride and
         dilation, and 0 with "SAME".
-    layout : {"NCHW", "NHWC"}, default "NCHW"
-        Order of the axes: "NCHW" as in PyTorch, "NHWC" as in TensorFlow.
+    layout : {"NCHW", "NHWC", "channels_first", "channels_last"}, optional
+        Order of the axes: NCHW (channels_first) as in PyTorch, or NHWC (channels_last) as in TensorFlow. By default
+        NHWC for TensorFlow arrays, ``keras.config.image_data_format()`` for KerasTensors, and NCHW for all others.
 
     Returns
     -------
@@ -794,7 +798,7 @@ def pac_conv_transpose2d(
         padding=padding,
         output_padding=output_padding,
         dilation=dilation,
-        layout=layout,
+        layout=resolved_layout("pac_conv_transpose2d", layout, input),
         transposed=True,
         kernel_type=kernel_type,
         asymmetric=asymmetric,
@@ -828,7 +832,7 @@ def pac_conv_transpose2d_backward(
     padding: Padding = 0,
     output_padding: Size = 0,
     dilation: Size = 1,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     needs: Iterable[str] | None = None,
 ) -> PacConv2dGradients[NDArray[ScalarT], NDArray[GuideScalarT]]: ...
 @overload
@@ -853,7 +857,7 @@ def pac_conv_transpose2d_backward(
     padding: Padding = 0,
     output_padding: Size = 0,
     dilation: Size = 1,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     needs: Iterable[str] | None = None,
 ) -> PacConv2dGradients[ArrayT, GuideT]: ...
 def pac_conv_transpose2d_backward(
@@ -877,7 +881,7 @@ def pac_conv_transpose2d_backward(
     padding: Padding = 0,
     output_padding: Size = 0,
     dilation: Size = 1,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     needs: Iterable[str] | None = None,
 ) -> PacConv2dGradients[Any, Any]:
     """Gradients of `pac_conv_transpose2d`.
@@ -919,7 +923,7 @@ smooth_kernel, groups, shared_filters, stride, padding, output_padding, dilation
         padding=padding,
         output_padding=output_padding,
         dilation=dilation,
-        layout=layout,
+        layout=resolved_layout("pac_conv_transpose2d_backward", layout, input),
         transposed=True,
         kernel_type=kernel_type,
         asymmetric=asymmetric,
@@ -949,7 +953,7 @@ def pac_pool2d(
     stride: Size = 1,
     padding: Padding = 0,
     dilation: Size = 1,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
 ) -> ArrayT: ...
 @overload
 def pac_pool2d(
@@ -969,7 +973,7 @@ def pac_pool2d(
     stride: Size = 1,
     padding: Padding = 0,
     dilation: Size = 1,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
 ) -> MaskedOutput[ArrayT, MaskT]: ...
 def pac_pool2d(
     input: Array,
@@ -988,7 +992,7 @@ def pac_pool2d(
     stride: Size = 1,
     padding: Padding = 0,
     dilation: Size = 1,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
 ) -> Any:
     """Pixel-adaptive pooling: sums over windows, weighted at every pixel by the adaptive kernel of the guide.
 
@@ -1053,7 +1057,7 @@ def pac_pool2d(
         stride=stride,
         padding=padding,
         dilation=dilation,
-        layout=layout,
+        layout=resolved_layout("pac_pool2d", layout, input),
         kernel_type=kernel_type,
         asymmetric=asymmetric,
         normalize_kernel=normalize_kernel,
@@ -1081,7 +1085,7 @@ def pac_pool2d_backward(
     stride: Size = 1,
     padding: Padding = 0,
     dilation: Size = 1,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     needs: Iterable[str] | None = None,
 ) -> PacPool2dGradients[NDArray[ScalarT], NDArray[GuideScalarT]]: ...
 @overload
@@ -1103,7 +1107,7 @@ def pac_pool2d_backward(
     stride: Size = 1,
     padding: Padding = 0,
     dilation: Size = 1,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     needs: Iterable[str] | None = None,
 ) -> PacPool2dGradients[ArrayT, GuideT]: ...
 def pac_pool2d_backward(
@@ -1124,7 +1128,7 @@ def pac_pool2d_backward(
     stride: Size = 1,
     padding: Padding = 0,
     dilation: Size = 1,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     needs: Iterable[str] | None = None,
 ) -> PacPool2dGradients[Any, Any]:
     """Gradients of `pac_pool2d`.
@@ -1164,7 +1168,7 @@ asymmetric, smooth_kernel, stride, padding, dilation, layout
         stride=stride,
         padding=padding,
         dilation=dilation,
-        layout=layout,
+        layout=resolved_layout("pac_pool2d_backward", layout, input),
         kernel_type=kernel_type,
         asymmetric=asymmetric,
         normalize_kernel=normalize_kernel,

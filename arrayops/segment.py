@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arrayops._call.dispatch import dispatch, dispatch_backward, read_integer
-from arrayops._core.checks import LAYOUTS, choice, flag
+from arrayops._call.layout import resolved_layout
+from arrayops._core.checks import flag
 from arrayops._core.op import Op
 from arrayops._ops.segment import (
     DIFFERENTIABLE,
@@ -63,7 +64,7 @@ def segment_mean(
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
 ) -> NDArray[ScalarT]: ...
 @overload
 def segment_mean(
@@ -74,7 +75,7 @@ def segment_mean(
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
 ) -> ArrayT: ...
 def segment_mean(
     features: Array,
@@ -84,7 +85,7 @@ def segment_mean(
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
 ) -> Any:
     """Mean of the features of each segment.
 
@@ -112,8 +113,10 @@ def segment_mean(
         Handling of labels out of range (negative, or at least S) other than ``ignore_label``: an error if True; their
         pixels are excluded if False. The default, None, is True on the CPU and False on a GPU, where the check
         synchronises with the device.
-    layout : {"NCHW", "NHWC"}, default "NCHW"
-        Order of the image axes: "NCHW" as in PyTorch, "NHWC" as in TensorFlow. Has no effect on (P, C) features.
+    layout : {"NCHW", "NHWC", "channels_first", "channels_last"}, optional
+        Order of the axes: NCHW (channels_first) as in PyTorch, or NHWC (channels_last) as in TensorFlow. By default
+        NHWC for TensorFlow arrays, ``keras.config.image_data_format()`` for KerasTensors, and NCHW for all others.
+        Has no effect without image axes.
 
     Returns
     -------
@@ -162,7 +165,7 @@ def segment_mean_backward(
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     needs: Iterable[str] | None = None,
 ) -> SegmentGradients[ArrayT]:
     """Gradient of `segment_mean`.
@@ -213,7 +216,7 @@ def segment_sum(
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
 ) -> NDArray[np.int64]: ...
 @overload
 def segment_sum(
@@ -224,7 +227,7 @@ def segment_sum(
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
 ) -> NDArray[np.uint64]: ...
 @overload
 def segment_sum(
@@ -235,7 +238,7 @@ def segment_sum(
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
 ) -> NDArray[ScalarT]: ...
 @overload
 def segment_sum(
@@ -246,7 +249,7 @@ def segment_sum(
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
 ) -> ArrayT: ...
 def segment_sum(
     features: Array,
@@ -256,7 +259,7 @@ def segment_sum(
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
 ) -> Any:
     """Sum of the features of each segment.
 
@@ -283,8 +286,10 @@ def segment_sum(
         Handling of labels out of range (negative, or at least S) other than ``ignore_label``: an error if True; their
         pixels are excluded if False. The default, None, is True on the CPU and False on a GPU, where the check
         synchronises with the device.
-    layout : {"NCHW", "NHWC"}, default "NCHW"
-        Order of the image axes: "NCHW" as in PyTorch, "NHWC" as in TensorFlow. Has no effect on (P, C) features.
+    layout : {"NCHW", "NHWC", "channels_first", "channels_last"}, optional
+        Order of the axes: NCHW (channels_first) as in PyTorch, or NHWC (channels_last) as in TensorFlow. By default
+        NHWC for TensorFlow arrays, ``keras.config.image_data_format()`` for KerasTensors, and NCHW for all others.
+        Has no effect without image axes.
 
     Returns
     -------
@@ -332,7 +337,7 @@ def segment_sum_backward(
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     needs: Iterable[str] | None = None,
 ) -> SegmentGradients[ArrayT]:
     """Gradient of `segment_sum`.
@@ -382,7 +387,7 @@ def segment_max(
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     return_saved: Literal[False] = False,
 ) -> NDArray[ScalarT]: ...
 @overload
@@ -394,7 +399,7 @@ def segment_max(
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     return_saved: Literal[True],
 ) -> SavedOutput[NDArray[ScalarT], NDArray[np.int64]]: ...
 @overload
@@ -406,7 +411,7 @@ def segment_max(
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     return_saved: Literal[False] = False,
 ) -> ArrayT: ...
 @overload
@@ -418,7 +423,7 @@ def segment_max(
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     return_saved: Literal[True],
 ) -> SavedOutput[ArrayT, ArrayT]: ...
 @overload
@@ -430,7 +435,7 @@ def segment_max(
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     return_saved: bool,
 ) -> ArrayT | SavedOutput[ArrayT, Any]: ...
 def segment_max(
@@ -441,7 +446,7 @@ def segment_max(
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     return_saved: bool = False,
 ) -> Any:
     """Maximum of the features of each segment.
@@ -467,8 +472,10 @@ def segment_max(
         Handling of labels out of range (negative, or at least S) other than ``ignore_label``: an error if True; their
         pixels are excluded if False. The default, None, is True on the CPU and False on a GPU, where the check
         synchronises with the device.
-    layout : {"NCHW", "NHWC"}, default "NCHW"
-        Order of the image axes: "NCHW" as in PyTorch, "NHWC" as in TensorFlow. Has no effect on (P, C) features.
+    layout : {"NCHW", "NHWC", "channels_first", "channels_last"}, optional
+        Order of the axes: NCHW (channels_first) as in PyTorch, or NHWC (channels_last) as in TensorFlow. By default
+        NHWC for TensorFlow arrays, ``keras.config.image_data_format()`` for KerasTensors, and NCHW for all others.
+        Has no effect without image axes.
     return_saved : bool, default False
         Whether to return the positions of the maxima too. With them, `segment_max_backward` neither sorts pixels nor
         reads features.
@@ -532,7 +539,7 @@ def segment_max_backward(
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     saved: Array | None = None,
     needs: Iterable[str] | None = None,
 ) -> SegmentGradients[ArrayT]:
@@ -598,7 +605,7 @@ def segment_min(
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     return_saved: Literal[False] = False,
 ) -> NDArray[ScalarT]: ...
 @overload
@@ -610,7 +617,7 @@ def segment_min(
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     return_saved: Literal[True],
 ) -> SavedOutput[NDArray[ScalarT], NDArray[np.int64]]: ...
 @overload
@@ -622,7 +629,7 @@ def segment_min(
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     return_saved: Literal[False] = False,
 ) -> ArrayT: ...
 @overload
@@ -634,7 +641,7 @@ def segment_min(
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     return_saved: Literal[True],
 ) -> SavedOutput[ArrayT, ArrayT]: ...
 @overload
@@ -646,7 +653,7 @@ def segment_min(
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     return_saved: bool,
 ) -> ArrayT | SavedOutput[ArrayT, Any]: ...
 def segment_min(
@@ -657,7 +664,7 @@ def segment_min(
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     return_saved: bool = False,
 ) -> Any:
     """Minimum of the features of each segment.
@@ -683,8 +690,10 @@ def segment_min(
         Handling of labels out of range (negative, or at least S) other than ``ignore_label``: an error if True; their
         pixels are excluded if False. The default, None, is True on the CPU and False on a GPU, where the check
         synchronises with the device.
-    layout : {"NCHW", "NHWC"}, default "NCHW"
-        Order of the image axes: "NCHW" as in PyTorch, "NHWC" as in TensorFlow. Has no effect on (P, C) features.
+    layout : {"NCHW", "NHWC", "channels_first", "channels_last"}, optional
+        Order of the axes: NCHW (channels_first) as in PyTorch, or NHWC (channels_last) as in TensorFlow. By default
+        NHWC for TensorFlow arrays, ``keras.config.image_data_format()`` for KerasTensors, and NCHW for all others.
+        Has no effect without image axes.
     return_saved : bool, default False
         Whether to return the positions of the minima too. With them, `segment_min_backward` neither sorts pixels nor
         reads features.
@@ -738,7 +747,7 @@ def segment_min_backward(
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     saved: Array | None = None,
     needs: Iterable[str] | None = None,
 ) -> SegmentGradients[ArrayT]:
@@ -804,7 +813,7 @@ def segment_var(
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
 ) -> NDArray[ScalarT]: ...
 @overload
 def segment_var(
@@ -815,7 +824,7 @@ def segment_var(
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
 ) -> ArrayT: ...
 def segment_var(
     features: Array,
@@ -825,7 +834,7 @@ def segment_var(
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
 ) -> Any:
     """Population variance of the features of each segment.
 
@@ -852,8 +861,10 @@ def segment_var(
         Handling of labels out of range (negative, or at least S) other than ``ignore_label``: an error if True; their
         pixels are excluded if False. The default, None, is True on the CPU and False on a GPU, where the check
         synchronises with the device.
-    layout : {"NCHW", "NHWC"}, default "NCHW"
-        Order of the image axes: "NCHW" as in PyTorch, "NHWC" as in TensorFlow. Has no effect on (P, C) features.
+    layout : {"NCHW", "NHWC", "channels_first", "channels_last"}, optional
+        Order of the axes: NCHW (channels_first) as in PyTorch, or NHWC (channels_last) as in TensorFlow. By default
+        NHWC for TensorFlow arrays, ``keras.config.image_data_format()`` for KerasTensors, and NCHW for all others.
+        Has no effect without image axes.
 
     Returns
     -------
@@ -901,7 +912,7 @@ def segment_var_backward(
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     needs: Iterable[str] | None = None,
 ) -> SegmentGradients[ArrayT]:
     """Gradient of `segment_var`.
@@ -1021,7 +1032,7 @@ def segment_reduce(
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     return_saved: Literal[False] = False,
 ) -> tuple[NDArray[Any], ...]: ...
 @overload
@@ -1034,7 +1045,7 @@ def segment_reduce(
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     return_saved: Literal[True],
 ) -> SavedOutput[tuple[NDArray[Any], ...], tuple[NDArray[Any], ...]]: ...
 @overload
@@ -1047,7 +1058,7 @@ def segment_reduce(
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     return_saved: Literal[False] = False,
 ) -> tuple[ArrayT, ...]: ...
 @overload
@@ -1060,7 +1071,7 @@ def segment_reduce(
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     return_saved: Literal[True],
 ) -> SavedOutput[tuple[ArrayT, ...], tuple[ArrayT, ...]]: ...
 @overload
@@ -1073,7 +1084,7 @@ def segment_reduce(
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     return_saved: bool,
 ) -> tuple[ArrayT, ...] | SavedOutput[tuple[ArrayT, ...], tuple[Any, ...]]: ...
 def segment_reduce(
@@ -1085,7 +1096,7 @@ def segment_reduce(
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     return_saved: bool = False,
 ) -> Any:
     """Several segment reductions in one pass over the features.
@@ -1109,8 +1120,10 @@ def segment_reduce(
         Handling of labels out of range (negative, or at least S) other than ``ignore_label``: an error if True; their
         pixels are excluded if False. The default, None, is True on the CPU and False on a GPU, where the check
         synchronises with the device.
-    layout : {"NCHW", "NHWC"}, default "NCHW"
-        Order of the image axes: "NCHW" as in PyTorch, "NHWC" as in TensorFlow. Has no effect on (P, C) features.
+    layout : {"NCHW", "NHWC", "channels_first", "channels_last"}, optional
+        Order of the axes: NCHW (channels_first) as in PyTorch, or NHWC (channels_last) as in TensorFlow. By default
+        NHWC for TensorFlow arrays, ``keras.config.image_data_format()`` for KerasTensors, and NCHW for all others.
+        Has no effect without image axes.
     return_saved : bool, default False
         Whether to return intermediate results too. With them, `segment_reduce_backward` does not compute these again.
 
@@ -1151,6 +1164,7 @@ def segment_reduce(
     op = "segment_reduce"
     names = ordered(op, reductions)
     save = flag(op, "return_saved", return_saved)
+    layout = resolved_layout(op, layout, features)
     parameters = _parameters(op, names, labels, num_segments, ignore_label, empty, check, layout, save)
     found = dispatch(SEGMENT_REDUCE, (features, labels), parameters)
     by_name = dict(zip(REDUCTIONS, found[: len(REDUCTIONS)], strict=True))
@@ -1171,7 +1185,7 @@ def segment_reduce_backward(
     ignore_label: int | None = None,
     empty: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     saved: Sequence[Array | None] | None = None,
     needs: Iterable[str] | None = None,
 ) -> SegmentGradients[ArrayT]:
@@ -1215,6 +1229,7 @@ def segment_reduce_backward(
     op = "segment_reduce_backward"
     names = ordered(op, reductions)
     by_name = _gradients_by_name(op, grad_output, names)
+    layout = resolved_layout(op, layout, features)
     parameters = _parameters(op, names, labels, num_segments, ignore_label, empty, check, layout)
     gradients = tuple(by_name.get(name) for name in DIFFERENTIABLE)
     known = () if saved is None else _saved_arrays(op, saved, names)
@@ -1229,7 +1244,7 @@ def segment_unpool(
     ignore_label: int | None = None,
     fill: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
 ) -> NDArray[ScalarT]: ...
 @overload
 def segment_unpool(
@@ -1239,7 +1254,7 @@ def segment_unpool(
     ignore_label: int | None = None,
     fill: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
 ) -> ArrayT: ...
 def segment_unpool(
     pooled: Array,
@@ -1248,7 +1263,7 @@ def segment_unpool(
     ignore_label: int | None = None,
     fill: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
 ) -> Any:
     """Copy the features of each segment to all of its pixels (superpixel unpooling).
 
@@ -1270,8 +1285,10 @@ def segment_unpool(
         Handling of labels out of range (negative, or at least S) other than ``ignore_label``: an error if True; their
         pixels are excluded if False. The default, None, is True on the CPU and False on a GPU, where the check
         synchronises with the device.
-    layout : {"NCHW", "NHWC"}, default "NCHW"
-        Order of the image axes: "NCHW" as in PyTorch, "NHWC" as in TensorFlow. Has no effect without image axes.
+    layout : {"NCHW", "NHWC", "channels_first", "channels_last"}, optional
+        Order of the axes: NCHW (channels_first) as in PyTorch, or NHWC (channels_last) as in TensorFlow. By default
+        NHWC for TensorFlow arrays, ``keras.config.image_data_format()`` for KerasTensors, and NCHW for all others.
+        Has no effect without image axes.
 
     Returns
     -------
@@ -1305,6 +1322,7 @@ def segment_unpool(
            [ 0.,  0.],
            [ 6., 20.]])
     """
+    layout = resolved_layout("segment_unpool", layout, pooled)
     parameters = _unpool_parameters("segment_unpool", ignore_label, fill, check, layout)
     return dispatch(SEGMENT_UNPOOL, (pooled, labels), parameters)[0]
 
@@ -1317,7 +1335,7 @@ def segment_unpool_backward(
     ignore_label: int | None = None,
     fill: float = 0,
     check: bool | None = None,
-    layout: Layout = "NCHW",
+    layout: Layout | None = None,
     needs: Iterable[str] | None = None,
 ) -> SegmentUnpoolGradients[ArrayT]:
     """Gradient of `segment_unpool`: the sum of the gradients over the pixels of each segment.
@@ -1350,6 +1368,7 @@ def segment_unpool_backward(
     array([[1., 1.],
            [2., 2.]])
     """
+    layout = resolved_layout("segment_unpool_backward", layout, pooled)
     parameters = _unpool_parameters("segment_unpool_backward", ignore_label, fill, check, layout)
     return SegmentUnpoolGradients(
         *dispatch_backward(SEGMENT_UNPOOL, (grad_output,), (pooled, labels), parameters, needs)
@@ -1365,10 +1384,11 @@ def _reduce(
     ignore_label: int | None,
     empty: float,
     check: bool | None,
-    layout: Layout,
+    layout: Layout | None,
     return_saved: bool = False,
 ) -> Any:
     save = flag(op.name, "return_saved", return_saved)
+    layout = resolved_layout(op.name, layout, features)
     parameters = _parameters(op.name, (reduction,), labels, num_segments, ignore_label, empty, check, layout, save)
     results = dispatch(op, (features, labels), parameters)
     return SavedOutput(results[0], results[1]) if save else results[0]
@@ -1384,10 +1404,11 @@ def _reduce_backward(
     ignore_label: int | None,
     empty: float,
     check: bool | None,
-    layout: Layout,
+    layout: Layout | None,
     needs: Iterable[str] | None,
     saved: Array | None = None,
 ) -> SegmentGradients[Any]:
+    layout = resolved_layout(op.backward.name, layout, features)
     parameters = _parameters(op.backward.name, (reduction,), labels, num_segments, ignore_label, empty, check, layout)
     return SegmentGradients(
         *dispatch_backward(op, (grad_output,), (features, labels), parameters, needs, () if saved is None else (saved,))
@@ -1402,15 +1423,15 @@ def _parameters(
     ignore_label: Any,
     empty: Any,
     check: Any,
-    layout: Any,
+    layout: str,
     save: bool = False,
 ) -> SegmentParameters:
     """Check and normalise the keywords of the public function ``op``; compute ``num_segments`` if it is None."""
     ignore = ignored(op, ignore_label)
-    options = number(op, "empty", empty), checking(op, check), choice(op, "layout", layout, LAYOUTS)
+    options = number(op, "empty", empty), checking(op, check)
     if num_segments is None:
         num_segments = read_integer(NUM_SEGMENTS, labels, LabelParameters(ignore), op, "num_segments")
-    return SegmentParameters(reductions, segments(op, num_segments), ignore, *options, save)
+    return SegmentParameters(reductions, segments(op, num_segments), ignore, *options, layout, save)
 
 
 def _gradients_by_name(op: str, gradients: Any, names: tuple[str, ...]) -> dict[str, Any]:
@@ -1434,7 +1455,5 @@ def _saved_arrays(op: str, saved: Any, names: tuple[str, ...]) -> tuple[Any, ...
     return tuple(by_name.get(name) for name in SAVED)
 
 
-def _unpool_parameters(op: str, ignore_label: Any, fill: Any, check: Any, layout: Any) -> UnpoolParameters:
-    return UnpoolParameters(
-        ignored(op, ignore_label), number(op, "fill", fill), checking(op, check), choice(op, "layout", layout, LAYOUTS)
-    )
+def _unpool_parameters(op: str, ignore_label: Any, fill: Any, check: Any, layout: str) -> UnpoolParameters:
+    return UnpoolParameters(ignored(op, ignore_label), number(op, "fill", fill), checking(op, check), layout)

@@ -1,7 +1,7 @@
 """Argument checks shared by operators. Every message reads "<operator>: <argument> is <got>, expected <expected>"."""
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -9,7 +9,9 @@ from arrayops._core import dtypes
 from arrayops._core.op import Meta
 from arrayops._core.shapes import as_int, is_integer
 
-LAYOUTS = ("NCHW", "NHWC")
+ResolvedLayout = Literal["NCHW", "NHWC"]
+LAYOUTS: dict[str, ResolvedLayout] = {"NCHW": "NCHW", "NHWC": "NHWC", "CHANNELS_FIRST": "NCHW", "CHANNELS_LAST": "NHWC"}
+"""Layouts by their names in upper case."""
 
 
 def choice(op: str, name: str, value: Any, allowed: Collection[str]) -> str:
@@ -17,6 +19,16 @@ def choice(op: str, name: str, value: Any, allowed: Collection[str]) -> str:
     if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{op}: {name} is {value!r}, expected {' or '.join(map(repr, allowed))}")
     return str(value)
+
+
+def layout(op: str, value: Any) -> ResolvedLayout:
+    """Return "NCHW" or "NHWC" for ``value``, a name of either in any case."""
+    found = LAYOUTS.get(value.upper()) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError(
+            f"{op}: layout is {value!r}, expected 'NCHW', 'NHWC', 'channels_first', 'channels_last' or None"
+        )
+    return found
 
 
 def flag(op: str, name: str, value: Any) -> bool:

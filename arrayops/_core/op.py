@@ -6,7 +6,7 @@ from functools import cached_property, lru_cache
 from typing import Any, Literal, NamedTuple
 
 from arrayops._core.dtypes import FLOATING
-from arrayops._core.errors import rename_operator
+from arrayops._core.errors import extend_message, rename_operator
 
 Kind = Literal["float", "label", "mask"]
 
@@ -101,8 +101,8 @@ class Op:
     Every backend has a module ``family`` with a function ``name`` that takes ``(arrays, parameters)``: a tuple with
     one backend array (or None) for each argument, and a hashable parameter tuple. It returns a tuple with one array
     for each result. All results are C-contiguous, freshly allocated, and of the shapes and dtypes that
-    ``infer(metas, parameters)`` returns; ``infer`` receives metadata only and raises ValueError or TypeError before
-    anything is computed.
+    ``infer(metas, parameters)`` returns; it receives metadata only and raises ValueError or TypeError before anything
+    is computed.
 
     Attributes
     ----------
@@ -114,8 +114,8 @@ class Op:
         Array arguments, in the order in which backends receive them.
     parameters : type
         Class of the parameter tuple, a NamedTuple of numbers, strings, None and tuples of these.
-    infer : callable
-        ``(metas, parameters) -> metas of the results``, None for a result that is not computed.
+    shape_rule : callable
+        ``(metas, parameters) -> metas of the results``, None for a result that is not computed; called by `infer`.
     outputs : tuple of str
         Names of the results.
     differentiable_outputs : tuple of str
@@ -137,7 +137,7 @@ class Op:
     family: str
     arrays: tuple[ArraySpec, ...]
     parameters: type
-    infer: Callable[[Metas, Any], Metas]
+    shape_rule: Callable[[Metas, Any], Metas]
     outputs: tuple[str, ...] = ("output",)
     differentiable_outputs: tuple[str, ...] = ("output",)
     forward: "Op | None" = None
@@ -162,6 +162,17 @@ class Op:
             return (*fixed, *(replace(last, name=f"{last.name}[{i}]") for i in range(count - len(fixed))))
 
         return lru_cache(maxsize=64)(numbered)
+
+    def infer(self, metas: Metas, parameters: Any) -> Metas:
+        """The metas of the results by ``shape_rule``, whose errors also tell of arrays that are in another layout."""
+        try:
+            return self.shape_rule(metas, parameters)
+        except ValueError as error:
+            # Imports this module.
+            from arrayops._core.layout_hint import layout_hint
+
+            extend_message(error, layout_hint(self, metas, parameters))
+            raise
 
     @cached_property
     def infer_cached(self) -> Callable[[Metas, Any], Metas]:
@@ -212,14 +223,14 @@ class Op:
             for result in self.saved
         )
 
-        def infer(metas: Metas, parameters: BackwardParameters) -> Metas:
+        def shape_rule(metas: Metas, parameters: BackwardParameters) -> Metas:
             arrays, forward_parameters = metas[len(gradients) :], parameters.forward
             saved_metas: Metas = ()
             if saved and len(arrays) > len(forward.arrays):
                 arrays, saved_metas = arrays[: -len(saved)], arrays[-len(saved) :]
                 forward_parameters = forward_parameters._replace(save=True)
             try:
-                results = forward.infer(arrays, forward_parameters)
+                results = forward.shape_rule(arrays, forward_parameters)
             except (TypeError, ValueError) as error:
                 rename_operator(error, forward.name, name)
                 raise
@@ -254,7 +265,7 @@ class Op:
             family=self.family,
             arrays=gradients + self.arrays + saved,
             parameters=BackwardParameters,
-            infer=infer,
+            shape_rule=shape_rule,
             outputs=self.differentiable,
             differentiable_outputs=self.differentiable,
             forward=self,

@@ -57,6 +57,10 @@ class Framework(ABC):
     def device(self, array: Any) -> Device:
         """The array's device; raises Unreadable if arrayops does not support it."""
 
+    def default_layout(self, array: Any) -> str:
+        """The layout of a call whose first array is ``array`` if the caller names none; any name of it."""
+        return "NCHW"
+
     def copy_to(self, array: Any, device: Device) -> Any:
         """A copy on ``device`` of an array that the framework placed elsewhere; None if the caller must move it."""
         return None

@@ -2,6 +2,8 @@
 
 from typing import Any, ClassVar, NoReturn
 
+import keras
+
 from arrayops._core.op import Meta
 from arrayops._frameworks.base import ArrayWrapper, Device, Framework, Unreadable
 
@@ -24,6 +26,9 @@ class KerasTensorFramework(Framework):
 
     def recognises(self, array_type: type) -> bool:
         return _has_base(array_type, "KerasTensor")
+
+    def default_layout(self, array: Any) -> str:
+        return str(keras.config.image_data_format())
 
     def describe(self, array: Any) -> Meta:
         _reject()

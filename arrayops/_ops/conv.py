@@ -35,7 +35,7 @@ def normalized_parameters(
     stride: Any,
     padding: Any,
     dilation: Any,
-    layout: Any,
+    layout: str,
     groups: Any,
     output_padding: Any = 0,
     transposed: bool = False,
@@ -46,7 +46,7 @@ def normalized_parameters(
         padding=shapes.padding(op, padding),
         output_padding=shapes.pair(op, "output_padding", output_padding, 0),
         dilation=shapes.pair(op, "dilation", dilation, 1),
-        layout=checks.choice(op, "layout", layout, checks.LAYOUTS),
+        layout=layout,
         transposed=transposed,
         groups=checks.count(op, "groups", groups),
     )

@@ -44,7 +44,7 @@ Parameters = ResizeParameters | MergeParameters
 
 
 def resize_parameters(
-    op: str, *, size: Any, scale: Any, mode: Any, coordinates: Any, antialias: Any, layout: Any
+    op: str, *, size: Any, scale: Any, mode: Any, coordinates: Any, antialias: Any, layout: str
 ) -> ResizeParameters:
     """Check and normalise the keyword arguments of ``resize2d``."""
     if (size is None) == (scale is None):
@@ -53,12 +53,12 @@ def resize_parameters(
         None if size is None else shapes.pair(op, "size", size, 1),
         None if scale is None else scales(op, scale),
         *sampling_parameters(op, mode, coordinates, antialias),
-        checks.choice(op, "layout", layout, checks.LAYOUTS),
+        layout,
     )
 
 
 def merge_parameters(
-    op: str, *, how: Any, size: Any, mode: Any, coordinates: Any, antialias: Any, layout: Any
+    op: str, *, how: Any, size: Any, mode: Any, coordinates: Any, antialias: Any, layout: str
 ) -> MergeParameters:
     """Check and normalise the keyword arguments of ``merge_feature_maps``."""
     if isinstance(size, str):
@@ -70,7 +70,7 @@ def merge_parameters(
         checks.choice(op, "how", how, HOWS),
         size,
         *sampling_parameters(op, mode, coordinates, antialias),
-        checks.choice(op, "layout", layout, checks.LAYOUTS),
+        layout,
     )
 
 

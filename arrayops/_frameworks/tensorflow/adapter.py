@@ -57,6 +57,9 @@ class TensorFlowFramework(Framework):
         name = array.backing_device
         return _devices.get(name) or _classify(name)
 
+    def default_layout(self, array: Any) -> str:
+        return "NHWC"
+
     def copy_to(self, array: Any, device: Device) -> Any:
         # TensorFlow keeps int32 tensors in host memory whatever device is requested, so callers cannot move them. With
         # other arguments on a GPU, as labels have, they are copied there as int64.
