@@ -57,9 +57,9 @@ BAD: dict[str, tuple[str, dict[str, Any], type[Exception], str]] = {
     ),
     "weight channels": (
         "conv2d",
-        {"weight": f32(6, 4, 3, 3)},
+        {"weight": f32(6, 3, 3, 3)},
         ValueError,
-        "weight is (6, 4, 3, 3), expected 2 input channels for an input of 4 channels in 2 groups",
+        "weight is (6, 3, 3, 3), expected 2 input channels for an input of 4 channels in 2 groups",
     ),
     "weight channels NHWC": (
         "conv2d",
@@ -111,7 +111,12 @@ BAD: dict[str, tuple[str, dict[str, Any], type[Exception], str]] = {
         ValueError,
         "padding is 'FULL', expected 'SAME', 'VALID' or numbers",
     ),
-    "layout": ("conv2d", {"layout": "CHWN"}, ValueError, "layout is 'CHWN', expected 'NCHW' or 'NHWC'"),
+    "layout": (
+        "conv2d",
+        {"layout": "CHWN"},
+        ValueError,
+        "layout is 'CHWN', expected 'NCHW', 'NHWC', 'channels_first', 'channels_last' or None",
+    ),
     "filter too large": (
         "conv2d",
         {"dilation": 4},

@@ -109,7 +109,12 @@ BAD: dict[str, tuple[str, dict[str, Any], type[Exception], str]] = {
         ValueError,
         "coordinates is 'align_corners', expected 'half_pixel' with mode 'area'",
     ),
-    "layout": (RESIZE, {"layout": "CHWN"}, ValueError, "layout is 'CHWN', expected 'NCHW' or 'NHWC'"),
+    "layout": (
+        RESIZE,
+        {"layout": "CHWN"},
+        ValueError,
+        "layout is 'CHWN', expected 'NCHW', 'NHWC', 'channels_first', 'channels_last' or None",
+    ),
     "one array for maps": (
         MERGE,
         {"maps": f32(2, 4, 6, 8)},
@@ -138,19 +143,19 @@ BAD: dict[str, tuple[str, dict[str, Any], type[Exception], str]] = {
     ),
     "channels": (
         MERGE,
-        {"how": "add"},
+        {"how": "add", "maps": [f32(1, 4, 6, 8), f32(1, 2, 3, 5)]},
         ValueError,
-        "maps[1] is (1, 2, 3, 4), expected 4 channels as maps[0] with how 'add'",
+        "maps[1] is (1, 2, 3, 5), expected 4 channels as maps[0] with how 'add'",
     ),
     "channels of flat": (
         MERGE,
-        {"how": "flat", "size": (9, 9)},
+        {"how": "flat", "size": (9, 9), "maps": [f32(1, 4, 6, 8), f32(1, 2, 3, 5)]},
         ValueError,
-        "maps[1] is (1, 2, 3, 4), expected 4 channels as maps[0] with how 'flat'",
+        "maps[1] is (1, 2, 3, 5), expected 4 channels as maps[0] with how 'flat'",
     ),
     "no positions": (
         MERGE,
-        {"maps": [f32(1, 4, 6, 8), f32(1, 4, 3, 0)]},
+        {"maps": [f32(1, 4, 6, 8), f32(1, 4, 3, 0)], "how": "add"},
         ValueError,
         "maps[1] is (1, 4, 3, 0), expected a width of at least 1",
     ),

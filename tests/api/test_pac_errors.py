@@ -206,9 +206,9 @@ bad(
 bad(
     "guide size of pooling",
     "pac_pool2d",
-    {"guide": f32(1, 3, 4, 6)},
+    {"guide": f32(1, 3, 5, 6)},
     ValueError,
-    "guide is (1, 3, 4, 6), expected height and width (6, 8) of the input",
+    "guide is (1, 3, 5, 6), expected height and width (6, 8) of the input",
 )
 bad(
     "guide size transposed",
@@ -222,7 +222,8 @@ bad(
     "pac_conv2d",
     {"guide": NHWC["guide"]},
     ValueError,
-    "guide is (1, 6, 8, 3), expected height and width (6, 8) of the input",
+    "guide is (1, 6, 8, 3), expected height and width (6, 8) of the input"
+    "; guide fits layout='NHWC': transpose it by (0, 3, 1, 2), or pass all arrays in that order with layout='NHWC'",
 )
 bad(
     "guide batch",
@@ -423,7 +424,13 @@ bad(
     ValueError,
     "stride is array([1, 2]), expected an integer or a pair of them",
 )
-bad("layout array", "pac_conv2d", {"layout": X}, ValueError, f"layout is {X!r}, expected 'NCHW' or 'NHWC'")
+bad(
+    "layout array",
+    "pac_conv2d",
+    {"layout": X},
+    ValueError,
+    f"layout is {X!r}, expected 'NCHW', 'NHWC', 'channels_first', 'channels_last' or None",
+)
 bad(
     "no kernel_size for pooling",
     "pac_pool2d",
@@ -439,7 +446,13 @@ bad(
     ValueError,
     "kernel_size is None, expected an integer or a pair of them",
 )
-bad("layout", "pac_conv2d", {"layout": "NCWH"}, ValueError, "layout is 'NCWH', expected 'NCHW' or 'NHWC'")
+bad(
+    "layout",
+    "pac_conv2d",
+    {"layout": "NCWH"},
+    ValueError,
+    "layout is 'NCWH', expected 'NCHW', 'NHWC', 'channels_first', 'channels_last' or None",
+)
 bad(
     "kernel_type",
     "pac_conv2d",

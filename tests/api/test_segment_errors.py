@@ -107,7 +107,8 @@ BAD: dict[str, tuple[str, dict[str, Any], type[Exception], str]] = {
         "segment_mean",
         {"layout": "NHWC"},
         ValueError,
-        "labels is (2, 4, 5), expected (2, 3, 4) as the pixels of the features",
+        "labels is (2, 4, 5), expected (2, 3, 4) as the pixels of the features"
+        "; all arrays fit layout='NCHW': pass layout='NCHW'",
     ),
     "labels of flat features": (
         "segment_sum",
@@ -177,7 +178,12 @@ BAD: dict[str, tuple[str, dict[str, Any], type[Exception], str]] = {
         "fill is 2, expected 0 or 1 for a result of bool",
     ),
     "check": ("segment_mean", {"check": "yes"}, TypeError, "check is 'yes', expected True, False or None"),
-    "layout": ("segment_mean", {"layout": "CHW"}, ValueError, "layout is 'CHW', expected 'NCHW' or 'NHWC'"),
+    "layout": (
+        "segment_mean",
+        {"layout": "CHW"},
+        ValueError,
+        "layout is 'CHW', expected 'NCHW', 'NHWC', 'channels_first', 'channels_last' or None",
+    ),
     "reductions word": ("segment_reduce", {"reductions": "mean"}, TypeError, f"reductions is 'mean', {NAMES}"),
     "reductions none": ("segment_reduce", {"reductions": ()}, ValueError, f"reductions is (), {NAMES}"),
     "reductions twice": (
@@ -322,7 +328,9 @@ def test_message(name: str) -> None:
             "segment_mean",
             {"grad_output": np.ones((2, 7, 3), np.float32)},
             ValueError,
-            "grad_output is (2, 7, 3), expected (2, 3, 7) as the output",
+            "grad_output is (2, 7, 3), expected (2, 3, 7) as the output"
+            "; grad_output fits layout='NHWC': transpose it by (0, 2, 1), "
+            "or pass all arrays in that order with layout='NHWC'",
         ),
         (
             "segment_mean",

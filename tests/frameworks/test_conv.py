@@ -119,10 +119,11 @@ def test_arrays_of_each_framework(request: pytest.FixtureRequest, framework: str
     arrays = [rng.standard_normal(shape).astype(np.float32) for shape in ((2, 4, 6, 7), (6, 2, 3, 3), (6,))]
     grad = rng.standard_normal((2, 6, 4, 5)).astype(np.float32)
     theirs = [function(array) for array in arrays]
-    output = ao.conv2d(*theirs, groups=2)
+    keywords: dict[str, Any] = {"groups": 2, "layout": "NCHW"}
+    output = ao.conv2d(*theirs, **keywords)
     assert type(output) is type(theirs[0])
-    assert np.asarray(output).tobytes() == ao.conv2d(*arrays, groups=2).tobytes()
-    found = ao.conv2d_backward(function(grad), *theirs, groups=2)
-    for got, want in zip(found, ao.conv2d_backward(grad, *arrays, groups=2), strict=True):
+    assert np.asarray(output).tobytes() == ao.conv2d(*arrays, **keywords).tobytes()
+    found = ao.conv2d_backward(function(grad), *theirs, **keywords)
+    for got, want in zip(found, ao.conv2d_backward(grad, *arrays, **keywords), strict=True):
         assert type(got) is type(theirs[0])
         assert np.asarray(got).tobytes() == want.tobytes()

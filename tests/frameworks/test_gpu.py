@@ -30,18 +30,36 @@ LABELS = RNG.integers(0, 7, (2, 13, 18))
 
 Call = Callable[..., Any]
 CALLS: dict[str, tuple[Call, tuple[np.ndarray, ...]]] = {
-    "conv2d": (lambda *arrays: ao.conv2d(*arrays, padding=1), (IMAGE, WEIGHT)),
-    "pac_conv2d": (lambda *arrays: ao.pac_conv2d(*arrays, padding=1, normalize_kernel=True), (IMAGE, GUIDE, WEIGHT)),
-    "pac_conv2d_backward": (lambda *arrays: ao.pac_conv2d_backward(*arrays, padding=1), (GRAD, IMAGE, GUIDE, WEIGHT)),
-    "segment_mean": (lambda *arrays: ao.segment_mean(*arrays, 7, ignore_label=3), (IMAGE, LABELS)),
-    "segment_reduce": (lambda *arrays: ao.segment_reduce(*arrays, ("sum", "max", "var"), 7), (IMAGE, LABELS)),
-    "segment_mean_backward": (lambda *arrays: ao.segment_mean_backward(*arrays, 7), (POOLED, IMAGE, LABELS)),
-    "segment_var_backward": (lambda *arrays: ao.segment_var_backward(*arrays, 7), (POOLED, IMAGE, LABELS)),
-    "segment_unpool": (lambda *arrays: ao.segment_unpool(*arrays, fill=2, ignore_label=3), (POOLED, LABELS)),
-    "resize2d": (lambda image: ao.resize2d(image, (20, 11)), (IMAGE,)),
-    "merge_feature_maps": (lambda *maps: ao.merge_feature_maps(maps), (SMALL, IMAGE)),
+    "conv2d": (lambda *arrays: ao.conv2d(*arrays, padding=1, layout="NCHW"), (IMAGE, WEIGHT)),
+    "pac_conv2d": (
+        lambda *arrays: ao.pac_conv2d(*arrays, padding=1, normalize_kernel=True, layout="NCHW"),
+        (IMAGE, GUIDE, WEIGHT),
+    ),
+    "pac_conv2d_backward": (
+        lambda *arrays: ao.pac_conv2d_backward(*arrays, padding=1, layout="NCHW"),
+        (GRAD, IMAGE, GUIDE, WEIGHT),
+    ),
+    "segment_mean": (lambda *arrays: ao.segment_mean(*arrays, 7, ignore_label=3, layout="NCHW"), (IMAGE, LABELS)),
+    "segment_reduce": (
+        lambda *arrays: ao.segment_reduce(*arrays, ("sum", "max", "var"), 7, layout="NCHW"),
+        (IMAGE, LABELS),
+    ),
+    "segment_mean_backward": (
+        lambda *arrays: ao.segment_mean_backward(*arrays, 7, layout="NCHW"),
+        (POOLED, IMAGE, LABELS),
+    ),
+    "segment_var_backward": (
+        lambda *arrays: ao.segment_var_backward(*arrays, 7, layout="NCHW"),
+        (POOLED, IMAGE, LABELS),
+    ),
+    "segment_unpool": (
+        lambda *arrays: ao.segment_unpool(*arrays, fill=2, ignore_label=3, layout="NCHW"),
+        (POOLED, LABELS),
+    ),
+    "resize2d": (lambda image: ao.resize2d(image, (20, 11), layout="NCHW"), (IMAGE,)),
+    "merge_feature_maps": (lambda *maps: ao.merge_feature_maps(maps, layout="NCHW"), (SMALL, IMAGE)),
     "merge_feature_maps_backward": (
-        lambda grad, *maps: ao.merge_feature_maps_backward(grad, maps, how="mean"),
+        lambda grad, *maps: ao.merge_feature_maps_backward(grad, maps, how="mean", layout="NCHW"),
         (IMAGE, SMALL, IMAGE),
     ),
 }
@@ -333,7 +351,7 @@ def test_jax_counts_have_32_bits(jax: Any) -> None:
 def test_tensorflow_labels_of_32_bits(tf: Any) -> None:
     """Which TensorFlow keeps on the host."""
     with tf.device("/GPU:0"):
-        found = ao.segment_mean(tf.constant(IMAGE), tf.constant(LABELS, tf.int32), 7, ignore_label=3)
+        found = ao.segment_mean(tf.constant(IMAGE), tf.constant(LABELS, tf.int32), 7, ignore_label=3, layout="NCHW")
     check("segment_mean", [found.numpy()])
 
 

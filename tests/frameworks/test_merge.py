@@ -98,7 +98,7 @@ def test_arrays_of_each_framework(request: pytest.FixtureRequest, framework: str
     for part in make.split("."):
         function = getattr(function, part)
     maps = [RNG(i).standard_normal((2, 4, *size)).astype(np.float32) for i, size in enumerate(((6, 7), (3, 9)))]
-    keywords: dict[str, Any] = {"how": how, "size": (8, 9)}
+    keywords: dict[str, Any] = {"how": how, "size": (8, 9), "layout": "NCHW"}
     want = ao.merge_feature_maps(maps, **keywords)
     theirs = [function(x) for x in maps]
     output = ao.merge_feature_maps(theirs, **keywords)
@@ -109,7 +109,7 @@ def test_arrays_of_each_framework(request: pytest.FixtureRequest, framework: str
     for got, expected in zip(found, ao.merge_feature_maps_backward(want, maps, **keywords).maps or [], strict=True):
         assert type(got) is type(theirs[0])
         assert np.asarray(got).tobytes() == expected.tobytes()
-    one = ao.resize2d(theirs[0], scale=2)
+    one = ao.resize2d(theirs[0], scale=2, layout="NCHW")
     assert type(one) is type(theirs[0])
     assert np.asarray(one).tobytes() == ao.resize2d(maps[0], scale=2).tobytes()
 

@@ -33,7 +33,7 @@ def test_arrays_of_each_framework(request: pytest.FixtureRequest, framework: str
     segments = 9 if given else None
     theirs = make(features), make(labels)
     want = ao.segment_reduce(features, labels, NAMES, segments, ignore_label=4)
-    got = ao.segment_reduce(*theirs, NAMES, segments, ignore_label=4)
+    got = ao.segment_reduce(*theirs, NAMES, segments, ignore_label=4, layout="NCHW")
     for name, mine, other in zip(NAMES, got, want, strict=True):
         assert type(mine) is type(theirs[0]), name
         assert mine.device == theirs[0].device, name
@@ -42,7 +42,7 @@ def test_arrays_of_each_framework(request: pytest.FixtureRequest, framework: str
         assert (exact.dtype, exact.shape) == (other.dtype, other.shape), name
         assert exact.tobytes() == other.tobytes(), name
     grads = [None if name == "count" else make(other) for name, other in zip(NAMES, want, strict=True)]
-    found = ao.segment_reduce_backward(tuple(grads), *theirs, NAMES, segments, ignore_label=4).features
+    found = ao.segment_reduce_backward(tuple(grads), *theirs, NAMES, segments, ignore_label=4, layout="NCHW").features
     plain = [None if name == "count" else other for name, other in zip(NAMES, want, strict=True)]
     expected = ao.segment_reduce_backward(tuple(plain), features, labels, NAMES, segments, ignore_label=4).features
     assert type(found) is type(theirs[0])
@@ -54,12 +54,12 @@ def test_single_operators_and_unpooling(request: pytest.FixtureRequest, framewor
     make = maker(request, framework)
     features, labels = arrays(1)
     theirs, own = make(features), make(labels)
-    mean = ao.segment_mean(theirs, own)
-    spread = ao.segment_unpool(mean, own)
+    mean = ao.segment_mean(theirs, own, layout="NCHW")
+    spread = ao.segment_unpool(mean, own, layout="NCHW")
     assert type(spread) is type(theirs)
     want = ao.segment_mean(features, labels)
     assert np.asarray(spread).tobytes() == ao.segment_unpool(want, labels).tobytes()
-    grad = ao.segment_unpool_backward(theirs, mean, own).pooled
+    grad = ao.segment_unpool_backward(theirs, mean, own, layout="NCHW").pooled
     assert np.asarray(grad).tobytes() == ao.segment_unpool_backward(features, want, labels).pooled.tobytes()
     count = ao.segment_count(own)
     assert type(count) is type(theirs)
@@ -71,14 +71,14 @@ def test_saved_positions(request: pytest.FixtureRequest, framework: str) -> None
     make = maker(request, framework)
     features, labels = arrays(1)
     theirs, own = make(features), make(labels)
-    output, saved = ao.segment_max(theirs, own, 9, return_saved=True)
+    output, saved = ao.segment_max(theirs, own, 9, return_saved=True, layout="NCHW")
     assert type(saved) is type(theirs)
     # JAX holds integers in 32 bits.
     assert np.asarray(saved).dtype == (np.int32 if framework == "jax" else np.int64)
     want = ao.segment_max(features, labels, 9, return_saved=True).saved
     np.testing.assert_array_equal(np.asarray(saved), want)
-    recomputed = ao.segment_max_backward(output, theirs, own, 9).features
-    found = ao.segment_max_backward(output, theirs, own, 9, saved=saved).features
+    recomputed = ao.segment_max_backward(output, theirs, own, 9, layout="NCHW").features
+    found = ao.segment_max_backward(output, theirs, own, 9, saved=saved, layout="NCHW").features
     assert type(found) is type(theirs)
     assert np.asarray(found).tobytes() == np.asarray(recomputed).tobytes()
 
@@ -89,8 +89,10 @@ def test_saved_results_of_several_reductions(request: pytest.FixtureRequest, fra
     make = maker(request, framework)
     features, labels = arrays(1)
     names = ("var", "max", "mean")
-    outputs, saved = ao.segment_reduce(make(features), make(labels), names, 9, return_saved=True)
-    got = ao.segment_reduce_backward(outputs, make(features), make(labels), names, 9, saved=saved).features
+    outputs, saved = ao.segment_reduce(make(features), make(labels), names, 9, return_saved=True, layout="NCHW")
+    got = ao.segment_reduce_backward(
+        outputs, make(features), make(labels), names, 9, saved=saved, layout="NCHW"
+    ).features
     plain = ao.segment_reduce(features, labels, names, 9)
     want = ao.segment_reduce_backward(plain, features, labels, names, 9).features
     assert np.asarray(got).tobytes() == want.tobytes()

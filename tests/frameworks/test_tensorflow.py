@@ -65,8 +65,8 @@ def test_other_dtypes(tf: Any, toy: Backend, dtype: str) -> None:
 
 def test_pac_conv2d_equals_numpy(tf: Any, pac: Any) -> None:
     tensors = [tf.constant(array) for array in pac.arrays]
-    np.testing.assert_array_equal(ao.pac_conv2d(*tensors, padding=1), pac.output)
-    gradients = ao.pac_conv2d_backward(tf.constant(pac.gradient), *tensors, padding=1)
+    np.testing.assert_array_equal(ao.pac_conv2d(*tensors, padding=1, layout="NCHW"), pac.output)
+    gradients = ao.pac_conv2d_backward(tf.constant(pac.gradient), *tensors, padding=1, layout="NCHW")
     for gradient, expected in zip(gradients, pac.gradients, strict=False):
         np.testing.assert_array_equal(gradient, expected)
 

@@ -35,6 +35,8 @@ def pac(image: Float32, guide: Float32, weight: Float32, bias: Float32, mask: Ma
     assert_type(masked_upsampled, ao.MaskedOutput[Float32, Mask])
 
     assert_type(ao.pac_pool2d(image, guide, 3, padding=((1, 1), (1, 1)), layout="NHWC"), Float32)
+    assert_type(ao.pac_pool2d(image, guide, 3, layout="channels_first"), Float32)
+    assert_type(ao.pac_pool2d(image, guide, 3, layout=None), Float32)
     assert_type(ao.pac_pool2d(image, guide, [3, 3], mask=mask), ao.MaskedOutput[Float32, Mask])
 
 

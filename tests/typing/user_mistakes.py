@@ -27,6 +27,7 @@ def mistakes(image: Float32, weight: Float32, labels: NDArray[np.int64], mask: N
     ao.conv2d(image, weight, stride="2")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     ao.conv2d(image, weight, stride=(1.5, 2))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     ao.conv2d(image, weight, layout="NWHC")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    ao.segment_mean(image, labels, layout="last")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
     ao.conv2d(image, weight, kernel_size=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     ao.conv2d([[1.0]], weight)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
     ao.resize2d(image, mode="cubic")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
