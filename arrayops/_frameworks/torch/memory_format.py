@@ -43,7 +43,12 @@ def _in_nhwc(compute: Compute, op: Op, arrays: Sequence[Any], parameters: Any) -
         return compute(op, arrays, parameters)
     nhwc = forward._replace(layout="NHWC")
     views = [_permuted(array, spec.axes, spec.axes and spec.axes.to_nhwc) for spec, array in pairs]
-    results = compute(op, views, nhwc if op.forward is None else BackwardParameters(nhwc, parameters.needs))
+    try:
+        results = compute(op, views, nhwc if op.forward is None else BackwardParameters(nhwc, parameters.needs))
+    except (TypeError, ValueError):
+        # For a message with the shapes and the layout of the caller.
+        compute(op, arrays, parameters)
+        raise
     axes = op.axes_of_results(len(results))
     return [_permuted(result, own, own and own.to_nchw) for result, own in zip(results, axes, strict=True)]
 
