@@ -13,6 +13,7 @@ import pytest
 import arrayops as ao
 from arrayops._ops import OPS
 from differentiable_calls import CALLS, DifferentiableCall
+from layouts import CALLS_IN_NCHW, nhwc_call
 
 # Parts of torch that torch itself deprecates; the process of `test_first_call_of_a_process` has no other filter.
 pytestmark = [
@@ -230,7 +231,10 @@ class TestCompiled:
         x = torch.rand(1, 2, 4, 4)
         for function, message in (
             (lambda x: ao.conv2d(x, torch.rand(3, 5, 2, 2)), "conv2d: weight is .*expected 2 input channels"),
-            (lambda x: ao.conv2d(x, x, layout="HWC"), "conv2d: layout is 'HWC'"),
+            (
+                lambda x: ao.conv2d(x, x, layout="HWC"),
+                "conv2d: layout is 'HWC', expected 'NCHW', 'NHWC', 'channels_first'",
+            ),
             (lambda x: ao.conv2d(x, None), "conv2d: weight is None, expected an array"),
             (lambda x: ao.segment_mean(x, labels), "segment_mean: num_segments is None, expected an integer"),
             (lambda x: ao.conv2d(x, np.ones((1, 2, 2, 2), np.float32)), "conv2d: weight is .*ndarray"),
@@ -238,6 +242,21 @@ class TestCompiled:
             torch._dynamo.reset()
             with pytest.raises(Exception, match=message):
                 torch.compile(function, fullgraph=True, backend="aot_eager")(x)
+
+    @pytest.mark.parametrize("call", CALLS_IN_NCHW.values(), ids=CALLS_IN_NCHW)
+    def test_names_of_layouts(self, torch: Any, call: DifferentiableCall) -> None:
+        last = DifferentiableCall.of(call.op, {**nhwc_call(call.op, call.call), "layout": "channels_last"}, ())
+        function, tensors = last.all_results(torch.from_numpy), [torch.from_numpy(array) for array in last.arrays]
+        compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+        for got, want in zip(compiled(*tensors), function(*tensors), strict=True):
+            torch.testing.assert_close(got, want, rtol=0, atol=0, equal_nan=True)
+
+    @pytest.mark.parametrize("dynamic", [False, True])
+    def test_errors_about_the_other_layout(self, torch: Any, dynamic: bool) -> None:
+        compiled = torch.compile(lambda x, w: ao.conv2d(x, w), fullgraph=True, backend="aot_eager", dynamic=dynamic)
+        message = r"conv2d: weight is .* in 1 group; all arrays fit layout=\W+NHWC\W+: pass layout=\W+NHWC"
+        with pytest.raises(Exception, match=message):
+            compiled(torch.rand(1, 8, 9, 4), torch.rand(3, 3, 4, 6))
 
     def test_second_derivatives_that_are_not_provided(self, torch: Any) -> None:
         @torch.compile(fullgraph=True, backend="aot_eager")
