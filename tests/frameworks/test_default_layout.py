@@ -162,5 +162,6 @@ class TestOthers:
             r"weight fits layout='NHWC': transpose it by \(3, 2, 0, 1\), or pass all arrays"
         )
         for image in (x, x.requires_grad_(), x.detach().to("meta")):
-            with pytest.raises(ValueError, match=message):
+            with pytest.raises(ValueError, match=message) as caught:
                 ao.conv2d(image, weight.to(image.device))
+            assert caught.value.__context__ is None

@@ -46,9 +46,10 @@ def _in_nhwc(compute: Compute, op: Op, arrays: Sequence[Any], parameters: Any) -
     try:
         results = compute(op, views, nhwc if op.forward is None else BackwardParameters(nhwc, parameters.needs))
     except (TypeError, ValueError):
-        # For a message with the shapes and the layout of the caller.
-        compute(op, arrays, parameters)
-        raise
+        results = None
+    if results is None:
+        # The error has the shapes of the views: the call itself raises it with those of the caller.
+        return compute(op, arrays, parameters)
     axes = op.axes_of_results(len(results))
     return [_permuted(result, own, own and own.to_nchw) for result, own in zip(results, axes, strict=True)]
 
