@@ -27,8 +27,5 @@ def resolved_layout(op: str, layout: Any, array: Any) -> checks.ResolvedLayout:
     """
     if layout is None:
         framework = _frameworks.find(array)
-        if framework is not None and framework.wraps:
-            array = _frameworks.unwrapped(array)
-            framework = _frameworks.find(array)
         layout = "NCHW" if framework is None else framework.default_layout(array)
     return checks.layout(op, layout)

@@ -104,9 +104,10 @@ def infer_partially(op: Op, metas: PartialMetas, parameters: Any) -> PartialMeta
     ]
     if not unknown:
         return _partial(op.infer_cached(_filled(metas, 0), parameters))
-    found, error = _accepted(op, (_filled(metas, probe) for probe in PROBES), parameters)
+    found = _accepted(op, (_filled(metas, probe) for probe in PROBES), parameters)
     if not found:
-        raise error
+        # Raises its error.
+        op.infer(_filled(metas, PROBES[-1]), parameters)
     results = _common(found)
     known = {size for meta in metas if meta for size in meta.shape if size is not None}
     candidates = sorted({size + step for size in known for step in range(-NEAR, NEAR + 1)}.union(range(SMALL)))
@@ -119,8 +120,8 @@ def infer_partially(op: Op, metas: PartialMetas, parameters: Any) -> PartialMeta
                 given = _with(metas, i, axis, size)
                 yield from (_filled(given, probe) for probe in (PROBES[0], PROBES[-1]))
 
-        if not _accepted(op, calls(FOREIGN), parameters)[0]:
-            found, _ = _accepted(op, calls(size for size in candidates if size >= 0), parameters)
+        if not _accepted(op, calls(FOREIGN), parameters):
+            found = _accepted(op, calls(size for size in candidates if size >= 0), parameters)
             if found:
                 results = _merged(results, _common(found))
     return results
@@ -143,16 +144,15 @@ def _with(metas: PartialMetas, index: int, axis: int, size: int) -> PartialMetas
     return (*metas[:index], changed, *metas[index + 1 :])
 
 
-def _accepted(op: Op, calls: Iterable[Metas], parameters: Any) -> tuple[list[PartialMetas], Exception]:
-    """Results of the calls that the rule accepts, and the first error of the others."""
+def _accepted(op: Op, calls: Iterable[Metas], parameters: Any) -> list[PartialMetas]:
+    """Results of the calls that the rule accepts."""
     found: list[PartialMetas] = []
-    first: Exception = AssertionError()
     for metas in calls:
         try:
-            found.append(_partial(op.infer(metas, parameters)))
-        except (TypeError, ValueError) as error:
-            first = error if isinstance(first, AssertionError) else first
-    return found, first
+            found.append(_partial(op.shape_rule(metas, parameters)))
+        except (TypeError, ValueError):
+            continue
+    return found
 
 
 def _partial(metas: Metas) -> PartialMetas:

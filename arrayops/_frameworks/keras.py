@@ -5,6 +5,7 @@ from typing import Any, ClassVar, NoReturn
 import keras
 
 from arrayops._core.op import Meta
+from arrayops._frameworks import find
 from arrayops._frameworks.base import ArrayWrapper, Device, Framework, Unreadable
 
 
@@ -17,6 +18,10 @@ class KerasVariableWrapper(ArrayWrapper):
     def unwrap(self, array: Any) -> Any:
         # In the dtype of an autocast scope; keras.ops.convert_to_tensor returns some variables as they are.
         return array.value
+
+    def default_layout(self, array: Any) -> str:
+        framework = find(array.value)
+        return super().default_layout(array) if framework is None else framework.default_layout(array.value)
 
 
 class KerasTensorFramework(Framework):

@@ -7,11 +7,17 @@ from typing import Any
 import numpy as np
 
 from arrayops._core.op import Axes, Op
-from differentiable_calls import FIRST_CALLS
+from differentiable_calls import FIRST_CALLS, DifferentiableCall
 from operator_oracles import Call
 
-CALLS_IN_NCHW = {name: call for name, call in FIRST_CALLS.items() if "layout" in call.op.parameters._fields}  # type: ignore[attr-defined]
-"""One call of every differentiable operator that depends on the layout."""
+CALLS_IN_NCHW = {
+    name: DifferentiableCall.of(
+        call.op, {key: value for key, value in call.call.items() if key != "layout"}, call.linear_names
+    )
+    for name, call in FIRST_CALLS.items()
+    if "layout" in call.call
+}
+"""One call of every differentiable operator that depends on the layout, without naming it."""
 
 
 def nhwc(array: Any, axes: Axes | None) -> Any:

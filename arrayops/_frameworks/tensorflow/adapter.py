@@ -135,6 +135,9 @@ class VariableWrapper(ArrayWrapper):
         # Tapes record the reading, so that gradients reach the variable.
         return tf.convert_to_tensor(array)
 
+    def default_layout(self, array: Any) -> str:
+        return framework.default_layout(array)
+
 
 def _classify(name: str) -> Device:
     kind, _, index = name.rpartition("device:")[2].partition(":")
