@@ -65,7 +65,7 @@ def conv2d(
     Raises
     ------
     TypeError
-        If dtypes or frameworks do not match, or a TensorFlow array requires a gradient.
+        If dtypes or frameworks do not match.
     ValueError
         If shapes do not match or a keyword has an invalid value.
 
@@ -238,7 +238,7 @@ def conv_transpose2d(
     Raises
     ------
     TypeError
-        If dtypes or frameworks do not match, or a TensorFlow array requires a gradient.
+        If dtypes or frameworks do not match.
     ValueError
         If shapes do not match or a keyword has an invalid value.
 

@@ -81,7 +81,7 @@ def resize2d(
     Raises
     ------
     TypeError
-        If the dtype is not supported, a TensorFlow array requires a gradient, or ``antialias`` is not a bool.
+        If the dtype is not supported, or ``antialias`` is not a bool.
     ValueError
         If shapes do not match or a keyword has an invalid value.
 
@@ -221,8 +221,7 @@ def merge_feature_maps(
     Raises
     ------
     TypeError
-        If dtypes or frameworks do not match, a TensorFlow array requires a gradient, or ``maps`` is neither a list nor
-        a tuple.
+        If dtypes or frameworks do not match, or ``maps`` is neither a list nor a tuple.
     ValueError
         If shapes do not match, a keyword has an invalid value, or ``maps`` is empty.
 

@@ -218,7 +218,7 @@ def pac_kernel2d(
     Raises
     ------
     TypeError
-        If dtypes or frameworks do not match, or a TensorFlow array requires a gradient.
+        If dtypes or frameworks do not match.
     ValueError
         If shapes do not match or a keyword has an invalid value.
 
@@ -488,7 +488,7 @@ def pac_conv2d(
     Raises
     ------
     TypeError
-        If dtypes or frameworks do not match, or a TensorFlow array requires a gradient.
+        If dtypes or frameworks do not match.
     ValueError
         If shapes do not match or a keyword has an invalid value.
 
@@ -763,7 +763,7 @@ def pac_conv_transpose2d(
     Raises
     ------
     TypeError
-        If dtypes or frameworks do not match, or a TensorFlow array requires a gradient.
+        If dtypes or frameworks do not match.
     ValueError
         If shapes do not match or a keyword has an invalid value.
 
@@ -1031,7 +1031,7 @@ def pac_pool2d(
     Raises
     ------
     TypeError
-        If dtypes or frameworks do not match, or a TensorFlow array requires a gradient.
+        If dtypes or frameworks do not match.
     ValueError
         If shapes do not match or a keyword has an invalid value.
 

@@ -126,7 +126,7 @@ def segment_mean(
     Raises
     ------
     TypeError
-        If dtypes or frameworks do not match, or a TensorFlow array requires a gradient.
+        If dtypes or frameworks do not match.
     ValueError
         If shapes do not match, a keyword has an invalid value, or, depending on ``check``, a label is out of range; the
         message gives the position of the first such pixel.
@@ -300,7 +300,7 @@ def segment_sum(
     Raises
     ------
     TypeError
-        If dtypes or frameworks do not match, or a TensorFlow array requires a gradient.
+        If dtypes or frameworks do not match.
     ValueError
         If shapes do not match, a keyword has an invalid value, or, depending on ``check``, a label is out of range; the
         message gives the position of the first such pixel.
@@ -491,7 +491,7 @@ def segment_max(
     Raises
     ------
     TypeError
-        If dtypes or frameworks do not match, or a TensorFlow array requires a gradient.
+        If dtypes or frameworks do not match.
     ValueError
         If shapes do not match, a keyword has an invalid value, or, depending on ``check``, a label is out of range; the
         message gives the position of the first such pixel.
@@ -709,7 +709,7 @@ def segment_min(
     Raises
     ------
     TypeError
-        If dtypes or frameworks do not match, or a TensorFlow array requires a gradient.
+        If dtypes or frameworks do not match.
     ValueError
         If shapes do not match, a keyword has an invalid value, or, depending on ``check``, a label is out of range; the
         message gives the position of the first such pixel.
@@ -874,7 +874,7 @@ def segment_var(
     Raises
     ------
     TypeError
-        If dtypes or frameworks do not match, or a TensorFlow array requires a gradient.
+        If dtypes or frameworks do not match.
     ValueError
         If shapes do not match, a keyword has an invalid value, or, depending on ``check``, a label is out of range; the
         message gives the position of the first such pixel.
@@ -1001,7 +1001,7 @@ def segment_count(
     Raises
     ------
     TypeError
-        If dtypes or frameworks do not match, or a TensorFlow array requires a gradient.
+        If dtypes or frameworks do not match.
     ValueError
         If shapes do not match, a keyword has an invalid value, or, depending on ``check``, a label is out of range; the
         message gives the position of the first such pixel.
@@ -1138,7 +1138,7 @@ def segment_reduce(
     Raises
     ------
     TypeError
-        If dtypes or frameworks do not match, or a TensorFlow array requires a gradient.
+        If dtypes or frameworks do not match.
     ValueError
         If shapes do not match, a keyword has an invalid value, or, depending on ``check``, a label is out of range; the
         message gives the position of the first such pixel.
@@ -1298,7 +1298,7 @@ def segment_unpool(
     Raises
     ------
     TypeError
-        If dtypes or frameworks do not match, or a TensorFlow array requires a gradient.
+        If dtypes or frameworks do not match.
     ValueError
         If shapes do not match, a keyword has an invalid value, or, depending on ``check``, a label is out of range; the
         message gives the position of the first such pixel.

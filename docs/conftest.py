@@ -4,7 +4,7 @@ import importlib.util
 
 import pytest
 
-FRAMEWORKS = ("array_api_strict", "jax", "torch")
+FRAMEWORKS = ("array_api_strict", "jax", "tensorflow", "torch")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
