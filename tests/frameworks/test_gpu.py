@@ -10,6 +10,7 @@ import pytest
 
 import arrayops as ao
 from arrayops._ops import OPS
+from backend_recorder import Recorder
 from differentiable_calls import DifferentiableCall
 
 pytest.importorskip("cupy", reason="CuPy is not installed")
@@ -114,6 +115,13 @@ def assert_near(found: Sequence[np.ndarray], wanted: Sequence[np.ndarray], toler
         assert got.shape == want.shape
         error = np.linalg.norm(got.astype(np.float64) - want) / np.linalg.norm(want)
         assert error <= tolerance, error
+
+
+def assert_calls_on_gpu(recorder: Recorder) -> None:
+    """The backends were called, with arrays on the GPU."""
+    calls = recorder.calls()
+    assert calls
+    assert all(type(each).__module__.startswith("cupy") for call in calls for each in call.arrays if each is not None)
 
 
 def on_torch(torch: Any, name: str) -> list[Any]:
@@ -364,3 +372,55 @@ def test_tensorflow(tf: Any, name: str) -> None:
             results = flat(call(*[tf.identity(array) + 0 for array in given]))
             assert all(result.device == given[0].device for result in results)
             check(name, [result.numpy() for result in results])
+
+
+@every_gradient
+@pytest.mark.parametrize("taped_outside", [False, True])
+def test_tensorflow_function(tf: Any, recorder: Recorder, call: DifferentiableCall, taped_outside: bool) -> None:
+    """In graphs, calls get and return arrays on the GPU, and so do their gradients."""
+    cotangents, function = call.cotangents(), call.function(tf.constant)
+    if taped_outside:
+        function = tf.function(function)
+
+    def step(*values: Any) -> Any:
+        with tf.GradientTape() as tape:
+            for value in values:
+                tape.watch(value)
+            results = function(*values)
+        return results, tape.gradient(results, values, list(map(tf.constant, cotangents)))
+
+    if not taped_outside:
+        step = tf.function(step)
+    with tf.device("/GPU:0"):
+        given = [tf.constant(array) for array in call.arrays]
+        for sign in (1, -1):
+            arrays = (sign * call.arrays[0], *call.arrays[1:])
+            recorder.calls()
+            results, gradients = step(sign * given[0], *given[1:])
+            assert_calls_on_gpu(recorder)
+            assert all(each.device == given[0].device for each in (*results, *gradients))
+            assert_near([each.numpy() for each in results], call.function(np.asarray)(*arrays))
+            assert_near([each.numpy() for each in gradients], call.gradients(cotangents, arrays))
+
+
+@pytest.mark.parametrize("name", ["mean", "max", "var"])
+def test_tensorflow_function_of_labels_of_32_bits(tf: Any, recorder: Recorder, name: str) -> None:
+    """An operation that calls Python on a GPU takes no int32, which labels and what a variance saves may be."""
+    features, labels = IMAGE, LABELS.astype(np.int32)
+    output = getattr(ao, f"segment_{name}")(features, labels, 7)
+    wanted = getattr(ao, f"segment_{name}_backward")(output, features, labels, 7)
+    recorder.calls()
+
+    @tf.function
+    def step(features: Any, labels: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(features)
+            result = getattr(ao, f"segment_{name}")(features, labels, 7)
+        return result, tape.gradient(result, features, tf.identity(result))
+
+    with tf.device("/GPU:0"):
+        result, gradient = step(tf.constant(features), tf.constant(labels))
+    assert_calls_on_gpu(recorder)
+    assert "GPU:0" in result.device
+    assert "GPU:0" in gradient.device
+    assert_near([result.numpy(), gradient.numpy()], [output, wanted.features])

@@ -2,7 +2,8 @@
 
 On the CPU it is ``PyFuncStateless``, which gets NumPy views of the tensors, and which TensorFlow leaves out if no
 result is used. It has no kernel for GPUs: tensors would be copied to the host. There the operation is ``EagerPyFunc``,
-which gets tensors on the GPU, but runs even if no result is used, and takes no int32 on a GPU.
+which gets tensors on the GPU, but runs even if no result is used, and takes no int32 on a GPU: labels become int64, and
+saved results are passed as bits. Other int32 arrays are in memory of the host anyway.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,16 @@ from arrayops._call.derivatives import derivatives
 from arrayops._call.dispatch import dispatch
 from arrayops._core.op import Op
 from arrayops._core.unknown_sizes import PartialMeta, infer_partially
-from arrayops._frameworks.tensorflow.callbacks import DEVICE, HOST, GraphCall, name_of_refusal, result_names
+from arrayops._frameworks.tensorflow.callbacks import (
+    BITS,
+    DEVICE,
+    HOST,
+    GraphCall,
+    from_bits,
+    name_of_refusal,
+    result_names,
+    to_bits,
+)
 from arrayops._frameworks.tensorflow.private import in_xla, is_watched
 
 
@@ -52,13 +62,19 @@ def _operation(call: GraphCall, tensors: list[Any], promised: Sequence[PartialMe
     """Add the operation of a call, with results of the promised shapes and dtypes."""
     made = [meta for meta in promised if meta is not None]
     dtypes = [tf.as_dtype(meta.dtype) for meta in made]
-    if uses_gpu():
-        tensors = [tf.cast(tensor, tf.int64) if tensor.dtype == tf.int32 else tensor for tensor in tensors]
-        found = tf.raw_ops.EagerPyFunc(input=tensors, token=call.encoded(DEVICE), Tout=dtypes, is_async=False)
+    kinds = call.kinds_of_arrays()
+    if uses_gpu() and ("float", tf.int32) not in zip(kinds, [tensor.dtype for tensor in tensors], strict=True):
+        tensors = [
+            tf.cast(tensor, tf.int64) if kind == "label" and tensor.dtype == tf.int32 else to_bits(tensor)
+            for kind, tensor in zip(kinds, tensors, strict=True)
+        ]
+        types = [BITS if dtype == tf.int32 else dtype for dtype in dtypes]
+        found = tf.raw_ops.EagerPyFunc(input=tensors, token=call.encoded(DEVICE), Tout=types, is_async=False)
     else:
         found = tf.raw_ops.PyFuncStateless(input=tensors, token=call.encoded(HOST), Tout=dtypes)
     _set_shapes(found, promised)
-    remaining = iter(found)
+    restored = [from_bits(each) if dtype == tf.int32 else each for dtype, each in zip(dtypes, found, strict=True)]
+    remaining = iter(restored)
     return [None if meta is None else next(remaining) for meta in promised]
 
 
@@ -76,12 +92,15 @@ def gradient(operation: Any, name: str, cotangents: Sequence[Any]) -> list[Any]:
     """
     call = GraphCall.decoded(name)
     op = call.op
-    arrays, results = call.all_arrays(operation.inputs), call.all_results(operation.outputs)
+    # Those of the operation itself may be bits.
+    saved_ones = [kind == "saved" for kind in call.kinds_of_arrays()]
+    inputs = [from_bits(each) if yes else each for each, yes in zip(operation.inputs, saved_ones, strict=True)]
+    arrays, results = call.all_arrays(inputs), call.all_results(operation.outputs)
     if any(output.shape.rank is None for output in operation.outputs):
         # A ForwardAccumulator asks at once, before `_operation` has set the shapes.
         _set_shapes(operation.outputs, _promised(op, arrays, call.parameters))
     given = call.all_results([_as_tensor(*pair) for pair in zip(cotangents, operation.outputs, strict=True)])
-    saved = results[len(op.outputs) :] if op.saved else ()
+    saved = [from_bits(each) for each in results[len(op.outputs) :]] if op.saved else ()
     found: list[Any] = [None] * len(arrays)
     for wanted in _groups(call, operation, arrays):
         try:
