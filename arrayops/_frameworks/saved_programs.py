@@ -59,18 +59,23 @@ class _OnImport:
     """A finder that leaves finding modules to the others, and calls `extend` after the import of `MODULE`."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        """The spec that the other finders have."""
+        """The spec that the next finders have."""
         if name != MODULE:
             return None
-        sys.meta_path.remove(self)
-        specs = (finder.find_spec(name, path, target) for finder in sys.meta_path)
+        # Those before have been asked already.
+        others = sys.meta_path[sys.meta_path.index(self) + 1 :]
+        finds = (getattr(finder, "find_spec", None) for finder in others)
+        specs = (find(name, path, target) for find in finds if find is not None)
         spec = next((spec for spec in specs if spec is not None), None)
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
 
             def execute_and_extend(module: Any) -> None:
                 execute(module)
-                extend(module)
+                # The loader may be one for many modules.
+                if module.__name__ == MODULE and self in sys.meta_path:
+                    sys.meta_path.remove(self)
+                    extend(module)
 
             spec.loader.exec_module = execute_and_extend  # type: ignore[method-assign]
         return spec

@@ -1,9 +1,5 @@
 """torch.compile, torch.export and torch's other tracers, for every differentiable operator."""
 
-import os
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +10,7 @@ import arrayops as ao
 from arrayops._ops import OPS
 from differentiable_calls import CALLS, DifferentiableCall
 from layouts import CALLS_IN_NCHW, nhwc_call
+from new_process import in_new_process
 
 # Parts of torch that torch itself deprecates; the process of `test_first_call_of_a_process` has no other filter.
 pytestmark = [
@@ -21,25 +18,10 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning"),
 ]
 every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-SUPPORT = Path(__file__).resolve().parents[1] / "support"
 
 
 def leaves(torch: Any, call: DifferentiableCall) -> list[Any]:
     return [torch.from_numpy(array.copy()).requires_grad_() for array in call.arrays]
-
-
-def in_new_process(code: str, *arguments: str, timeout: int = 300) -> str:
-    """What ``code`` prints in a process of its own, in which every warning of ours is an error."""
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), *arguments],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(SUPPORT), str(SUPPORT.parents[1])])},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return done.stdout
 
 
 @pytest.fixture(autouse=True)

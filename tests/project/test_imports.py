@@ -1,9 +1,6 @@
 """What importing and calling arrayops loads, seen from fresh processes."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+from new_process import in_new_process
 
 HEAVY = (
     "scipy",
@@ -24,24 +21,10 @@ output = arrayops.pac_conv2d(image, image, numpy.ones((2, 2, 3, 3), numpy.float3
 """
 
 
-def fresh(code: str) -> str:
-    """What ``code`` prints in a process of its own, which finds arrayops through PYTHONPATH alone."""
-    root = str(Path(__file__).resolve().parents[2])
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": root},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    return done.stdout.strip()
-
-
 def loaded(code: str, names: tuple[str, ...]) -> list[str]:
     """Which modules ``code`` loads beyond those that NumPy alone does."""
     return eval(
-        fresh(
+        in_new_process(
             f"import sys, numpy\nbefore = set(sys.modules)\n{code}\n"
             f"print([name for name in {names} if name in sys.modules and name not in before])"
         )
@@ -66,7 +49,7 @@ def test_import_loads_these_modules_alone() -> None:
     # Which modules of the standard library NumPy loads itself differs between its versions.
     names = set(
         eval(
-            fresh(
+            in_new_process(
                 "import copy, dataclasses, sys, numpy, numpy.typing\nbefore = set(sys.modules)\n"
                 "import arrayops\nprint(sorted(set(sys.modules) - before))"
             )
@@ -86,4 +69,4 @@ def test_import_loads_these_modules_alone() -> None:
 
 
 def test_every_public_name_exists() -> None:
-    assert fresh("import arrayops\nprint([n for n in arrayops.__all__ if not hasattr(arrayops, n)])") == "[]"
+    assert in_new_process("import arrayops\nprint([n for n in arrayops.__all__ if not hasattr(arrayops, n)])") == "[]\n"
