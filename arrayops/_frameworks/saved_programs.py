@@ -77,5 +77,5 @@ class _OnImport:
                     sys.meta_path.remove(self)
                     extend(module)
 
-            spec.loader.exec_module = execute_and_extend  # type: ignore[method-assign]
+            spec.loader.exec_module = execute_and_extend
         return spec

@@ -276,7 +276,9 @@ class WaitingFor:
         self.path.write_text("NAME = __name__\n", "utf-8")
         monkeypatch.setattr(saved_programs, "MODULE", self.path.stem)
         monkeypatch.setattr(saved_programs, "extend", self.extended.append)
-        monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+        # Without that of arrayops itself, which is there if TensorFlow is not imported yet.
+        finders = [finder for finder in sys.meta_path if not isinstance(finder, saved_programs._OnImport)]
+        monkeypatch.setattr(sys, "meta_path", finders)
         monkeypatch.syspath_prepend(folder)
         monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
