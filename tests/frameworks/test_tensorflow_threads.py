@@ -23,7 +23,11 @@ import parallel_graph
 
 tf.config.threading.set_inter_op_parallelism_threads(1)
 tf.config.threading.set_intra_op_parallelism_threads(1)
-np.savez(sys.argv[1], **parallel_graph.computed(tf))
+np.savez(f"{sys.argv[1]}/cpu.npz", **parallel_graph.computed(tf))
+
+from arrayops._frameworks.tensorflow import graph
+graph.uses_gpu = lambda: True
+np.savez(f"{sys.argv[1]}/gpu.npz", **parallel_graph.computed(tf))
 """
 
 
@@ -56,14 +60,19 @@ class TestAtTheSameTime:
             assert bits(element) == bits(ao.segment_mean(adapted, labels, 9, layout="NHWC"))
 
     def test_where_tensorflow_has_one_thread(self, computed: dict[str, Any], tmp_path: Path) -> None:
-        """Which waits for no other call."""
-        assert in_new_process(ON_ONE_THREAD, str(tmp_path / "computed.npz"), timeout=120) == ""
-        with np.load(tmp_path / "computed.npz") as found:
-            assert set(found) == set(computed)
-            for name, array in computed.items():
-                assert bits(found[name]) == bits(array), name
+        """Which waits for no other call; also in graphs as on machines with a GPU."""
+        assert in_new_process(ON_ONE_THREAD, str(tmp_path), timeout=120) == ""
+        for kind in ("cpu", "gpu"):
+            with np.load(tmp_path / f"{kind}.npz") as found:
+                assert set(found) == set(computed)
+                for name, array in computed.items():
+                    assert bits(found[name]) == bits(array), name
 
-    def test_one_function_on_threads(self, tf: Any) -> None:
+    @pytest.mark.parametrize("kind", ["cpu", "gpu"])
+    def test_one_function_on_threads(self, tf: Any, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+        from arrayops._frameworks.tensorflow import graph
+
+        monkeypatch.setattr(graph, "uses_gpu", lambda: kind == "gpu")
         given = [tf.constant(array) for array in parallel_graph.arrays()]
         wanted = [parallel_graph.differentiated(tf, (image, *given[1:]), range(1)) for image in (given[0], -given[0])]
         step = tf.function(lambda *given: parallel_graph.differentiated(tf, given, range(1)))
