@@ -36,6 +36,15 @@ def bits(tensor: Any) -> tuple[Any, ...]:
     return array.dtype, array.shape, array.tobytes()
 
 
+@pytest.fixture(params=[False, True], ids=["cpu", "as on a gpu"])
+def with_gpu(request: pytest.FixtureRequest, tf: Any, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Graphs as on machines without and with a GPU."""
+    from arrayops._frameworks.tensorflow import graph
+
+    monkeypatch.setattr(graph, "uses_gpu", lambda: request.param)
+    return request.param
+
+
 @pytest.fixture(scope="module")
 def computed(tf: Any) -> dict[str, Any]:
     return parallel_graph.computed(tf)
@@ -68,11 +77,7 @@ class TestAtTheSameTime:
                 for name, array in computed.items():
                     assert bits(found[name]) == bits(array), name
 
-    @pytest.mark.parametrize("kind", ["cpu", "gpu"])
-    def test_one_function_on_threads(self, tf: Any, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-        from arrayops._frameworks.tensorflow import graph
-
-        monkeypatch.setattr(graph, "uses_gpu", lambda: kind == "gpu")
+    def test_one_function_on_threads(self, tf: Any, with_gpu: bool) -> None:
         given = [tf.constant(array) for array in parallel_graph.arrays()]
         wanted = [parallel_graph.differentiated(tf, (image, *given[1:]), range(1)) for image in (given[0], -given[0])]
         step = tf.function(lambda *given: parallel_graph.differentiated(tf, given, range(1)))
@@ -161,7 +166,7 @@ def chosen(tf: Any, images: Any, weight: Any) -> Any:
 @pytest.mark.parametrize("function", [looped, mapped, chosen])
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("taped_outside", [False, True])
-def test_control_flow(tf: Any, function: Callable[..., Any], sign: int, taped_outside: bool) -> None:
+def test_control_flow(tf: Any, with_gpu: bool, function: Callable[..., Any], sign: int, taped_outside: bool) -> None:
     """Loops and branches of graphs, with a tape in the function or around it; without a graph, they are Python's."""
     images, weight = tf.constant(sign * normal(0, 3, 7, 6, 2)), tf.Variable(normal(1, 3, 3, 2, 2) / 4)
 
