@@ -67,7 +67,7 @@ CALLS: dict[str, tuple[Call, tuple[np.ndarray, ...]]] = {
 every_call = pytest.mark.parametrize("name", CALLS)
 
 GRADIENTS = {
-    name: DifferentiableCall.of(OPS[name], call, ())
+    name: DifferentiableCall.of(OPS[name], {**call, "layout": "NCHW"}, ())
     for name, call in {
         "pac_conv2d": {"input": IMAGE, "guide": GUIDE, "weight": WEIGHT, "padding": 1},
         "segment_max": {"features": IMAGE, "labels": LABELS, "num_segments": 7},
@@ -407,15 +407,15 @@ def test_tensorflow_function(tf: Any, recorder: Recorder, call: DifferentiableCa
 def test_tensorflow_function_of_labels_of_32_bits(tf: Any, recorder: Recorder, name: str) -> None:
     """An operation that calls Python on a GPU takes no int32, which labels and what a variance saves may be."""
     features, labels = IMAGE, LABELS.astype(np.int32)
-    output = getattr(ao, f"segment_{name}")(features, labels, 7)
-    wanted = getattr(ao, f"segment_{name}_backward")(output, features, labels, 7)
+    output = getattr(ao, f"segment_{name}")(features, labels, 7, layout="NCHW")
+    wanted = getattr(ao, f"segment_{name}_backward")(output, features, labels, 7, layout="NCHW")
     recorder.calls()
 
     @tf.function
     def step(features: Any, labels: Any) -> Any:
         with tf.GradientTape() as tape:
             tape.watch(features)
-            result = getattr(ao, f"segment_{name}")(features, labels, 7)
+            result = getattr(ao, f"segment_{name}")(features, labels, 7, layout="NCHW")
         return result, tape.gradient(result, features, tf.identity(result))
 
     with tf.device("/GPU:0"):
