@@ -109,6 +109,9 @@ def second_derivatives(
     """
     if all(cotangent is None for cotangent in cotangents):
         return [None] * len(arrays)
+    for i, error in refused_cotangents(op, arrays, parameters).items():
+        if cotangents[i] is not None:
+            raise error
     backward = _split(op, arrays)
     forward, linearity = backward.op, _linearity(op, parameters)
     by_array = dict(zip(backward.differentiable, cotangents, strict=True))
@@ -117,9 +120,6 @@ def second_derivatives(
         {i: u for i, u in directions.items() if backward.names[i] in names}
         for names in (linearity.arrays, linearity.additive)
     )
-    for i in directions:
-        if i not in linear and i not in additive:
-            raise _refusal(op, backward.names[i])
     homogeneous = parameters.forward._replace(**dict(linearity.homogeneous))
     own_terms = [
         None if name in linearity.additive else x for name, x in zip(backward.names, backward.arrays, strict=True)
@@ -149,6 +149,16 @@ def second_derivatives(
         values = [zeros_like(x) if i == first else additive.get(i, x) for i, x in enumerate(own_terms)]
         _add(found, 0, call(forward, values, homogeneous)[0])
     return found
+
+
+def refused_cotangents(op: Op, arrays: Sequence[Any], parameters: Any) -> dict[int, NotImplementedError]:
+    """Errors for the cotangents of a call, by their indices, that have no derivatives, if they are not zero."""
+    if op.forward is None:
+        return {}
+    backward, linearity = _split(op, arrays), _linearity(op, parameters)
+    names = [backward.names[i] for i in backward.differentiable]
+    linear = {*linearity.arrays, *linearity.additive}
+    return {i: _refusal(op, name) for i, name in enumerate(names) if name not in linear}
 
 
 NOT_LINEAR = Linearity(())

@@ -411,6 +411,30 @@ class TestSecondDerivativesElsewhere:
             outer.gradient(found, x)
 
 
+@every_mode
+def test_gradient_penalty_beside_a_watched_guide(tf: Any, mode: str) -> None:
+    """The gradients of input and guide come from one call, and only that of the input is differentiated.
+
+    TensorFlow passes zeros for the other: that this second derivative does not exist must not matter.
+    """
+
+    def penalty(x: Any, guide: Any, weight: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch([x, guide])
+            y = ao.pac_conv2d(x, guide, weight, layout="NHWC")
+        by_x, by_guide = tape.gradient(y, [x, guide])
+        return tf.reduce_sum(by_x**2) + tf.reduce_sum(tf.stop_gradient(by_guide))
+
+    arrays = [tf.constant(each) for each in (X, GUIDE, W)]
+    by_guide, by_weight = differentiate(tf, mode, penalty, arrays, [1, 2])
+    # The penalty is |B(g)|^2 of a backward B, which is linear: its gradient is that of the forward of 2 B(g).
+    ones = np.ones((2, 3, 4, 4))
+    by_x = ao.pac_conv2d_backward(ones, X, GUIDE, W, layout="NHWC", needs=["input"]).input
+    expected = ao.pac_conv2d_backward(ones, 2 * by_x, GUIDE, W, layout="NHWC")
+    np.testing.assert_allclose(by_guide, expected.guide, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(by_weight, expected.weight, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("in_function", [False, True])
 def test_third_derivative_equals_that_of_tensorflow(tf: Any, in_function: bool) -> None:
     found = []

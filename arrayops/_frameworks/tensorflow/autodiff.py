@@ -5,10 +5,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from arrayops._call.derivatives import derivatives
-from arrayops._call.dispatch import dispatch
 from arrayops._call.run import run
 from arrayops._core.op import Op
+from arrayops._frameworks.tensorflow.derivatives import tensor_derivatives
 from arrayops._frameworks.tensorflow.private import is_watched, record_operation
 
 
@@ -38,7 +37,7 @@ def recorded_call(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, 
         for i, cotangent in zip(outputs, cotangents, strict=True):
             # That of tf.gather is not a tensor.
             given[i] = None if cotangent is None else tf.convert_to_tensor(cotangent)
-        found = derivatives(op, arrays, parameters, saved, wanted, given, dispatch, tf.zeros_like)
+        found = tensor_derivatives(op, arrays, parameters, saved, wanted, given)
         return [found[i] for i in present]
 
     record_operation(op.name, [results[i] for i in outputs], [arrays[i] for i in present], backward)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import tensorflow as tf
+import numpy as np
 
 from arrayops._call.run import run
 from arrayops._core.op import BackwardParameters, Op
@@ -24,12 +24,6 @@ from arrayops._ops import OPS
 
 HOST, DEVICE, REFUSAL = "host", "device", "refuse"
 """Kinds of callbacks: of NumPy arrays, of eager tensors, and one that only raises an error."""
-
-SAVED = "saved_"
-"""Start of the names of arrays that a forward saved."""
-
-BITS = tf.uint32
-"""What stands for int32 where an operation cannot have it."""
 
 
 class GraphCall(NamedTuple):
@@ -43,12 +37,6 @@ class GraphCall(NamedTuple):
     arrays: tuple[str, ...]
     results: tuple[str, ...]
     watched: tuple[str, ...] = ()
-
-    def kinds_of_arrays(self) -> list[str]:
-        """For each array that the call has: the kind of its spec, or "saved"."""
-        known = array_names(self.op, self.arrays)
-        kinds = {spec.name: spec.kind for spec in self.op.specs(len(known))}
-        return ["saved" if name.startswith(SAVED) else kinds[name] for name in self.arrays]
 
     def all_arrays(self, present: Sequence[Any]) -> list[Any]:
         """An entry for each array of the operator, None for those that the call does not have."""
@@ -95,7 +83,7 @@ def array_names(op: Op, present: Sequence[str]) -> tuple[str, ...]:
     count = len(present)
     if not op.arrays[-1].variadic:
         saved = () if op.forward is None else op.forward.saved
-        count = len(op.arrays) - (0 if any(name.startswith(SAVED) for name in present) else len(saved))
+        count = len(op.arrays) - (0 if any(name.startswith("saved_") for name in present) else len(saved))
     return tuple(spec.name for spec in op.specs(count))
 
 
@@ -108,7 +96,7 @@ def result_names(op: Op, array_count: int) -> tuple[str, ...]:
 
 
 def name_of_refusal(error: NotImplementedError) -> str:
-    """The name of a callback that raises ``error``."""
+    """The name of a callback that raises ``error`` unless its array is zero."""
     return f"{PREFIX}{REFUSAL} {json.dumps(str(error))}"
 
 
@@ -117,31 +105,16 @@ def callback(name: str) -> Callable[..., Any]:
     """The function of a name."""
     kind, _, text = name.removeprefix(PREFIX).partition(" ")
     if kind == REFUSAL:
-        return _raising(json.loads(text))
+        return _refusal(json.loads(text))
     graph_call = GraphCall.decoded(name)
     names = result_names(graph_call.op, len(array_names(graph_call.op, graph_call.arrays)))
-    kinds = graph_call.kinds_of_arrays()
 
     def call(*arrays: Any) -> list[Any]:
         results = run(graph_call.op, graph_call.all_arrays(arrays), graph_call.parameters)
         found = dict(zip(names, results, strict=False))
         return [found[name] for name in graph_call.results]
 
-    def call_with_bits(*arrays: Any) -> list[Any]:
-        given = [from_bits(array) if kind == "saved" else array for kind, array in zip(kinds, arrays, strict=True)]
-        return [to_bits(result) for result in call(*given)]
-
-    return call if kind == HOST else DeviceFunction(call_with_bits)
-
-
-def to_bits(tensor: Any) -> Any:
-    """``tensor``, or one of `BITS` that stands for it."""
-    return tf.bitcast(tensor, BITS) if tensor.dtype == tf.int32 else tensor
-
-
-def from_bits(tensor: Any) -> Any:
-    """The tensor that was passed to `to_bits`; None for None."""
-    return tensor if tensor is None or tensor.dtype != BITS else tf.bitcast(tensor, tf.int32)
+    return call if kind == HOST else DeviceFunction(call)
 
 
 def _operator(name: str) -> Op:
@@ -172,8 +145,10 @@ def _newer(name: str, unknown: str) -> ValueError:
     )
 
 
-def _raising(message: str) -> Callable[..., Any]:
-    def refuse(*_: Any) -> Any:
-        raise NotImplementedError(message)
+def _refusal(message: str) -> Callable[[Any], Any]:
+    def zero_or_error(array: Any) -> Any:
+        if np.any(array != 0):
+            raise NotImplementedError(message)
+        return np.float32(0)
 
-    return refuse
+    return zero_or_error

@@ -2,8 +2,8 @@
 
 On the CPU it is ``PyFuncStateless``, which gets NumPy views of the tensors, and which TensorFlow leaves out if no
 result is used. It has no kernel for GPUs: tensors would be copied to the host. There the operation is ``EagerPyFunc``,
-which gets tensors on the GPU, but runs even if no result is used, and takes no int32 on a GPU: labels become int64, and
-saved results are passed as bits. Other int32 arrays are in memory of the host anyway.
+which gets tensors on the GPU, but runs even if no result is used, and has no int32: labels become int64, and calls with
+other int32 arrays run on the host, where TensorFlow keeps such arrays anyway.
 """
 
 from collections.abc import Sequence
@@ -11,20 +11,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from arrayops._call.derivatives import derivatives
-from arrayops._call.dispatch import dispatch
-from arrayops._core.op import Op
+from arrayops._core.op import ArraySpec, Op
 from arrayops._core.unknown_sizes import PartialMeta, infer_partially
-from arrayops._frameworks.tensorflow.callbacks import (
-    BITS,
-    DEVICE,
-    HOST,
-    GraphCall,
-    from_bits,
-    name_of_refusal,
-    result_names,
-    to_bits,
-)
+from arrayops._frameworks.tensorflow.callbacks import DEVICE, HOST, GraphCall, result_names
+from arrayops._frameworks.tensorflow.derivatives import tensor_derivatives
 from arrayops._frameworks.tensorflow.private import in_xla, is_watched
 
 
@@ -41,14 +31,14 @@ def add_call(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:
             f"{op.name}: called in a function that XLA compiles, which cannot call Python, expected jit_compile=False, "
             "in tf.function or in compile() of a Keras model"
         )
-    arrays = [None if array is None else tf.convert_to_tensor(array) for array in arrays]
     specs = op.specs(len(arrays))
+    arrays = [_as_argument(spec, array) for spec, array in zip(specs, arrays, strict=True)]
     pairs = list(zip(specs, arrays, strict=True))
     # An array of a variadic argument is watched if one of them is.
     watched = dict.fromkeys(spec.argument for spec, array in pairs if _is_float(array) and is_watched((array,)))
-    saving = bool(op.saved and watched and not parameters.save)
+    # What the gradient needs is saved if there will be one. On a GPU it is computed again, as it may be int32.
+    saving = bool(op.saved and watched and not parameters.save and not uses_gpu())
     if saving:
-        # What the gradient needs is saved, as there will be one.
         parameters = parameters._replace(save=True)
     promised = _promised(op, arrays, parameters)
     names = [name for name, meta in zip(result_names(op, len(arrays)), promised, strict=False) if meta is not None]
@@ -60,21 +50,13 @@ def add_call(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:
 
 def _operation(call: GraphCall, tensors: list[Any], promised: Sequence[PartialMeta | None]) -> list[Any]:
     """Add the operation of a call, with results of the promised shapes and dtypes."""
-    made = [meta for meta in promised if meta is not None]
-    dtypes = [tf.as_dtype(meta.dtype) for meta in made]
-    kinds = call.kinds_of_arrays()
-    if uses_gpu() and ("float", tf.int32) not in zip(kinds, [tensor.dtype for tensor in tensors], strict=True):
-        tensors = [
-            tf.cast(tensor, tf.int64) if kind == "label" and tensor.dtype == tf.int32 else to_bits(tensor)
-            for kind, tensor in zip(kinds, tensors, strict=True)
-        ]
-        types = [BITS if dtype == tf.int32 else dtype for dtype in dtypes]
-        found = tf.raw_ops.EagerPyFunc(input=tensors, token=call.encoded(DEVICE), Tout=types, is_async=False)
+    dtypes = [tf.as_dtype(meta.dtype) for meta in promised if meta is not None]
+    if uses_gpu() and tf.int32 not in [*dtypes, *(tensor.dtype for tensor in tensors)]:
+        found = tf.raw_ops.EagerPyFunc(input=tensors, token=call.encoded(DEVICE), Tout=dtypes, is_async=False)
     else:
         found = tf.raw_ops.PyFuncStateless(input=tensors, token=call.encoded(HOST), Tout=dtypes)
     _set_shapes(found, promised)
-    restored = [from_bits(each) if dtype == tf.int32 else each for dtype, each in zip(dtypes, found, strict=True)]
-    remaining = iter(restored)
+    remaining = iter(found)
     return [None if meta is None else next(remaining) for meta in promised]
 
 
@@ -92,21 +74,15 @@ def gradient(operation: Any, name: str, cotangents: Sequence[Any]) -> list[Any]:
     """
     call = GraphCall.decoded(name)
     op = call.op
-    # Those of the operation itself may be bits.
-    saved_ones = [kind == "saved" for kind in call.kinds_of_arrays()]
-    inputs = [from_bits(each) if yes else each for each, yes in zip(operation.inputs, saved_ones, strict=True)]
-    arrays, results = call.all_arrays(inputs), call.all_results(operation.outputs)
+    arrays, results = call.all_arrays(operation.inputs), call.all_results(operation.outputs)
     if any(output.shape.rank is None for output in operation.outputs):
         # A ForwardAccumulator asks at once, before `_operation` has set the shapes.
         _set_shapes(operation.outputs, _promised(op, arrays, call.parameters))
     given = call.all_results([_as_tensor(*pair) for pair in zip(cotangents, operation.outputs, strict=True)])
-    saved = [from_bits(each) for each in results[len(op.outputs) :]] if op.saved else ()
+    saved = results[len(op.outputs) :] if op.saved else ()
     found: list[Any] = [None] * len(arrays)
     for wanted in _groups(call, operation, arrays):
-        try:
-            terms = derivatives(op, arrays, call.parameters, saved, wanted, given, dispatch, tf.zeros_like)
-        except NotImplementedError as error:
-            terms = _refused(error, arrays, wanted)
+        terms = tensor_derivatives(op, arrays, call.parameters, saved, wanted, given)
         found = [term if yes else other for term, yes, other in zip(terms, wanted, found, strict=True)]
     return [each for each, array in zip(found, arrays, strict=True) if array is not None]
 
@@ -130,19 +106,6 @@ def _groups(call: GraphCall, operation: Any, arrays: Sequence[Any]) -> list[list
     return [group for group in groups if any(group)]
 
 
-def _refused(error: NotImplementedError, arrays: Sequence[Any], wanted: Sequence[bool]) -> list[Any]:
-    """Gradients that raise ``error`` when they are computed.
-
-    TensorFlow builds derivatives that nobody has asked for: an error while it does would refuse others, which exist.
-    """
-    like = [array for array, yes in zip(arrays, wanted, strict=True) if yes]
-    tensors = tf.raw_ops.PyFuncStateless(input=[], token=name_of_refusal(error), Tout=[each.dtype for each in like])
-    for tensor, each in zip(tensors, like, strict=True):
-        tensor.set_shape(each.shape)
-    remaining = iter(tensors)
-    return [next(remaining) if yes else None for yes in wanted]
-
-
 def uses_gpu() -> bool:
     """Whether TensorFlow would place operations on a GPU."""
     return bool(tf.config.list_logical_devices("GPU"))
@@ -160,6 +123,13 @@ def _promised(op: Op, arrays: Sequence[Any], parameters: Any) -> Sequence[Partia
 def _set_shapes(tensors: Sequence[Any], promised: Sequence[PartialMeta | None]) -> None:
     for tensor, meta in zip(tensors, [meta for meta in promised if meta is not None], strict=True):
         tensor.set_shape(meta.shape)
+
+
+def _as_argument(spec: ArraySpec, array: Any) -> Any:
+    if array is None:
+        return None
+    tensor = tf.convert_to_tensor(array)
+    return tf.cast(tensor, tf.int64) if spec.kind == "label" and tensor.dtype == tf.int32 and uses_gpu() else tensor
 
 
 def _as_tensor(cotangent: Any, output: Any) -> Any:
