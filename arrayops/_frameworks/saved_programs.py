@@ -15,6 +15,10 @@ PREFIX = "arrayops (to run this program, import arrayops first) "
 """Start of the names of calls of arrayops. TensorFlow prints the name where it is not found."""
 
 
+extended: list[Any] = []
+"""The module, once it is extended. It is not if TensorFlow lacks the names that this needs."""
+
+
 def serve() -> None:
     """Extend TensorFlow, now or when it is imported."""
     module = sys.modules.get(MODULE)
@@ -26,8 +30,13 @@ def serve() -> None:
 
 def extend(script_ops: Any) -> None:
     """Let the look-up of functions, and the gradient of their operations, know the names of arrayops."""
-    functions, gradients = script_ops._py_funcs, script_ops.ops.gradient_registry._registry
-    other_function = functions.get
+    kinds = "PyFuncStateless", "EagerPyFunc"
+    try:
+        functions, gradients = script_ops._py_funcs, script_ops.ops.gradient_registry._registry
+        other_function, other_gradients = functions.get, [gradients[kind]["type"] for kind in kinds]
+    except (AttributeError, KeyError):
+        # Calls in graphs will say so; TensorFlow's import must not fail.
+        return
 
     def function(name: Any, default: Any = None) -> Any:
         if not isinstance(name, str) or not name.startswith(PREFIX):
@@ -37,8 +46,9 @@ def extend(script_ops: Any) -> None:
         return callback(name)
 
     functions.get = function
-    for kind in ("PyFuncStateless", "EagerPyFunc"):
-        gradients[kind] = {**gradients[kind], "type": _extended_gradient(gradients[kind]["type"])}
+    for kind, other in zip(kinds, other_gradients, strict=True):
+        gradients[kind] = {**gradients[kind], "type": _extended_gradient(other)}
+    extended.append(script_ops)
 
 
 def _extended_gradient(other: Any) -> Any:

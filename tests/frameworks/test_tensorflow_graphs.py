@@ -6,6 +6,7 @@ import gc
 import re
 import weakref
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -165,6 +166,25 @@ def test_xla_is_refused_when_traced(tf: Any, compiled: Callable[..., Any]) -> No
         "conv2d: called in a function that XLA compiles, which cannot call Python, expected jit_compile=False, in "
         "tf.function or in compile() of a Keras model"
     ) in str(error.value)
+
+
+def test_version_of_tensorflow_without_the_private_names(tf: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its import goes on, eager calls work, and a call in a graph says why it cannot."""
+    from arrayops._frameworks import saved_programs
+
+    monkeypatch.setattr(saved_programs, "extended", [])
+    for script_ops in (
+        SimpleNamespace(ops=SimpleNamespace(gradient_registry=SimpleNamespace(_registry={}))),
+        SimpleNamespace(_py_funcs={}, ops=SimpleNamespace(gradient_registry=SimpleNamespace(_registry={}))),
+    ):
+        saved_programs.extend(script_ops)
+    assert saved_programs.extended == []
+    assert conv(tf.constant(X), tf.constant(W)).shape == (2, 5, 6, 4)
+    message = (
+        f"conv2d: called in a tf.function, which is not provided with TensorFlow {tf.__version__}, expected an eager"
+    )
+    with pytest.raises(NotImplementedError, match=re.escape(message)):
+        tf.function(conv)(tf.constant(X), tf.constant(W))
 
 
 class TestLabels:

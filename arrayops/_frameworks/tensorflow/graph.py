@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from arrayops._core.op import ArraySpec, Op
 from arrayops._core.unknown_sizes import PartialMeta, infer_partially
+from arrayops._frameworks import saved_programs
 from arrayops._frameworks.tensorflow.callbacks import DEVICE, HOST, GraphCall, result_names
 from arrayops._frameworks.tensorflow.derivatives import tensor_derivatives
 from arrayops._frameworks.tensorflow.private import in_xla, is_watched
@@ -24,8 +25,13 @@ def add_call(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:
     Raises
     ------
     NotImplementedError
-        If the graph is to be compiled by XLA.
+        If the graph is to be compiled by XLA, or if this version of TensorFlow is not known.
     """
+    if not saved_programs.extended:
+        raise NotImplementedError(
+            f"{op.name}: called in a tf.function, which is not provided with TensorFlow {tf.__version__}, expected an "
+            "eager call or another version"
+        )
     if in_xla():
         raise NotImplementedError(
             f"{op.name}: called in a function that XLA compiles, which cannot call Python, expected jit_compile=False, "
@@ -126,6 +132,7 @@ def _set_shapes(tensors: Sequence[Any], promised: Sequence[PartialMeta | None]) 
 
 
 def _as_argument(spec: ArraySpec, array: Any) -> Any:
+    """An array as a tensor that the operation can have."""
     if array is None:
         return None
     tensor = tf.convert_to_tensor(array)
