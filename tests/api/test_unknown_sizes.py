@@ -55,9 +55,9 @@ def known(call: DifferentiableCall) -> Iterator[Known]:
 
 
 KNOWN = {
-    f"{name}-{way}": each
+    f"{name}-{direction}": each
     for name, call in CALLS.items()
-    for way, each in zip(("forward", "backward"), known(call), strict=True)
+    for direction, each in zip(("forward", "backward"), known(call), strict=True)
 }
 
 
