@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from arrayops._core.dtypes import BFLOAT16_DTYPE
-from arrayops._frameworks.numpy import NAMES, dtype_name, framework, host_view
+from arrayops._frameworks.numpy import NAMES, dtype_name, frameworks, host_view
 from toy_op import Backend, address, bfloat16
 
+(framework,) = frameworks
 ml_dtypes = pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed")
 
 
