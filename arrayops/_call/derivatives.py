@@ -57,9 +57,14 @@ def derivatives(
     -------
     list of array or None
         For each of ``arrays``, its derivative; None if it is zero or not wanted.
+
+    Raises
+    ------
+    NotImplementedError
+        If one of `refused_cotangents` of a backward call is not None.
     """
     if op.forward is not None:
-        return second_derivatives(op, arrays, parameters, wanted, cotangents, call, zeros_like)
+        return _second_derivatives(op, arrays, parameters, wanted, cotangents, call, zeros_like)
     specs = op.specs(len(arrays))
     given = [cotangent for cotangent, yes in zip(cotangents, op.differentiable_results, strict=False) if yes]
     needs = frozenset([spec.argument for spec, yes in zip(specs, wanted, strict=True) if yes and spec.differentiable])
@@ -71,7 +76,7 @@ def derivatives(
     return [next(gradients) if spec.differentiable else None for spec in specs]
 
 
-def second_derivatives(
+def _second_derivatives(
     op: Op,
     arrays: Sequence[Any],
     parameters: BackwardParameters,
@@ -80,33 +85,7 @@ def second_derivatives(
     call: Call,
     zeros_like: Callable[[Any], Any],
 ) -> list[Any]:
-    """Derivatives of a backward call by its arrays.
-
-    Parameters
-    ----------
-    op : Op
-        A backward operator.
-    arrays, parameters
-        Those of its call.
-    wanted : sequence of bool
-        For each of ``arrays``, whether its derivative is wanted.
-    cotangents : sequence of array or None
-        For each result of the call, the cotangent; None means zero.
-    call : callable
-        Calls an operator, differentiably.
-    zeros_like : callable
-        A zero array like the given one.
-
-    Returns
-    -------
-    list of array or None
-        For each of ``arrays``, its derivative; None if it is zero or not wanted.
-
-    Raises
-    ------
-    NotImplementedError
-        If a cotangent belongs to an array in which the forward operator is not linear.
-    """
+    """`derivatives` of a backward call."""
     if all(cotangent is None for cotangent in cotangents):
         return [None] * len(arrays)
     for i, error in refused_cotangents(op, arrays, parameters).items():

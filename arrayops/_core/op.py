@@ -1,6 +1,6 @@
 """The record of one operator, and the record of its backward, which is derived from it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any, Literal, NamedTuple
@@ -178,6 +178,18 @@ class Op:
     def infer_cached(self) -> Callable[[Metas, Any], Metas]:
         """``infer``, cached, so that a repeated call does not repeat the shape checks."""
         return lru_cache(maxsize=512)(self.infer)
+
+    def saving_parameters(self, parameters: Any) -> Any:
+        """``parameters`` with which a forward call also returns what its backward uses."""
+        return parameters._replace(save=True) if self.saved else parameters
+
+    def saved_results(self, results: Sequence[Any]) -> Sequence[Any]:
+        """Those of the results of a call that it saved; none if its parameters do not save, or for a backward."""
+        return results[len(self.outputs) :] if self.saved else ()
+
+    def requested_results(self, results: tuple[Any, ...], parameters: Any) -> tuple[Any, ...]:
+        """The results that a caller with ``parameters`` asked for, without those that were saved for the backward."""
+        return results if not self.saved or parameters.save else results[: len(self.outputs)]
 
     @cached_property
     def differentiable_results(self) -> tuple[bool, ...]:

@@ -14,7 +14,6 @@ MODULE = "tensorflow.python.ops.script_ops"
 PREFIX = "arrayops (to run this program, import arrayops first) "
 """Start of the names of calls of arrayops. TensorFlow prints the name where it is not found."""
 
-
 extended: list[Any] = []
 """The module, once it is extended. It is not if TensorFlow lacks the names that this needs."""
 
@@ -58,9 +57,9 @@ def _extended_gradient(other: Any) -> Any:
         name = operation.get_attr("token").decode()
         if not name.startswith(PREFIX):
             return [None] * len(operation.inputs) if other is None else other(operation, *grads)
-        from arrayops._frameworks.tensorflow.graph import gradient
+        from arrayops._frameworks.tensorflow import graph
 
-        return gradient(operation, name, grads)
+        return graph.gradient(operation, name, grads)
 
     return gradient
 

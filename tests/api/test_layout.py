@@ -1,4 +1,4 @@
-"""The argument ``layout``: its names, its default, and what errors say of arrays in the other layout."""
+"""The argument ``layout``: accepted names, default, and error messages for arrays in the other layout."""
 
 from __future__ import annotations
 

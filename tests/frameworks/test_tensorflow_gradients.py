@@ -471,8 +471,8 @@ def test_dense_matrix_of_a_second_derivative(tf: Any) -> None:
     np.testing.assert_allclose(outer.gradient(squares, v).numpy().ravel(), expected, rtol=1e-12)
 
 
-def test_weight_beside_pac_of_operator_oracles_is_watched(tf: Any) -> None:
-    """All optional arrays at once, by name: the gradients arrive at the right ones."""
+def test_many_arguments_by_name(tf: Any) -> None:
+    """Each gradient arrives at its own argument."""
     call = {**PAC, **WEIGHT, "kernel_type": "inv", "inv_alpha": np.array(0.3), "inv_lambda": np.array(-0.7)}
     names = "input", "guide", "weight", "bias", "inv_alpha", "inv_lambda"
     tensors = {name: tf.constant(call[name]) for name in names}

@@ -13,7 +13,7 @@
 
 import ast
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -123,31 +123,26 @@ def test_class_names_are_unique() -> None:
     assert [name for name, count in names.items() if count > 1] == []
 
 
-def test_private_names_of_torch_are_in_one_file() -> None:
-    folder = PACKAGE / "_frameworks" / "torch"
-    found = {
-        path.name: sorted(
-            node.attr
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-            if isinstance(node, ast.Attribute)
-            and node.attr.startswith("_")
-            and ast.unparse(node.value).partition(".")[0] == "torch"
-        )
-        for path in folder.glob("*.py")
-    }
+def names_outside_private(framework: str, private: Callable[[ast.AST], str | None]) -> dict[str, list[str]]:
+    """Private names of a framework by the file of its adapter, but for private.py, which must have some."""
+    found = {}
+    for path in (PACKAGE / "_frameworks" / framework).glob("*.py"):
+        names = map(private, ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        found[path.name] = sorted(name for name in names if name is not None)
     assert found.pop("private.py")
-    assert not [name for names in found.values() for name in names]
+    return {path: names for path, names in found.items() if names}
 
 
-def test_private_modules_of_tensorflow_are_in_one_file() -> None:
-    folder = PACKAGE / "_frameworks" / "tensorflow"
-    found = {
-        path.name: sorted(
-            node.module
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tensorflow.")
-        )
-        for path in folder.glob("*.py")
-    }
-    assert found.pop("private.py")
-    assert not [name for names in found.values() for name in names]
+def private_name_of_torch(node: ast.AST) -> str | None:
+    of_torch = isinstance(node, ast.Attribute) and ast.unparse(node.value).partition(".")[0] == "torch"
+    return node.attr if of_torch and node.attr.startswith("_") else None
+
+
+def private_module_of_tensorflow(node: ast.AST) -> str | None:
+    module = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
+    return module if module.startswith("tensorflow.") else None
+
+
+def test_private_names_are_in_one_file() -> None:
+    assert names_outside_private("torch", private_name_of_torch) == {}
+    assert names_outside_private("tensorflow", private_module_of_tensorflow) == {}

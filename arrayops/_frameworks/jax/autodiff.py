@@ -38,9 +38,8 @@ def _differentiable(op: Op, parameters: Any, text: str, count: int) -> Callable[
 
     ``text`` separates parameters that are equal but not the same, such as 0.0 and -0.0.
     """
-    saves = bool(op.saved)
     # The results that the derivatives need are computed only if there are derivatives.
-    saving = parameters._replace(save=True) if saves else parameters
+    saving = op.saving_parameters(parameters)
 
     @jax.custom_vjp  # type: ignore[untyped-decorator]
     def function(arrays: Arrays) -> Arrays:
@@ -51,9 +50,7 @@ def _differentiable(op: Op, parameters: Any, text: str, count: int) -> Callable[
         wanted = Wanted(tuple([array is not None and array.perturbed for array in arrays]))
         # A differentiable call: a derivative of higher order differentiates this one.
         results = _call(op, values, saving)
-        saved = results[len(op.outputs) :] if saves else ()
-        returned = results if not saves or parameters.save else results[: len(op.outputs)]
-        return returned, (values, saved, wanted)
+        return op.requested_results(results, parameters), (values, tuple(op.saved_results(results)), wanted)
 
     def backward(kept: tuple[Arrays, Arrays, Wanted], cotangents: Arrays) -> tuple[Arrays]:
         values, saved, wanted = kept

@@ -21,15 +21,11 @@ def recorded_call(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, 
     if not any(wanted):
         return run(op, arrays, parameters)
     # What the gradient needs is saved, as there will be one.
-    saving = parameters._replace(save=True) if op.saved else parameters
-    results = run(op, arrays, saving)
-    saved = results[len(op.outputs) :] if op.saved else ()
-    # A variadic backward has more results than names; all results of a backward are differentiable.
-    outputs = [
-        i
-        for i, result in enumerate(results)
-        if result is not None and (op.forward is not None or (*op.differentiable_results, *[False] * len(saved))[i])
-    ]
+    results = run(op, arrays, op.saving_parameters(parameters))
+    saved = op.saved_results(results)
+    # A variadic backward has more results than names, all of them differentiable.
+    fixed = {i for i, differentiable in enumerate(op.differentiable_results) if not differentiable}
+    outputs = [i for i in range(len(results) - len(saved)) if results[i] is not None and i not in fixed]
     present = [i for i, array in enumerate(arrays) if array is not None]
 
     def backward(*cotangents: Any) -> list[Any]:
@@ -41,4 +37,4 @@ def recorded_call(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, 
         return [found[i] for i in present]
 
     record_operation(op.name, [results[i] for i in outputs], [arrays[i] for i in present], backward)
-    return results if saving is parameters or parameters.save else results[: len(op.outputs)]
+    return op.requested_results(results, parameters)

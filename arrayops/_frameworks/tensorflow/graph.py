@@ -43,15 +43,13 @@ def add_call(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:
     # An array of a variadic argument is watched if one of them is.
     watched = dict.fromkeys(spec.argument for spec, array in pairs if _is_float(array) and is_watched((array,)))
     # What the gradient needs is saved if there will be one. On a GPU it is computed again, as it may be int32.
-    saving = bool(op.saved and watched and not parameters.save and not uses_gpu())
-    if saving:
-        parameters = parameters._replace(save=True)
-    promised = _promised(op, arrays, parameters)
+    saving = op.saving_parameters(parameters) if watched and not uses_gpu() else parameters
+    promised = _promised(op, arrays, saving)
     names = [name for name, meta in zip(result_names(op, len(arrays)), promised, strict=False) if meta is not None]
     present = [spec.name for spec, array in pairs if array is not None]
-    call = GraphCall(op, parameters, tuple(present), tuple(names), tuple(watched))
+    call = GraphCall(op, saving, tuple(present), tuple(names), tuple(watched))
     results = _operation(call, [array for array in arrays if array is not None], promised)
-    return tuple(results[: len(op.outputs)] if saving else results)
+    return op.requested_results(tuple(results), parameters)
 
 
 def _operation(call: GraphCall, tensors: list[Any], promised: Sequence[PartialMeta | None]) -> list[Any]:
@@ -85,7 +83,7 @@ def gradient(operation: Any, name: str, cotangents: Sequence[Any]) -> list[Any]:
         # A ForwardAccumulator asks at once, before `_operation` has set the shapes.
         _set_shapes(operation.outputs, _promised(op, arrays, call.parameters))
     given = call.all_results([_as_tensor(*pair) for pair in zip(cotangents, operation.outputs, strict=True)])
-    saved = results[len(op.outputs) :] if op.saved else ()
+    saved = op.saved_results(results)
     found: list[Any] = [None] * len(arrays)
     for wanted in _groups(call, operation, arrays):
         terms = tensor_derivatives(op, arrays, call.parameters, saved, wanted, given)

@@ -35,7 +35,7 @@ class OperatorNode(SingleLevelFunction):  # type: ignore[misc]
         ]
         if fixed:
             ctx.mark_non_differentiable(*fixed)
-        ctx.save_for_backward(*arrays, *(results[len(op.outputs) :] if op.saved else ()))
+        ctx.save_for_backward(*arrays, *op.saved_results(results))
         return results
 
     @staticmethod

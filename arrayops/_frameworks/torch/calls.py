@@ -69,9 +69,9 @@ def call_operator(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, 
     refuse_tangents(op, arrays)
     if not recorded:
         return run_plain(op, arrays, parameters)
-    saving = parameters._replace(save=True) if op.saved else parameters
+    saving = op.saving_parameters(parameters)
     results: tuple[Any, ...] = OperatorNode.apply(run_plain, call_operator, op, saving, *arrays)
-    return results if saving is parameters or parameters.save else results[: len(op.outputs)]
+    return op.requested_results(results, parameters)
 
 
 def _call_library(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:

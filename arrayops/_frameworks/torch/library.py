@@ -53,7 +53,7 @@ def call(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:
     text, integers, floats = encode(parameters)
     found = handle(*_packed(op, arrays), FINGERPRINTS[op.name] + text, integers, floats)
     results = [or_none(result) for result in found]
-    return tuple(results if not op.saved or parameters.save else results[: len(op.outputs)])
+    return op.requested_results(tuple(results), parameters)
 
 
 def _handle(op: Op) -> Any:
@@ -180,7 +180,7 @@ class Kernels:
                 "arguments, expected one saved by this version: export it again"
             )
         parameters = decode(self.op, text.removeprefix(fingerprint), integers, map(float, floats))
-        return parameters._replace(save=True) if self.op.saved else parameters
+        return self.op.saving_parameters(parameters)
 
     def _filled(self, given: Arguments, results: Sequence[Any]) -> list[torch.Tensor]:
         like = next(array for array in given.arrays if array is not None)
