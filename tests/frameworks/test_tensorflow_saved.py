@@ -4,6 +4,7 @@ import inspect
 import json
 import math
 import sys
+from collections.abc import Sequence
 from importlib import import_module, util
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 
 import saved_model
-from arrayops._core.op import BackwardParameters
+from arrayops._call.saved_call import SavedCall, array_names, result_names
+from arrayops._core.op import BackwardParameters, Op
 from arrayops._frameworks import saved_programs
 from arrayops._ops import OPS
 from backend_recorder import Recorder
@@ -136,6 +138,10 @@ def graph_call(tf: Any) -> Any:
     return GraphCall
 
 
+def saved_call(op: Op, parameters: Any, arrays: Sequence[str], results: Sequence[str] = ("output",)) -> SavedCall:
+    return SavedCall(op, parameters, tuple(arrays), tuple(results))
+
+
 def exact(value: Any) -> str:
     """Text that tells 1 from 1.0 and True, and has all digits."""
     if isinstance(value, BackwardParameters):
@@ -149,8 +155,6 @@ class TestNames:
 
     @every_call
     def test_are_decoded(self, graph_call: Any, recorder: Recorder, call: DifferentiableCall) -> None:
-        from arrayops._frameworks.tensorflow.callbacks import array_names, result_names
-
         call.gradients(call.cotangents())
         backend_calls = recorder.calls()
         assert [each.name for each in backend_calls] == [call.op.name, call.op.backward.name]
@@ -161,31 +165,32 @@ class TestNames:
                 tuple(name for name, value in zip(*pair, strict=False) if value is not None)
                 for pair in ((arrays, backend_call.arrays), (result_names(op, count), backend_call.results))
             ]
-            made = graph_call(op, backend_call.parameters, *names, call.names[:1])
+            made = graph_call(SavedCall(op, backend_call.parameters, *names), call.names[:1])
             for kind in ("host", "device"):
                 name = made.encoded(kind)
                 assert name.startswith(saved_programs.PREFIX + kind)
                 found = graph_call.decoded(name)
                 assert found == made
-                assert exact(found.parameters) == exact(made.parameters)
+                assert exact(found.call.parameters) == exact(made.call.parameters)
             assert array_names(op, names[0]) == tuple(arrays)
             given = [value for value in backend_call.arrays if value is not None]
-            assert list(map(id, found.all_arrays(given))) == list(map(id, backend_call.arrays))
+            assert list(map(id, found.call.all_arrays(given))) == list(map(id, backend_call.arrays))
 
     @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -0.0, 0.1, 3, 3.0, 2**70, 5e-324, None, True])
     def test_have_numbers_exactly(self, graph_call: Any, value: Any) -> None:
         op = OPS["segment_max"]
         parameters = op.parameters(("max",), 5, None, value, value, "NHWC", True)
         for each, given in ((op, parameters), (op.backward, BackwardParameters(parameters, op.all_needs))):
-            made = graph_call(each, given, ("features", "labels"), ())
-            assert exact(graph_call.decoded(made.encoded("host")).parameters) == exact(given)
+            made = graph_call(saved_call(each, given, ("features", "labels"), ()))
+            assert exact(graph_call.decoded(made.encoded("host")).call.parameters) == exact(given)
 
     def test_have_tuples(self, graph_call: Any) -> None:
         op = OPS["conv2d"]
         parameters = op.parameters((1, 2), ((0, 1), (2, 3)), (0, 0), (1, 1), "NCHW", False, 1)
-        found = graph_call.decoded(graph_call(op, parameters, ("input", "weight"), ("output",)).encoded("host"))
-        assert exact(found.parameters) == exact(parameters)
-        assert hash(found) == hash(graph_call(op, parameters, ("input", "weight"), ("output",)))
+        made = graph_call(saved_call(op, parameters, ("input", "weight")))
+        found = graph_call.decoded(made.encoded("host"))
+        assert exact(found.call.parameters) == exact(parameters)
+        assert hash(found) == hash(made)
 
 
 STORED = {
@@ -217,10 +222,10 @@ class TestOtherVersions:
     def test_what_an_older_one_lacks_has_its_default(self, graph_call: Any) -> None:
         op, parameters = OPS["segment_max"], without(STORED["parameters"], "save")
         wanted = op.parameters(("max",), 5, None, 0, None, "NHWC", save=False)
-        call = graph_call(op, wanted, ("features", "labels"), ("output",))
-        assert graph_call.decoded(stored()) == graph_call.decoded(stored(parameters=parameters)) == call
+        call = saved_call(op, wanted, ("features", "labels"))
+        assert graph_call.decoded(stored()) == graph_call.decoded(stored(parameters=parameters)) == graph_call(call)
         backward = {"operator": "segment_max_backward", "needs": ["features"], "results": ["features"]}
-        found = graph_call.decoded(stored(**backward, parameters=parameters, arrays=["grad_output", *call.arrays]))
+        found = graph_call.decoded(stored(**backward, parameters=parameters, arrays=["grad_output", *call.arrays])).call
         assert (found.op, found.parameters) == (op.backward, BackwardParameters(wanted, op.all_needs))
         assert found.all_arrays([1, 2, 3]) == [1, 2, 3]
 
@@ -261,7 +266,7 @@ class TestOtherVersions:
         """Of any number, by their own names."""
         parameters = dict.fromkeys(OPS["merge_feature_maps"].parameters._fields)
         maps = {"operator": "merge_feature_maps", "parameters": parameters}
-        found = graph_call.decoded(stored(**maps, arrays=[f"maps[{i}]" for i in range(12)]))
+        found = graph_call.decoded(stored(**maps, arrays=[f"maps[{i}]" for i in range(12)])).call
         assert found.all_arrays(range(12)) == list(range(12))
         with pytest.raises(ValueError, match=r"^merge_feature_maps: the program has sizes\[0\], which this version"):
             graph_call.decoded(stored(**maps, arrays=["maps[0]", "sizes[0]"]))

@@ -3,7 +3,7 @@
 ::
 
     public functions, layers    pac conv segment merge, _demo, _info
-    _frameworks.torch, .jax, .tensorflow    gradients, tracing
+    _frameworks.torch, .jax, .tensorflow, .keras    gradients, tracing
     _call                       dispatch, run
     _frameworks   _backends
                   numpy  cuda: pac conv segment merge | window | engine
@@ -41,6 +41,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     # dispatch finds an adapter by its name when it sees the first array; gradients call operators themselves.
     "_frameworks.torch": ("_call", "_frameworks", "_ops", "_core"),
     "_frameworks.tensorflow": ("_call", "_frameworks", "_frameworks.saved_programs", "_ops", "_core"),
+    "_frameworks.keras": ("_call", "_frameworks", "_ops", "_core"),
     # A graph calls Python by a name, and is differentiated; TensorFlow is imported by then.
     "_frameworks.saved_programs": ("_frameworks.tensorflow", "_frameworks", "_core"),
     # XLA calls backends itself.

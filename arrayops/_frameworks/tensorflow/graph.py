@@ -11,10 +11,11 @@ from typing import Any
 
 import tensorflow as tf
 
+from arrayops._call.saved_call import SavedCall, result_names
 from arrayops._core.op import ArraySpec, Op
 from arrayops._core.unknown_sizes import PartialMeta, infer_partially
 from arrayops._frameworks import saved_programs
-from arrayops._frameworks.tensorflow.callbacks import DEVICE, HOST, GraphCall, result_names
+from arrayops._frameworks.tensorflow.callbacks import DEVICE, HOST, GraphCall
 from arrayops._frameworks.tensorflow.derivatives import tensor_derivatives
 from arrayops._frameworks.tensorflow.private import in_xla, is_watched
 
@@ -47,7 +48,7 @@ def add_call(op: Op, arrays: Sequence[Any], parameters: Any) -> tuple[Any, ...]:
     promised = _promised(op, arrays, saving)
     names = [name for name, meta in zip(result_names(op, len(arrays)), promised, strict=False) if meta is not None]
     present = [spec.name for spec, array in pairs if array is not None]
-    call = GraphCall(op, saving, tuple(present), tuple(names), tuple(watched))
+    call = GraphCall(SavedCall(op, saving, tuple(present), tuple(names)), tuple(watched))
     results = _operation(call, [array for array in arrays if array is not None], promised)
     return op.requested_results(tuple(results), parameters)
 
@@ -76,7 +77,7 @@ def gradient(operation: Any, name: str, cotangents: Sequence[Any]) -> list[Any]:
     cotangents : sequence of tf.Tensor or None
         For each of its outputs.
     """
-    call = GraphCall.decoded(name)
+    call, watched = GraphCall.decoded(name)
     op = call.op
     arrays, results = call.all_arrays(operation.inputs), call.all_results(operation.outputs)
     if any(output.shape.rank is None for output in operation.outputs):
@@ -85,19 +86,19 @@ def gradient(operation: Any, name: str, cotangents: Sequence[Any]) -> list[Any]:
     given = call.all_results([_as_tensor(*pair) for pair in zip(cotangents, operation.outputs, strict=True)])
     saved = op.saved_results(results)
     found: list[Any] = [None] * len(arrays)
-    for wanted in _groups(call, operation, arrays):
+    for wanted in _groups(op, watched, operation, arrays):
         terms = tensor_derivatives(op, arrays, call.parameters, saved, wanted, given)
         found = [term if yes else other for term, yes, other in zip(terms, wanted, found, strict=True)]
     return [each for each, array in zip(found, arrays, strict=True) if array is not None]
 
 
-def _groups(call: GraphCall, operation: Any, arrays: Sequence[Any]) -> list[list[bool]]:
+def _groups(op: Op, watched_names: Sequence[str], operation: Any, arrays: Sequence[Any]) -> list[list[bool]]:
     """Arrays by the backward call that computes their gradients.
 
     A tape tells which gradients it does not need. Elsewhere all of them may be needed: what a tape watched while the
     graph was built is one group, and the rest another, which TensorFlow leaves out if it is not used.
     """
-    specs = call.op.specs(len(arrays))
+    specs = op.specs(len(arrays))
     wanted = [spec.differentiable and _is_float(array) for spec, array in zip(specs, arrays, strict=True)]
     skipped = getattr(operation, "skip_input_indices", None)
     if skipped is not None:
@@ -105,7 +106,7 @@ def _groups(call: GraphCall, operation: Any, arrays: Sequence[Any]) -> list[list
         unused = {i for number, i in enumerate(given) if number in skipped}
         groups = [[yes and i not in unused for i, yes in enumerate(wanted)]]
     else:
-        watched = [yes and spec.argument in call.watched for spec, yes in zip(specs, wanted, strict=True)]
+        watched = [yes and spec.argument in watched_names for spec, yes in zip(specs, wanted, strict=True)]
         groups = [watched, [yes and not first for yes, first in zip(wanted, watched, strict=True)]]
     return [group for group in groups if any(group)]
 
