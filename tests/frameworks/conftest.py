@@ -52,7 +52,10 @@ def tf() -> Any:
 
 
 @pytest.fixture(scope="session")
-def keras(tf: Any) -> Any:
+def keras(request: pytest.FixtureRequest) -> Any:
+    """Keras on the backend of the variable KERAS_BACKEND, by default TensorFlow."""
+    backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    request.getfixturevalue("tf" if backend == "tensorflow" else backend)
     return imported("keras")
 
 

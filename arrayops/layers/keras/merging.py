@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import arrayops as ao
+from arrayops._ops.merge import merge_parameters
 from arrayops.layers.keras.base import DataFormat, ImageLayer, registered
 from arrayops.merge import Coordinates, How, MergedSize, Mode
 
@@ -75,23 +76,20 @@ class MergeFeatureMaps(ImageLayer):
         **kwargs: Any,
     ) -> None:
         super().__init__(data_format=data_format, **kwargs)
-        self.how = how
-        self.size = size if isinstance(size, (str, int)) else tuple(size)
-        self.mode = mode
-        self.coordinates = coordinates
-        self.antialias = antialias
+        self.options: dict[str, Any] = {
+            "how": how,
+            "size": size if isinstance(size, (str, int)) else tuple(size),
+            "mode": mode,
+            "coordinates": coordinates,
+            "antialias": antialias,
+        }
+        # Raises errors.
+        merge_parameters(type(self).__name__, **self.options, layout=self.layout)
 
     def call(self, inputs: Sequence[Any]) -> Any:
         """Merge a list of maps."""
-        return ao.merge_feature_maps(
-            list(inputs) if isinstance(inputs, (tuple, list)) else [inputs],
-            how=self.how,
-            size=self.size,
-            mode=self.mode,
-            coordinates=self.coordinates,
-            antialias=self.antialias,
-            layout=self.layout,
-        )
+        maps: list[Any] = list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]
+        return ao.merge_feature_maps(maps, **self.options, layout=self.layout)
 
     def symbolic_output(self, inputs: Sequence[Any]) -> Any:
         """The output for symbolic tensors."""
@@ -100,11 +98,4 @@ class MergeFeatureMaps(ImageLayer):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
-        return {
-            **super().get_config(),
-            "how": self.how,
-            "size": self.size,
-            "mode": self.mode,
-            "coordinates": self.coordinates,
-            "antialias": self.antialias,
-        }
+        return {**super().get_config(), **self.options}

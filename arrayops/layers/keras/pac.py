@@ -233,7 +233,14 @@ class PacConv2D(PacLayer, ConvolutionLayer):
 
     def kernel_shape(self, channels: int) -> tuple[int, int, int, int]:
         """Shape of the kernel of weights, in both data formats."""
-        return (*self.kernel_size, 1, 1) if self.shared_filters else super().kernel_shape(channels)
+        if not self.shared_filters:
+            return super().kernel_shape(channels)
+        if self.filters != channels:
+            raise ValueError(
+                f"{type(self).__name__}: filters is {self.filters}, expected {channels}, the channels of the input, "
+                "with shared_filters"
+            )
+        return (*self.kernel_size, 1, 1)
 
     def _convolve(
         self, functions: Any, inputs: Any, kernel: Any, valid: Any, weight: Any, bias: Any, **arguments: Any

@@ -160,7 +160,7 @@ def _adapted(
     output = ops.cast(ops.transpose(output, (0, 3, 1, 2)) if first else output, dtype)
     if valid is None:
         return output
-    reached = _total(_tap_masks(valid, window)) > 0
+    reached = _total(_tap_masks(valid, window, image.dtype)) > 0
     return MaskedOutput(output, ops.transpose(reached, (0, 3, 1, 2)) if first else reached)
 
 
@@ -196,8 +196,8 @@ def _adaptive_kernel(
             kernels.append(_computed(ops.convert_to_tensor(inv_alpha)) + ops.power(distance + 1e-4, exponent))
     if valid is None and not normalize_kernel:
         return kernels
-    inside = _tap_masks(ops.ones_like(image[..., :1], dtype="bool"), window)
-    masks = inside if valid is None else _tap_masks(valid, window)
+    inside = _tap_masks(ops.ones_like(image[..., :1], dtype="bool"), window, image.dtype)
+    masks = inside if valid is None else _tap_masks(valid, window, image.dtype)
     kernels = [kernel * mask for kernel, mask in zip(kernels, masks, strict=True)]
     if normalize_kernel:
         total = _total(kernels)
@@ -213,9 +213,9 @@ def _smoothed(guide: Any, smooth_kernel: Any) -> Any:
     return _total([smooth_kernel[tap] * window.at(tap, padded) for tap in window.taps])
 
 
-def _tap_masks(valid: Any, window: Window) -> list[Any]:
+def _tap_masks(valid: Any, window: Window, dtype: Any) -> list[Any]:
     """For each tap, 1 where it reads a valid pixel, and 0 elsewhere, outside of the image too."""
-    padded = window.padded(ops.cast(valid, "float32"))
+    padded = window.padded(ops.cast(valid, dtype))
     return [window.at(tap, padded) for tap in window.taps]
 
 

@@ -7,6 +7,7 @@ import keras
 import arrayops as ao
 from arrayops import _frameworks
 from arrayops._core import checks
+from arrayops._ops.segment import checking, ignored, number
 from arrayops.layers.keras.base import DataFormat, ImageLayer, registered, split
 
 Reduction = Literal["mean", "sum", "max", "min", "var"]
@@ -25,8 +26,9 @@ class SuperpixelLayer(ImageLayer):
         **kwargs: Any,
     ) -> None:
         super().__init__(data_format=data_format, **kwargs)
-        self.ignore_label = ignore_label
-        self.check = check
+        name = type(self).__name__
+        self.ignore_label = ignored(name, ignore_label)
+        self.check = checking(name, check)
         self.supports_masking = True
 
     def compute_output_shape(self, input_shape: Any) -> Any:
@@ -127,7 +129,7 @@ class SuperpixelPooling(SuperpixelLayer):
         name = type(self).__name__
         self.n_superpixels = None if n_superpixels is None else checks.count(name, "n_superpixels", n_superpixels)
         self.reduction = checks.choice(name, "reduction", reduction, REDUCTIONS)
-        self.empty = empty
+        self.empty = number(name, "empty", empty)
 
     def call(self, inputs: Any) -> Any:
         """Pool features over the superpixels of a map."""
@@ -236,7 +238,7 @@ class SuperpixelUnpooling(SuperpixelLayer):
         **kwargs: Any,
     ) -> None:
         super().__init__(ignore_label=ignore_label, check=check, data_format=data_format, **kwargs)
-        self.fill = fill
+        self.fill = number(type(self).__name__, "fill", fill)
 
     def call(self, inputs: Any) -> Any:
         """Give each pixel of a map the features of its superpixel."""
