@@ -232,8 +232,8 @@ class GroupedConv2D(ConvolutionLayer):
 
         y[n, h, w, o] = activation(b[o] + sum over i, j, c of W[i, j, c, o] x[n, h s + i d, w s + j d, g I + c])
 
-    The arguments, weights and results are those of `keras.layers.Conv2D`; each can be replaced by the other. TensorFlow
-    and its Keras backend emulate or lack groups on some devices; here they are as fast as their operations allow.
+    The arguments, weights and results are those of `keras.layers.Conv2D`; each can be replaced by the other. On CPUs,
+    TensorFlow has no gradient of grouped convolutions, and Keras' layer needs XLA there.
 
     Parameters
     ----------

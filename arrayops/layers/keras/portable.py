@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from arrayops._core.shapes import Pair
 from arrayops._typing import MaskedOutput
 
 
@@ -26,18 +27,18 @@ def is_needed() -> bool:
 class Window(NamedTuple):
     """The window of a filter over an image: (rows, columns) each; ``padding`` is "valid" or "same"."""
 
-    size: tuple[int, int]
-    stride: tuple[int, int]
-    dilation: tuple[int, int]
+    size: Pair
+    stride: Pair
+    dilation: Pair
     padding: str
 
     @property
-    def taps(self) -> list[tuple[int, int]]:
+    def taps(self) -> list[Pair]:
         """All taps, row by row."""
         return [(i, j) for i in range(self.size[0]) for j in range(self.size[1])]
 
     @property
-    def centre(self) -> tuple[int, int]:
+    def centre(self) -> Pair:
         """The tap that differences of guide features are taken from."""
         return self.size[0] // 2, self.size[1] // 2
 
@@ -60,12 +61,15 @@ class Window(NamedTuple):
             total = max(total, 0) if isinstance(total, int) else ops.maximum(total, 0)
         return total // 2, total - total // 2
 
-    def at(self, tap: tuple[float, float], padded: Any) -> Any:
-        """What a tap reads, for every position of the window."""
+    def at(self, tap: Pair, padded: Any, offset: Pair = (0, 0), added: Pair = (0, 0)) -> Any:
+        """What a tap reads, for every position of the window.
+
+        It reads at an ``offset``, in pixels, from there in an image to which so many pixels have been ``added``.
+        """
         slices = [slice(None)]
         for axis in (0, 1):
-            start = int(tap[axis] * self.dilation[axis])
-            behind = (self.size[axis] - 1) * self.dilation[axis] - start
+            start = tap[axis] * self.dilation[axis] + offset[axis]
+            behind = (self.size[axis] - 1) * self.dilation[axis] + added[axis] - start
             slices.append(slice(start, -behind or None, self.stride[axis]))
         return padded[tuple(slices)]
 
@@ -78,9 +82,9 @@ def pac_conv2d(
     *,
     groups: int,
     shared_filters: bool,
-    stride: tuple[int, int],
+    stride: Pair,
     padding: str,
-    dilation: tuple[int, int],
+    dilation: Pair,
     layout: str,
     kernel: Any = None,
     mask: Any = None,
@@ -93,7 +97,7 @@ def pac_conv2d(
     weight = _computed(ops.convert_to_tensor(weight))
     inner, outputs = weight.shape[2:]
 
-    def filtered(sample: Any, tap: tuple[int, int]) -> Any:
+    def filtered(sample: Any, tap: Pair) -> Any:
         matrix = weight[tap]
         if shared_filters:
             return sample * matrix[0, 0]
@@ -109,11 +113,11 @@ def pac_conv2d(
 def pac_pool2d(
     input: Any,
     guide: Any,
-    kernel_size: tuple[int, int],
+    kernel_size: Pair,
     *,
-    stride: tuple[int, int],
+    stride: Pair,
     padding: str,
-    dilation: tuple[int, int],
+    dilation: Pair,
     layout: str,
     kernel: Any = None,
     mask: Any = None,
@@ -134,7 +138,7 @@ def _adapted(
     bias: Any,
     window: Window,
     layout: str,
-    filtered: Callable[[Any, tuple[int, int]], Any],
+    filtered: Callable[[Any, Pair], Any],
     **options: Any,
 ) -> Any:
     """The sum over the taps of the filtered samples, scaled by the adaptive kernel."""
@@ -182,7 +186,7 @@ def _adaptive_kernel(
     padded = window.padded(guide)
     centre = window.at(window.centre, padded)
     if smooth_kernel is not None:
-        centre = window.at(window.centre, window.padded(_smoothed(guide, _computed(smooth_kernel))))
+        centre = _smoothed_centre(padded, _computed(smooth_kernel), window)
     kernels = []
     for tap in window.taps:
         difference = window.at(tap, padded) - centre
@@ -206,11 +210,13 @@ def _adaptive_kernel(
     return [kernel * ratio for kernel in kernels]
 
 
-def _smoothed(guide: Any, smooth_kernel: Any) -> Any:
-    """The guide, each channel filtered with one kernel of odd size."""
-    window = Window(tuple(smooth_kernel.shape), (1, 1), (1, 1), "same")
-    padded = window.padded(guide)
-    return _total([smooth_kernel[tap] * window.at(tap, padded) for tap in window.taps])
+def _smoothed_centre(padded: Any, smooth_kernel: Any, window: Window) -> Any:
+    """The guide at the centre tap, filtered with a kernel of odd size."""
+    rows, columns = smooth_kernel.shape
+    image = ops.pad(padded, [(0, 0), (rows // 2, rows // 2), (columns // 2, columns // 2), (0, 0)])
+    offsets = [(i, j) for i in range(rows) for j in range(columns)]
+    added = rows - 1, columns - 1
+    return _total([smooth_kernel[offset] * window.at(window.centre, image, offset, added) for offset in offsets])
 
 
 def _tap_masks(valid: Any, window: Window, dtype: Any) -> list[Any]:

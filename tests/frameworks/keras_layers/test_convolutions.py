@@ -30,7 +30,9 @@ def compare(keras: Any, numpy: Any, ours: Any, theirs: Any, image: np.ndarray) -
     """The layers exchange weights in both directions, through lists and by the names of files, and are then equal."""
     wanted = numpy(theirs(image))
     assert ours(image).shape == wanted.shape
-    assert tuple(ours.compute_output_shape(image.shape)) == theirs.compute_output_shape(image.shape) == wanted.shape
+    assert (
+        tuple(ours.compute_output_shape(image.shape)) == wanted.shape == tuple(theirs.compute_output_shape(image.shape))
+    )
     assert [(weight.name, weight.shape) for weight in ours.weights] == [
         (weight.name, weight.shape) for weight in theirs.weights
     ]

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import arrayops as ao
 from layer_cases import CASES
+from strategies import examples
 
 NHWC = {"layout": "NHWC"}
 
@@ -251,7 +252,7 @@ def drawn_layers(draw: st.DrawFn) -> tuple[str, dict[str, Any], bool, tuple[int,
 
 
 class TestPortable:
-    @settings(max_examples=60, deadline=None)
+    @examples(60)
     @given(drawn_layers(), st.integers(0, 2**16))
     def test_is_equal(self, keras: Any, layers: Any, numpy: Any, drawn: Any, seed: int) -> None:
         name, arguments, pooling, size, masked = drawn
