@@ -58,7 +58,7 @@ def grouped() -> Network:
     hidden = layers.GroupedConv2D(16, 3, padding="same", groups=4, activation="relu", kernel_regularizer="l2")(hidden)
     hidden = keras.layers.Conv2D(8, 1, data_format="channels_last")(hidden)
     output = layers.GroupedConv2DTranspose(4, 5, strides=2, groups=2)(keras.layers.add([image, hidden]))
-    return Network(keras.Model(image, output), [normal(5, 2, 6, 6, 8)], normal(6, 2, 15, 15, 4))
+    return Network(keras.Model([image], output), [normal(5, 2, 6, 6, 8)], normal(6, 2, 15, 15, 4))
 
 
 def superpixels() -> Network:
