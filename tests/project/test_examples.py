@@ -11,9 +11,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def run(name: str, folder: Path, *arguments: str) -> str:
-    """What an example prints; it runs in ``folder``."""
-    for module in ("matplotlib", "rich", "skimage"):
+def run(name: str, folder: Path, *arguments: str, requires: tuple[str, ...] = ()) -> str:
+    """What an example prints; it runs in ``folder``. Without a module that it ``requires``, the test is skipped."""
+    for module in ("matplotlib", "rich", "skimage", *requires):
         pytest.importorskip(module, reason=f"{module} is not installed")
     done = subprocess.run(
         [sys.executable, str(ROOT / "docs" / "examples" / f"{name}.py"), *arguments],
@@ -31,13 +31,17 @@ def run(name: str, folder: Path, *arguments: str) -> str:
 @pytest.mark.slow
 def test_resnext_block(tmp_path: Path) -> None:
     figure = tmp_path / "block.png"
-    printed = run("resnext_block", tmp_path, "--size", "28", "--batch", "2", "--rounds", "1", "--figure", str(figure))
-    found = re.search(r"largest relative difference of output and gradients: (\S+)", printed)
-    assert found, printed
-    assert 0 < float(found[1]) < 4e-6
-    memory = [float(line.split("│")[3]) for line in printed.splitlines() if line.count("│") == 4]
-    assert len(memory) == 2
-    assert memory[0] < memory[1]
+    sizes = "--size", "14", "--batch", "1", "--rounds", "1", "--steps", "2"
+    printed = run("resnext_block", tmp_path, *sizes, "--figure", str(figure), requires=("keras", "tensorflow"))
+    differences = re.findall(r"(\w+) channels, (\w+), largest relative difference: (\S+)", printed)
+    assert len(differences) == 4, printed
+    for _, dtype, difference in differences:
+        assert float(difference) < {"float32": 1e-5, "float64": 1e-12}[dtype]
+    times = [float(line.split("│")[2]) for line in printed.splitlines() if line.count("│") == 4]
+    assert len(times) == 3
+    ratio = re.search(r"(\d+) times as fast as Conv2D", printed)
+    assert ratio, printed
+    assert abs(int(ratio[1]) - times[2] / times[0]) < 1 + 0.05 * int(ratio[1])
     assert figure.read_bytes().startswith(b"\x89PNG")
 
 
