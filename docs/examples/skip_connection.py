@@ -1,9 +1,20 @@
-"""A small U-Net that denoises a photo, trained with the `_backward` functions only.
+"""My feature maps are (15, 15, 128) and (6, 6, 128): how do I merge them in a skip connection in Keras, by flattening,
+resizing or learned upsampling?
 
-It has three levels. The encoder uses convolutions and downsampling by area averaging. The decoder uses pixel-adaptive
-upsampling guided by the noisy photo and, at each level, merges the result with the feature map of the encoder. Sizes
-need not be divisible by two: a photo of 75 x 75 has feature maps of 37 and 18 at the lower levels, which are upsampled
-to 36 and 74; the merge resizes them to 37 and 75.
+A small network denoises crops of photos. Its encoder, two strided convolutions, computes exactly these two feature maps
+from a crop of 75 x 75 pixels; its decoder gets the merged maps. `MergeFeatureMaps` merges them in every mode, and each
+result is compared with a computation in NumPy:
+
+- "concat", "add", "mean" and "max" resize the map of 6 x 6 to 15 x 15 and combine the two,
+- "flat" flattens both to 225 + 36 = 261 pixels, pads with zeros to 441, and reshapes to 21 x 21: all values are kept,
+  but a pixel no longer is where it was in the crop, and a convolution after the merge cannot find out,
+- `GroupedConv2DTranspose` of stride 2 with filters of 5 x 5 makes (6 - 1) * 2 + 5 = 15 pixels of 6: learned
+  upsampling, here with one filter for each channel, before "concat".
+
+The same network is trained with each of them, and with one of the two maps alone, on the same crops in the same order.
+
+The figure shows what the skip connection is worth: the PSNR on crops of another photo for each way to merge. Most of it
+is the detail in the map of 15 x 15, as the bar of that map alone shows.
 
 Run: ``python docs/examples/skip_connection.py --figure skip_connection.png``
 """
@@ -12,140 +23,94 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
+from keras import layers, ops
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress, TaskID
+from rich.table import Table
+from skimage import data
 
-import arrayops as ao
+from arrayops.layers.keras import GroupedConv2D, GroupedConv2DTranspose, MergeFeatureMaps
 
 Array = np.ndarray[Any, Any]
-WIDTHS = 16, 24, 32
-NOISE = 0.12
-GUIDE = 4.0
-"""Scale of the guide: a colour difference of 1/4 becomes a guide distance of 1."""
+CROP, CHANNELS, EARLY, LATE, FLAT = 75, 128, 15, 6, 21
+NOISE = 0.2
+MODES = "concat", "add", "mean", "max", "flat"
+WITHOUT, EARLY_ALONE, LEARNED = "6 x 6 alone (no skip connection)", "15 x 15 alone", "learned upsampling, concat"
+GAIN = 1.0
+"""The least difference in dB that the claim of the figure calls better."""
 
 
-class Adam:
-    """The Adam optimiser (Kingma and Ba, 2015)."""
-
-    def __init__(self, weights: dict[str, Array], rate: float) -> None:
-        self.weights, self.rate, self.steps = weights, rate, 0
-        self.mean = {name: np.zeros_like(value) for name, value in weights.items()}
-        self.square = {name: np.zeros_like(value) for name, value in weights.items()}
-
-    def step(self, gradients: dict[str, Array]) -> None:
-        self.steps += 1
-        for name, gradient in gradients.items():
-            self.mean[name] += 0.1 * (gradient - self.mean[name])
-            self.square[name] += 0.001 * (gradient**2 - self.square[name])
-            mean = self.mean[name] / (1 - 0.9**self.steps)
-            square = self.square[name] / (1 - 0.999**self.steps)
-            self.weights[name] -= self.rate * mean / (np.sqrt(square) + 1e-8)
-
-
-def initial_weights(seed: int = 0) -> dict[str, Array]:
-    """Filters (O, C, kh, kw), or (C, O, kh, kw) for transposed convolutions, and biases."""
+def random_crops(photos: list[Array], count: int, seed: int) -> Array:
+    """Crops of photos in turn, half of them mirrored, with values from 0 to 1."""
     random = np.random.default_rng(seed)
-    first, second, third = WIDTHS
-    shapes = {
-        "down1": (first, 3, 3, 3),
-        "down2": (second, first, 3, 3),
-        "down3": (third, second, 3, 3),
-        "up2": (third, second, 4, 4),
-        "merge2": (second, 2 * second, 3, 3),
-        "up1": (second, first, 4, 4),
-        "merge1": (first, 2 * first, 3, 3),
-        "last": (3, first, 3, 3),
-    }
-    weights = {}
-    for name, shape in shapes.items():
-        transposed = name.startswith("up")
-        # Each output of a 4 x 4 transposed convolution with stride 2 depends on four taps.
-        terms = shape[0] * 4 if transposed else int(np.prod(shape[1:]))
-        scale = 0.1 if name == "last" else 1.0
-        weights[name] = random.standard_normal(shape, np.float32) * np.float32(scale * (2 / terms) ** 0.5)
-        weights[f"{name} bias"] = np.zeros(shape[1 if transposed else 0], np.float32)
-    return weights
+    crops = []
+    for index in range(count):
+        photo = photos[index % len(photos)]
+        row, column = (random.integers(size - CROP + 1) for size in photo.shape[:2])
+        crop = photo[row : row + CROP, column : column + CROP]
+        crops.append(crop[:, ::-1] if random.random() < 0.5 else crop)
+    return np.stack(crops).astype(np.float32) / 255
 
 
-class Network:
-    """Forward and backward pass; the forward pass saves the arrays that the backward pass needs."""
-
-    def __init__(self, weights: dict[str, Array]) -> None:
-        self.weights = weights
-        self.gradients: dict[str, Array] = {}
-        self.saved: dict[str, Array] = {}
-
-    def convolve(self, name: str, x: Array, relu: bool = True) -> Array:
-        y = ao.conv2d(x, self.weights[name], self.weights[f"{name} bias"], padding=1)
-        self.saved[name] = x
-        if relu:
-            y = self.saved[f"{name} output"] = np.maximum(y, 0)
-        return y
-
-    def convolve_back(self, name: str, grad: Array) -> Array:
-        if f"{name} output" in self.saved:
-            grad = grad * (self.saved[f"{name} output"] > 0)
-        arrays = self.saved[name], self.weights[name], self.weights[f"{name} bias"]
-        gradients = ao.conv2d_backward(grad, *arrays, padding=1)
-        self.gradients[name], self.gradients[f"{name} bias"] = gradients.weight, gradients.bias
-        return gradients.input
-
-    def upsample(self, name: str, x: Array, photo: Array) -> Array:
-        """Upsample by 2, guided by the photo resized to the output size."""
-        size = 2 * x.shape[2], 2 * x.shape[3]
-        guide = self.saved[f"{name} guide"] = GUIDE * ao.resize2d(photo, size, antialias=True)
-        self.saved[name] = x
-        weight, bias = self.weights[name], self.weights[f"{name} bias"]
-        return ao.pac_conv_transpose2d(x, guide, weight, bias, stride=2, padding=1)
-
-    def upsample_back(self, name: str, grad: Array) -> Array:
-        arrays = (self.saved[name], self.saved[f"{name} guide"], self.weights[name], self.weights[f"{name} bias"])
-        needs = "input", "weight", "bias"
-        gradients = ao.pac_conv_transpose2d_backward(grad, *arrays, stride=2, padding=1, needs=needs)
-        self.gradients[name], self.gradients[f"{name} bias"] = gradients.weight, gradients.bias
-        return gradients.input
-
-    def pool(self, x: Array) -> Array:
-        return ao.resize2d(x, scale=0.5, mode="area")
-
-    def pool_back(self, grad: Array, x: Array) -> Array:
-        return ao.resize2d_backward(grad, x, scale=0.5, mode="area").input
-
-    def forward(self, photo: Array) -> Array:
-        """Denoise a photo."""
-        saved = self.saved
-        early = saved["early"] = self.convolve("down1", photo)
-        middle = saved["middle"] = self.convolve("down2", self.pool(early))
-        late = saved["late"] = self.convolve("down3", self.pool(middle))
-        up2 = saved["up2 output"] = self.upsample("up2", late, photo)
-        merged2 = self.convolve("merge2", ao.merge_feature_maps([middle, up2]))
-        up1 = saved["up1 output"] = self.upsample("up1", merged2, photo)
-        merged1 = self.convolve("merge1", ao.merge_feature_maps([early, up1]))
-        return photo + self.convolve("last", merged1, relu=False)
-
-    def backward(self, grad: Array) -> dict[str, Array]:
-        """Gradients of all weights, from the gradient of the output."""
-        saved = self.saved
-        grad = self.convolve_back("merge1", self.convolve_back("last", grad))
-        grad_early, grad = ao.merge_feature_maps_backward(grad, [saved["early"], saved["up1 output"]]).maps
-        grad = self.convolve_back("merge2", self.upsample_back("up1", grad))
-        grad_middle, grad = ao.merge_feature_maps_backward(grad, [saved["middle"], saved["up2 output"]]).maps
-        grad = self.convolve_back("down3", self.upsample_back("up2", grad))
-        grad = self.convolve_back("down2", self.pool_back(grad, saved["middle"]) + grad_middle)
-        self.convolve_back("down1", self.pool_back(grad, saved["early"]) + grad_early)
-        return self.gradients
+def noisy(clean: Array, seed: int) -> Array:
+    return clean + NOISE * np.random.default_rng(seed).standard_normal(clean.shape, np.float32)
 
 
-def crops(photo: Array, size: int, count: int, random: np.random.Generator) -> Array:
-    """Random square crops of a photo (H, W, 3) as (N, 3, size, size)."""
-    corners = [random.integers(0, extent - size + 1, count) for extent in photo.shape[:2]]
-    patches = [photo[y : y + size, x : x + size] for y, x in zip(*corners, strict=True)]
-    return np.ascontiguousarray(np.stack(patches).transpose(0, 3, 1, 2))
+def encode(photo: Any) -> tuple[Any, Any]:
+    """The feature maps (15, 15, 128) and (6, 6, 128) of crops (75, 75, 3)."""
+    early = layers.Conv2D(CHANNELS, 5, strides=5, activation="relu", name="early")(photo - 0.5)
+    late = GroupedConv2D(CHANNELS, 5, strides=2, groups=8, activation="relu", name="late")(early)
+    return early, late
 
 
-def noisy(clean: Array, random: np.random.Generator) -> Array:
-    return clean + NOISE * random.standard_normal(clean.shape, np.float32)
+def merge(way: str, early: Any, late: Any) -> Any:
+    """The map that the decoder gets."""
+    if way == WITHOUT:
+        return MergeFeatureMaps(size=EARLY)([late])
+    if way == EARLY_ALONE:
+        return early
+    if way == LEARNED:
+        upsampled = GroupedConv2DTranspose(CHANNELS, 5, strides=2, groups=CHANNELS)(late)
+        return MergeFeatureMaps("concat")([early, upsampled])
+    if way == "flat":
+        # The decoder needs 15 x 15 pixels.
+        return MergeFeatureMaps(size=EARLY)([MergeFeatureMaps("flat", size=FLAT)([early, late])])
+    return MergeFeatureMaps(way)([early, late])
+
+
+def decode(merged: Any) -> Any:
+    """Crops (75, 75, 3): each of the 15 x 15 pixels becomes a block of 5 x 5."""
+    hidden = layers.Conv2D(64, 1, activation="relu")(merged)
+    block = CROP // EARLY
+    blocks = layers.Reshape((EARLY, EARLY, block, block, 3))(layers.Conv2D(block * block * 3, 1)(hidden))
+    return layers.Reshape((CROP, CROP, 3))(layers.Permute((1, 3, 2, 4, 5))(blocks)) + 0.5
+
+
+def network(way: str) -> keras.Model:
+    """The network with one way to merge; initial weights of the encoder are the same for all."""
+    keras.utils.set_random_seed(0)
+    photo = keras.Input((CROP, CROP, 3))
+    return keras.Model(photo, decode(merge(way, *encode(photo))))
+
+
+class Advance(keras.callbacks.Callback):
+    """Progress bar of training."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        super().__init__()
+        self.progress, self.task = progress, task
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.progress.advance(self.task)
+
+
+def train(model: keras.Model, clean: Array, epochs: int, batch: int, callback: keras.callbacks.Callback) -> None:
+    """Train to denoise."""
+    steps = epochs * -(-len(clean) // batch)
+    model.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(3e-3, steps)), "mse")
+    model.fit(noisy(clean, 1), clean, batch, epochs, verbose=0, callbacks=[callback], shuffle=False)
 
 
 def psnr(image: Array, clean: Array) -> float:
@@ -153,104 +118,134 @@ def psnr(image: Array, clean: Array) -> float:
     return float(-10 * np.log10(np.mean((image - clean) ** 2)))
 
 
-def train(network: Network, photo: Array, size: int, batch: int, steps: int, console: Console) -> list[float]:
-    """Train the network; return the loss of each step."""
-    random = np.random.default_rng(1)
-    optimiser = Adam(network.weights, 3e-3)
-    losses = []
-    for _ in track(range(steps), "training", console=console):
-        clean = crops(photo, size, batch, random)
-        error = network.forward(noisy(clean, random)) - clean
-        losses.append(float(np.mean(error**2)))
-        optimiser.step(network.backward(error * np.float32(2 / error.size)))
-    return losses
+def resized(late: Array) -> Array:
+    """The map (N, 6, 6, C) interpolated linearly to (N, 15, 15, C); edge pixels are replicated."""
+    coordinates = (np.arange(EARLY) + 0.5) * LATE / EARLY - 0.5
+    matrix = np.stack([np.interp(coordinates, np.arange(LATE), unit) for unit in np.eye(LATE)], axis=1)
+    return np.einsum("ih,jw,nhwc->nijc", matrix, matrix, late)
 
 
-def check_gradient(network: Network, photo: Array) -> float:
-    """Relative difference between directional derivatives from `backward` and from finite differences, in float64."""
-    random = np.random.default_rng(2)
-    network64 = Network({name: value.astype(np.float64) for name, value in network.weights.items()})
-    image, grad = photo.astype(np.float64), random.standard_normal(photo.shape)
-    network64.forward(image)
-    gradients = network64.backward(grad)
-    direction = {name: random.standard_normal(value.shape) for name, value in network64.weights.items()}
-    derivative = sum(float((gradients[name] * direction[name]).sum()) for name in gradients)
-    values = []
-    for step in (1e-6, -1e-6):
-        shifted = Network({name: value + step * direction[name] for name, value in network64.weights.items()})
-        values.append(float((shifted.forward(image) * grad).sum()))
-    return abs((values[0] - values[1]) / 2e-6 - derivative) / abs(derivative)
+def expected(mode: str, early: Array, late: Array) -> Array:
+    """What a mode of `MergeFeatureMaps` computes, in NumPy."""
+    if mode == "flat":
+        pixels = np.concatenate([each.reshape(len(each), -1, CHANNELS) for each in (early, late)], axis=1)
+        zeros = FLAT * FLAT - pixels.shape[1]
+        return np.pad(pixels, ((0, 0), (0, zeros), (0, 0))).reshape(-1, FLAT, FLAT, CHANNELS)
+    pair = early, resized(late)
+    if mode == "concat":
+        return np.concatenate(pair, axis=-1)
+    return {"add": np.add(*pair), "mean": np.mean(pair, axis=0), "max": np.maximum(*pair)}[mode]
 
 
-def merge_modes(early: Array, late: Array) -> dict[str, Array]:
-    """Two feature maps (1, 1, H, W) merged in every mode; the channels of "concat" are placed side by side."""
-    pixels = early[0, 0].size + late[0, 0].size
-    side = int(np.ceil(pixels**0.5))
-    modes = {how: ao.merge_feature_maps([early, late], how=how)[0] for how in ("concat", "add", "mean", "max")}
-    modes["flat"] = ao.merge_feature_maps([early, late], how="flat", size=(side, side))[0]
-    return {how: np.concatenate(list(channels), axis=1) for how, channels in modes.items()}
+def check_modes(maps: list[Any]) -> Table:
+    """Merge two maps in every mode, and compare each result with NumPy.
+
+    Raises
+    ------
+    SystemExit
+        If a difference is more than rounding error.
+    """
+    early, late = (ops.convert_to_numpy(each) for each in maps)
+    table = Table(title=f"maps {early.shape[1:]} and {late.shape[1:]} merged")
+    for column in ("mode", "output shape", "difference from NumPy"):
+        table.add_column(column, justify="left" if column == "mode" else "right")
+    for mode in MODES:
+        layer = MergeFeatureMaps(mode, size=FLAT if mode == "flat" else "largest")
+        merged = ops.convert_to_numpy(layer(maps))
+        difference = float(np.abs(merged - expected(mode, early, late)).max())
+        if difference > 1e-6:
+            raise SystemExit(f'the largest difference of mode "{mode}" from NumPy is {difference:.1e}')
+        table.add_row(mode, str(merged.shape[1:]), f"{difference:.0e}")
+    return table
 
 
-def draw(path: Path, images: dict[str, Array], losses: list[float], modes: dict[str, Array]) -> None:
-    """Plot photos and the loss in the first row, the merge modes in the second."""
+def check_claim(scores: dict[str, float]) -> str:
+    """The claim of the figure.
+
+    Raises
+    ------
+    SystemExit
+        If it is not true.
+    """
+    merged = {way: score for way, score in scores.items() if way not in (WITHOUT, EARLY_ALONE, "flat")}
+    lowest, without = min(merged.values()), scores[WITHOUT]
+    if lowest < without + GAIN or scores["flat"] > without - GAIN:
+        raise SystemExit(f"the skip connection does not help when resized, or helps when flattened: {scores}")
+    return (
+        f"A skip connection raises the PSNR from {without:.1f} dB to {lowest:.1f} dB or more when the small map is "
+        f"resized or upsampled,\nand lowers it to {scores['flat']:.1f} dB when both maps are flattened"
+    )
+
+
+def draw(path: Path, claim: str, scores: dict[str, float], images: dict[str, Array]) -> None:
+    """Plot bars of the PSNR, and one crop as each network restores it."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure = pyplot.figure(figsize=(14, 6.4), constrained_layout=True)
-    top, bottom = figure.subfigures(2, 1)
-    axes = top.subplots(1, len(images) + 1)
-    for axis, (title, image) in zip(axes[:-1], images.items(), strict=True):
-        axis.imshow(np.clip(image[0].transpose(1, 2, 0), 0, 1))
-        axis.set_title(title)
-        axis.set_axis_off()
-    axes[-1].semilogy(losses)
-    axes[-1].set_title("training loss (mean squared error)")
-    widths = [image.shape[1] / image.shape[0] for image in modes.values()]
-    for axis, (how, image) in zip(bottom.subplots(1, len(modes), width_ratios=widths), modes.items(), strict=True):
-        axis.imshow(image, cmap="magma")
-        axis.set_title(how)
-        axis.set_axis_off()
-    bottom.suptitle("feature maps of full and of quarter resolution, merged in every mode")
+    figure = pyplot.figure(figsize=(13, 5.4), constrained_layout=True)
+    figure.suptitle(claim, fontsize=13, fontweight="bold")
+    left, right = figure.subfigures(1, 2, width_ratios=(1.15, 1))
+    axis = left.subplots()
+    others = {WITHOUT: "tab:gray", EARLY_ALONE: "tab:gray", "flat": "tab:red"}
+    bars = axis.barh(list(scores), list(scores.values()), color=[others.get(way, "tab:blue") for way in scores])
+    axis.bar_label(bars, fmt="%.2f", padding=3)
+    axis.axvline(scores[WITHOUT], color="black", linestyle=":", linewidth=1)
+    axis.invert_yaxis()
+    axis.set_xlim(0, 1.1 * max(scores.values()))
+    axis.set_xlabel("PSNR on crops of another photo, dB (higher is better)")
+    axis.spines[["top", "right"]].set_visible(False)
+    for panel, (title, image) in zip(right.subplots(2, 3).flat, images.items(), strict=True):
+        panel.imshow(np.clip(image, 0, 1))
+        panel.set_title(title, fontsize=10)
+        panel.set_axis_off()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
 
-def normalised_mean(x: Array) -> Array:
-    """The mean of the channels of the first image, scaled to 0 to 1."""
-    mean = x[:1].mean(axis=1, keepdims=True)
-    return (mean - mean.min()) / max(float(np.ptp(mean)), 1e-12)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description="A small U-Net with merged skip connections.")
-    parser.add_argument("--size", type=int, default=75, help="height and width of training crops (default 75)")
-    parser.add_argument("--batch", type=int, default=4, help="batch size (default 4)")
-    parser.add_argument("--steps", type=int, default=150, help="training steps (default 150)")
+    parser = argparse.ArgumentParser(description="Ways to merge feature maps of 15 x 15 and 6 x 6 pixels in Keras.")
+    parser.add_argument("--crops", type=int, default=256, help="number of training crops (default 256)")
+    parser.add_argument("--epochs", type=int, default=2, help="number of epochs (default 2)")
+    parser.add_argument("--batch", type=int, default=8, help="batch size (default 8)")
+    parser.add_argument("--test-crops", type=int, default=48, help="number of test crops (default 48)")
     parser.add_argument("--figure", type=Path, default=Path("skip_connection.png"), help="path of the figure")
     arguments = parser.parse_args()
 
-    from skimage import data
-
-    photo = data.astronaut().astype(np.float32) / 255
-    # The face is the test image; training uses the part of the photo below it.
-    clean = np.ascontiguousarray(photo[None, 20:181, 150:301].transpose(0, 3, 1, 2))
-    noisy_photo = noisy(clean, np.random.default_rng(3))
+    keras.config.set_image_data_format("channels_last")
     console = Console(width=100)
+    photos = [data.chelsea(), data.coffee(), data.rocket(), data.stereo_motorcycle()[0]]
+    clean = random_crops(photos, arguments.crops, seed=0)
+    astronaut = data.astronaut()
+    face = astronaut[None, 75 : 75 + CROP, 187 : 187 + CROP].astype(np.float32) / 255
+    test = np.concatenate([face, random_crops([astronaut], arguments.test_crops, seed=2)])
+    noisy_test = noisy(test, 3)
 
-    network = Network(initial_weights())
-    difference = check_gradient(network, noisy_photo[:, :, :37, :41])
-    console.print(f"gradient of all weights, relative difference from finite differences: {difference:.1e}")
-    untrained = psnr(network.forward(noisy_photo), clean)
-    losses = train(network, photo[200:], arguments.size, arguments.batch, arguments.steps, console)
-    restored = network.forward(noisy_photo)
-    maps = normalised_mean(network.saved["early"]), normalised_mean(network.saved["late"])
-    console.print(f"noisy photo: {psnr(noisy_photo, clean):.2f} dB")
-    console.print(f"network, untrained: {untrained:.2f} dB")
-    console.print(f"network, trained: {psnr(restored, clean):.2f} dB")
-    images = {"photo": clean, "with noise": noisy_photo, "restored": restored}
-    draw(arguments.figure, images, losses, merge_modes(*maps))
+    photo = keras.Input((CROP, CROP, 3))
+    console.print(check_modes(keras.Model(photo, encode(photo))(noisy_test[:4])))
+
+    table = Table(title=f"denoising; noisy crops: {psnr(noisy_test, test):.2f} dB")
+    for column in ("the decoder gets", "weights", "PSNR dB"):
+        table.add_column(column, justify="left" if column.startswith("the") else "right")
+    ways = WITHOUT, EARLY_ALONE, *MODES[:-1], LEARNED, "flat"
+    scores, restored = {}, {}
+    with Progress(console=console) as progress:
+        steps = arguments.epochs * -(-arguments.crops // arguments.batch)
+        task = progress.add_task("training", total=steps * len(ways))
+        for way in ways:
+            progress.update(task, description=way)
+            model = network(way)
+            train(model, clean, arguments.epochs, arguments.batch, Advance(progress, task))
+            outputs = ops.convert_to_numpy(model(noisy_test))
+            scores[way], restored[way] = psnr(outputs, test), outputs[0]
+            table.add_row(way, f"{model.count_params():,}", f"{scores[way]:.2f}")
+    console.print(table)
+    claim = check_claim(scores)
+    console.print(claim.replace("\n", " "))
+    images = {"photo": test[0], "with noise": noisy_test[0]}
+    images |= {way: restored[way] for way in (WITHOUT, "flat", "concat", LEARNED)}
+    draw(arguments.figure, claim, scores, {title.partition(" (")[0]: image for title, image in images.items()})
     console.print(f"figure: {arguments.figure}")
 
 

@@ -63,10 +63,29 @@ def test_superpixels(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_skip_connection(tmp_path: Path) -> None:
+    pytest.importorskip("keras", reason="keras is not installed")
+    pytest.importorskip(os.environ.get("KERAS_BACKEND", "tensorflow"), reason="the backend of keras is not installed")
     figure = tmp_path / "skip.png"
-    printed = run("skip_connection", tmp_path, "--size", "43", "--batch", "2", "--steps", "40", "--figure", str(figure))
-    found = dict(re.findall(r"^(.+): (\S+?)(?: dB)?$", printed, re.MULTILINE))
-    assert 0 < float(found["gradient of all weights, relative difference from finite differences"]) < 1e-6
-    trained, noisy = (float(found[name]) for name in ("network, trained", "noisy photo"))
-    assert trained > noisy + 3
+    sizes = "--crops", "192", "--epochs", "1", "--test-crops", "8"
+    printed = run("skip_connection", tmp_path, *sizes, "--figure", str(figure))
+    differences = dict(re.findall(r"│ (\w+) +│ +\(\d+, \d+, \d+\) │ +(\S+) │", printed))
+    assert list(differences) == ["concat", "add", "mean", "max", "flat"]
+    assert all(float(difference) < 1e-6 for difference in differences.values())
+    scores = {way: float(score) for way, score in re.findall(r"│ (\S.*?) +│ +[\d,]+ │ +(\S+) │", printed)}
+    without = scores.pop("6 x 6 alone (no skip connection)")
+    assert scores.pop("flat") < without - 1
+    assert min(scores.values()) > without + 1
+    assert scores.keys() == {"15 x 15 alone", "concat", "add", "mean", "max", "learned upsampling, concat"}
+    assert figure.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_numpy_or_cupy(tmp_path: Path) -> None:
+    figure = tmp_path / "filter.png"
+    printed = run("numpy_or_cupy", tmp_path, "--size", "96", "--steps", "30", "--figure", str(figure))
+    scores = [float(score) for score in re.findall(r"│ +(\d+\.\d+) │", printed)]
+    assert len(scores) == 5
+    noisy, first, second, untrained, trained = scores
+    assert noisy + 2 < first < second < trained
+    assert trained > untrained + 0.05
     assert figure.read_bytes().startswith(b"\x89PNG")
