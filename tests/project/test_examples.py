@@ -47,16 +47,21 @@ def test_resnext_block(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_superpixels(tmp_path: Path) -> None:
+    pytest.importorskip("keras", reason="keras is not installed")
     figure = tmp_path / "superpixels.png"
-    sizes = "--size", "160", "--segments", "60", "--crop", "64", "--rounds", "1"
-    printed = run("superpixels", tmp_path, *sizes, "--figure", str(figure))
-    difference = re.search(r"from the loop in float64: (\S+)", printed)
+    sizes = "--images", "64", "--test-images", "16", "--size", "64", "--segments", "50", "--epochs", "16"
+    printed = run("superpixels", tmp_path, *sizes, "--rounds", "1", "--figure", str(figure))
+    counts = re.search(r"images have (\d+) to (\d+) superpixels", printed)
+    assert counts, printed
+    assert int(counts[1]) < int(counts[2])
+    difference = re.search(r"from a loop in float64: (\S+)", printed)
     assert difference, printed
     assert float(difference[1]) < 2e-6
-    textured, inner = (int(value) for value in re.findall(r"(\d+) % of", printed))
-    assert 5 < textured < 95
-    # Pixels of a superpixel are more alike than those of the image.
-    assert inner < 80
+    weights = re.search(r"weights of each network: (\d+), (\d+)", printed)
+    assert weights, printed
+    assert weights[1] == weights[2]
+    activation_map, superpixels = (float(score) for score in re.findall(r"mean IoU on test images, .+: (\S+)", printed))
+    assert 0.4 < activation_map < superpixels
     assert len([line for line in printed.splitlines() if line.count("│") == 4]) == 2
     assert figure.read_bytes().startswith(b"\x89PNG")
 
