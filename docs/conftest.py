@@ -1,16 +1,18 @@
-"""The examples of docs/frameworks.md need frameworks, which not every environment has."""
+"""Some examples need frameworks, which not every environment has."""
 
 import importlib.util
 
 import pytest
 
-FRAMEWORKS = ("array_api_strict", "jax", "tensorflow", "torch")
+FRAMEWORKS = {
+    "faq.md": ("keras", "tensorflow"),
+    "frameworks.md": ("array_api_strict", "jax", "keras", "tensorflow", "torch"),
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    missing = [name for name in FRAMEWORKS if importlib.util.find_spec(name) is None]
     for item in items:
-        if item.path.name == "frameworks.md":
+        if needed := FRAMEWORKS.get(item.path.name):
             item.add_marker("slow")
-            if missing:
+            if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
                 item.add_marker(pytest.mark.skip(reason=f"{', '.join(missing)}: not installed"))

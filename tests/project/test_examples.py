@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+KERAS = "keras", os.environ.get("KERAS_BACKEND", "tensorflow")
 
 
 def run(name: str, folder: Path, *arguments: str, requires: tuple[str, ...] = ()) -> str:
@@ -47,10 +48,9 @@ def test_resnext_block(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_superpixels(tmp_path: Path) -> None:
-    pytest.importorskip("keras", reason="keras is not installed")
     figure = tmp_path / "superpixels.png"
     sizes = "--images", "64", "--test-images", "16", "--size", "64", "--segments", "50", "--epochs", "16"
-    printed = run("superpixels", tmp_path, *sizes, "--rounds", "1", "--figure", str(figure))
+    printed = run("superpixels", tmp_path, *sizes, "--rounds", "1", "--figure", str(figure), requires=KERAS)
     counts = re.search(r"images have (\d+) to (\d+) superpixels", printed)
     assert counts, printed
     assert int(counts[1]) < int(counts[2])
@@ -68,11 +68,9 @@ def test_superpixels(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_skip_connection(tmp_path: Path) -> None:
-    pytest.importorskip("keras", reason="keras is not installed")
-    pytest.importorskip(os.environ.get("KERAS_BACKEND", "tensorflow"), reason="the backend of keras is not installed")
     figure = tmp_path / "skip.png"
     sizes = "--crops", "192", "--epochs", "1", "--test-crops", "8"
-    printed = run("skip_connection", tmp_path, *sizes, "--figure", str(figure))
+    printed = run("skip_connection", tmp_path, *sizes, "--figure", str(figure), requires=KERAS)
     differences = dict(re.findall(r"│ (\w+) +│ +\(\d+, \d+, \d+\) │ +(\S+) │", printed))
     assert list(differences) == ["concat", "add", "mean", "max", "flat"]
     assert all(float(difference) < 1e-6 for difference in differences.values())

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 import arrayops as ao
+from arrayops.layers.keras import GroupedConv2D, MergeFeatureMaps, PacConv2D, PacPooling2D, SuperpixelPooling
 
 Float32 = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -173,3 +174,12 @@ def with_torch(image: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) 
     assert_type(ao.segment_mean_backward(image, image, labels).features, torch.Tensor | None)
     assert_type(ao.resize2d(image, 4), torch.Tensor)
     assert_type(ao.merge_feature_maps([image, image]), torch.Tensor)
+
+
+def keras_layers() -> None:
+    """Layers of Keras; what a call returns has no type, as Keras has none."""
+    assert_type(PacConv2D(8, 5, padding="same", activation="relu", kernel_initializer="he_normal"), PacConv2D)
+    assert_type(PacPooling2D([2, 2], strides=1, kernel_type="inv", inv_alpha=0.1, inv_lambda=1), PacPooling2D)
+    assert_type(GroupedConv2D(64, (3, 3), groups=32, data_format="channels_first", name="grouped"), GroupedConv2D)
+    assert_type(SuperpixelPooling(400, "max", ignore_label=255), SuperpixelPooling)
+    assert_type(MergeFeatureMaps("flat", size=(21, 21)), MergeFeatureMaps)

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import arrayops as ao
+from arrayops.layers.keras import GroupedConv2D, PacConv2D, SuperpixelPooling
 
 Float32 = NDArray[np.float32]
 
@@ -34,3 +35,7 @@ def mistakes(image: Float32, weight: Float32, labels: NDArray[np.int64], mask: N
     ao.merge_feature_maps(image)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     ao.merge_feature_maps([image], how="stack")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     _ = ao.pac_conv2d(image, image, weight).output  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
+    PacConv2D(8)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    PacConv2D(8, 5, padding="reflect")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    GroupedConv2D(8, 5, strides=1.5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    SuperpixelPooling(400, "median")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
