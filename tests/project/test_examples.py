@@ -92,3 +92,23 @@ def test_numpy_or_cupy(tmp_path: Path) -> None:
     assert noisy + 2 < first < second < trained
     assert trained > untrained + 0.05
     assert figure.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_guided_segmentation(tmp_path: Path) -> None:
+    figure = tmp_path / "segmentation.png"
+    # Keras' backend, which is TensorFlow by default.
+    required = "keras", os.environ.get("KERAS_BACKEND", "tensorflow")
+    printed = run(
+        "guided_segmentation", tmp_path, "--size", "32", "--steps", "60", "--figure", str(figure), required=required
+    )
+    rows = [[cell.strip() for cell in line.split("│")[1:4]] for line in printed.splitlines() if line.count("│") == 4]
+    weights = {name: int(number) for name, number, _ in rows}
+    errors = {name: float(percentage) for name, _, percentage in rows}
+    assert list(errors) == ["Conv2D", "PacConv2D", "PacConv2D, own similarity"]
+    assert max(weights.values()) == weights["Conv2D"]
+    assert all(0 < errors[name] < errors["Conv2D"] for name in list(errors)[1:])
+    difference = re.search(r"largest difference of outputs with a shared adaptive kernel: (\S+)", printed)
+    assert difference, printed
+    assert float(difference[1]) < 1e-5
+    assert figure.read_bytes().startswith(b"\x89PNG")
