@@ -269,7 +269,7 @@ def main() -> None:
     if max(weights.values()) > weights["Conv2D"] or max(errors.values()) > errors["Conv2D"]:
         raise SystemExit("a network guided by the photo has more wrong pixels, or more weights, than that of Conv2D")
     pac, own = (100 * (1 - errors[name] / errors["Conv2D"]) for name in ("PacConv2D", "PacConv2D, own similarity"))
-    title = f"Wrong pixels, at no more weights: {pac:.0f} % fewer by PacConv2D, {own:.0f} % with own similarity"
+    title = f"Wrong pixels, compared with Conv2D: {pac:.0f} % fewer by PacConv2D, {own:.0f} % fewer with own similarity"
     console.print(title)
     draw(arguments.figure, right, test.scores[0, ..., 0], wrong, title)
     console.print(f"figure: {arguments.figure}")
