@@ -97,11 +97,8 @@ def test_numpy_or_cupy(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_guided_segmentation(tmp_path: Path) -> None:
     figure = tmp_path / "segmentation.png"
-    # Keras' backend, which is TensorFlow by default.
-    required = "keras", os.environ.get("KERAS_BACKEND", "tensorflow")
-    printed = run(
-        "guided_segmentation", tmp_path, "--size", "32", "--steps", "60", "--figure", str(figure), required=required
-    )
+    sizes = "--size", "32", "--steps", "60"
+    printed = run("guided_segmentation", tmp_path, *sizes, "--figure", str(figure), requires=KERAS)
     rows = [[cell.strip() for cell in line.split("│")[1:4]] for line in printed.splitlines() if line.count("│") == 4]
     weights = {name: int(number) for name, number, _ in rows}
     errors = {name: float(percentage) for name, _, percentage in rows}
