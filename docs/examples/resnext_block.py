@@ -254,7 +254,7 @@ def draw(path: Path, found: dict[str, Cost], title: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="ResNeXt block: grouped convolution, and its emulation converted.")
     parser.add_argument("--size", type=int, default=56, help="height and width of the maps (default 56)")
-    parser.add_argument("--batch", type=int, default=4, help="batch size (default 4)")
+    parser.add_argument("--batch", type=int, default=3, help="batch size (default 3)")
     parser.add_argument("--rounds", type=int, default=2, help="rounds of timing (default 2)")
     parser.add_argument("--steps", type=int, default=10, help="training steps before the conversion (default 10)")
     parser.add_argument("--figure", type=Path, default=Path("resnext_block.png"), help="path of the figure")

@@ -77,9 +77,9 @@ def compose(materials: list[Array], fewest: int, size: int, random: np.random.Ge
     return image, truth
 
 
-def make_images(count: int, size: int, segments: int, test: bool, console: Console) -> Images:
+def make_images(count: int, size: int, segments: int, test: bool, seed: int, console: Console) -> Images:
     """Random images with about ``segments`` superpixels each; test images show at least two materials."""
-    random = np.random.default_rng(int(test))
+    random = np.random.default_rng(2 * seed + test)
     materials = photos(test)
     rows = []
     for _ in track(range(count), f"{'test' if test else 'training'} images, superpixels", console=console):
@@ -214,6 +214,7 @@ def main() -> None:
     parser.add_argument("--segments", type=int, default=80, help="requested number of superpixels (default 80)")
     parser.add_argument("--epochs", type=int, default=10, help="passes over the training images (default 10)")
     parser.add_argument("--rounds", type=int, default=5, help="number of timed runs (default 5)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of images and weights (default 0)")
     parser.add_argument("--figure", type=Path, default=Path("superpixels.png"), help="path of the figure")
     arguments = parser.parse_args()
     if arguments.size % STRIDE:
@@ -221,7 +222,7 @@ def main() -> None:
 
     console = Console(width=100)
     training, test = (
-        make_images(count, arguments.size, arguments.segments, is_test, console)
+        make_images(count, arguments.size, arguments.segments, is_test, arguments.seed, console)
         for count, is_test in ((arguments.images, False), (arguments.test_images, True))
     )
     counts = np.concatenate([training.superpixels, test.superpixels]).max(axis=(1, 2)) + 1
@@ -230,7 +231,7 @@ def main() -> None:
 
     found, scores, weights = {}, {}, []
     for name, superpixels in (("class activation map", None), ("superpixel pooling", number)):
-        keras.utils.set_random_seed(0)
+        keras.utils.set_random_seed(arguments.seed)
         classifier, segmenter, extractor = make_networks(superpixels)
         train(name, classifier, training, arguments.epochs, console)
         found[name] = segment(segmenter, test)

@@ -134,7 +134,8 @@ class PacConv2D(PacLayer, ConvolutionLayer):
     smooth_kernel : nested sequence of float, (sh, sw), both odd, optional
         Replace f_centre by the guide filtered with this kernel. It is not trained.
     normalize_kernel : bool, default False
-        Divide K by its sum over the taps within the image.
+        Divide K by its sum over the taps within the image. The outputs of a new layer are then smaller than those of
+        `keras.layers.Conv2D`, by up to the number of taps, so that training starts more slowly.
     shared_filters : bool, default False
         One filter for all channels: the kernel is (kh, kw, 1, 1); ``filters`` is the number of input channels.
     implementation : {"auto", "portable"}, default "auto"

@@ -68,8 +68,8 @@ class SuperpixelPooling(SuperpixelLayer):
     Parameters
     ----------
     n_superpixels : int, optional
-        Number of superpixels S, at least the largest label plus 1. It is required except in eager code of TensorFlow
-        and PyTorch, where the default, None, is the largest label of the batch plus 1.
+        Number of superpixels S, at least the largest label plus 1. It is required where a model is traced, as in
+        ``fit`` on TensorFlow and JAX. In eager calls, the default, None, is the largest label of the batch plus 1.
     reduction : {"mean", "sum", "max", "min", "var"}, default "mean"
         What is computed of the pixels of a superpixel.
     ignore_label : int, optional

@@ -85,6 +85,8 @@ def test_float_maps_are_refused(keras: Any, layers: Any, name: str, policy: str)
         layer([features, LABELS.astype(np.float32)])
 
 
+# JAX has no int64 unless it is configured for it.
+@pytest.mark.filterwarnings("ignore:Explicitly requested dtype int64:UserWarning")
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "int32", "int64"])
 def test_integer_maps(keras: Any, layers: Any, numpy: Any, dtype: str) -> None:
     layer = layers.SuperpixelPooling(NUMBER)

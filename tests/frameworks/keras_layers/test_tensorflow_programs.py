@@ -107,7 +107,7 @@ class TestJitCompile:
 
 
 # Of TensorFlow, about the package that its own interpreter moved to.
-@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*(tf.lite.Interpreter is deprecated|use the LiteRT interpreter):UserWarning")
 class TestLiteRT:
     @pytest.mark.parametrize("by", ["argument", "attribute"])
     def test_portable_layers_run(self, tf: Any, keras: Any, numpy: Any, by: str) -> None:
