@@ -161,11 +161,3 @@ class TestNoArrays:
     def test_strings(self, tf: Any) -> None:
         tensor = tf.constant("text")
         assert _frameworks.find(tensor).describe(tensor) == ((), "string")
-
-    def test_keras_tensor(self, keras: Any, toy: Backend) -> None:
-        with pytest.raises(TypeError) as error:
-            toy.scaled(keras.Input((3,)))
-        assert str(error.value) == (
-            "scaled: input is a symbolic KerasTensor without data, expected an array: call arrayops in the call method "
-            "of a keras.Layer"
-        )
