@@ -18,6 +18,7 @@ PACKAGES = (
     "torch",
     "jax",
     "tensorflow",
+    "keras",
     "array-api-strict",
     "ml_dtypes",
 )

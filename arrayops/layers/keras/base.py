@@ -20,8 +20,8 @@ def registered(layer: LayerT) -> LayerT:
 class ImageLayer(keras.layers.Layer):
     """A layer that calls one operator on images.
 
-    Subclasses implement ``call``, and ``symbolic_output`` with the same arguments, which calls the same function on the
-    tensors of `symbolic`. That gives shapes by the operator's rule, also where sizes are unknown.
+    Subclasses implement ``call``, and ``_symbolic_output`` with the same arguments, which calls the same function on
+    the tensors of `_symbolic`. That gives shapes by the operator's rule, also where sizes are unknown.
 
     Parameters
     ----------
@@ -40,43 +40,43 @@ class ImageLayer(keras.layers.Layer):
         self.supports_jit = keras.backend.backend() != "tensorflow"
 
     @property
-    def layout(self) -> Any:
+    def _layout(self) -> Any:
         """The data format, as the argument of the functions."""
         return "NHWC" if self.data_format == "channels_last" else "NCHW"
 
-    def channels(self, shape: Sequence[int | None], name: str = "input") -> int:
+    def _channels(self, shape: Sequence[int | None], name: str = "input") -> int:
         """The number of channels of an image's shape."""
         found = shape[-1 if self.data_format == "channels_last" else 1] if len(shape) == 4 else None
         if found is None:
             raise ValueError(
-                f"{type(self).__name__}: {name} is {tuple(shape)}, expected four axes, {' '.join(self.layout)}, with a "
-                "known number of channels"
+                f"{type(self).__name__}: {name} is {tuple(shape)}, expected four axes, {' '.join(self._layout)}, with "
+                "a known number of channels"
             )
         return found
 
-    def symbolic(self, tensor: Any) -> Any:
+    def _symbolic(self, tensor: Any) -> Any:
         """A tensor with the shape and dtype that ``tensor`` has in `call`, and that belongs to no model."""
         if tensor is None:
             return None
         cast = self.autocast and "float" in keras.backend.standardize_dtype(tensor.dtype)
         return keras.KerasTensor(tensor.shape, self.compute_dtype if cast else tensor.dtype, record_history=False)
 
-    def symbolic_weight(self, shape: Sequence[int]) -> Any:
-        """`symbolic` of a weight of that shape, which need not exist yet."""
+    def _symbolic_weight(self, shape: Sequence[int]) -> Any:
+        """`_symbolic` of a weight of that shape, which need not exist yet."""
         return keras.KerasTensor(shape, self.compute_dtype, record_history=False)
 
-    def symbolic_output(self, *args: Any, **kwargs: Any) -> Any:
+    def _symbolic_output(self, *args: Any, **kwargs: Any) -> Any:
         """The outputs of a call with symbolic tensors, which belong to no model."""
         raise NotImplementedError
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """The outputs of a call with the symbolic tensors of a model."""
-        outputs = self.symbolic_output(*args, **kwargs)
+        outputs = self._symbolic_output(*args, **kwargs)
         return map_tensors(lambda tensor: keras.KerasTensor(tensor.shape, tensor.dtype), outputs)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Shapes of the outputs, with None for sizes that are not known."""
-        outputs = self.symbolic_output(map_shapes(self.symbolic_weight, input_shape))
+        outputs = self._symbolic_output(map_shapes(self._symbolic_weight, input_shape))
         return map_tensors(lambda tensor: tensor.shape, outputs)
 
     def get_config(self) -> dict[str, Any]:

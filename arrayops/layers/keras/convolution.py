@@ -94,10 +94,10 @@ class ConvolutionLayer(ImageLayer):
         """Create the kernel and the bias."""
         # Also checks the shapes of the inputs against the arguments.
         self.compute_output_shape(input_shape)
-        channels = self.channels(input_shape if is_shape(input_shape) else input_shape[0])
+        channels = self._channels(input_shape if is_shape(input_shape) else input_shape[0])
         self.kernel = self.add_weight(
             name="kernel",
-            shape=self.kernel_shape(channels),
+            shape=self._kernel_shape(channels),
             initializer=self.kernel_initializer,
             regularizer=self.kernel_regularizer,
             constraint=self.kernel_constraint,
@@ -111,28 +111,28 @@ class ConvolutionLayer(ImageLayer):
                 constraint=self.bias_constraint,
             )
 
-    def kernel_shape(self, channels: int) -> tuple[int, int, int, int]:
+    def _kernel_shape(self, channels: int) -> tuple[int, int, int, int]:
         """Shape of the kernel for an input of ``channels``: HWIO, or HWOI if ``transposed``, in both data formats."""
         inner = (self.filters // self.groups, channels) if self.transposed else (channels // self.groups, self.filters)
         return (*self.kernel_size, *inner)
 
-    def kernel_in_layout(self) -> Any:
+    def _kernel_in_layout(self) -> Any:
         """The kernel, with the axes that the functions expect."""
         kernel = self.kernel
         return kernel if self.data_format == "channels_last" else keras.ops.transpose(kernel, (3, 2, 0, 1))
 
-    def symbolic_kernel(self, channels: int) -> Any:
-        """`kernel_in_layout` of a symbolic kernel for an input of ``channels``."""
-        rows, columns, third, fourth = self.kernel_shape(channels)
+    def _symbolic_kernel(self, channels: int) -> Any:
+        """`_kernel_in_layout` of a symbolic kernel for an input of ``channels``."""
+        rows, columns, third, fourth = self._kernel_shape(channels)
         last = self.data_format == "channels_last"
-        return self.symbolic_weight((rows, columns, third, fourth) if last else (fourth, third, rows, columns))
+        return self._symbolic_weight((rows, columns, third, fourth) if last else (fourth, third, rows, columns))
 
-    def window_arguments(self) -> dict[str, Any]:
+    def _window_arguments(self) -> dict[str, Any]:
         """Keywords of the functions."""
-        shared = {"stride": self.strides, "dilation": self.dilation_rate, "groups": self.groups, "layout": self.layout}
-        return {**shared, **self.padding_arguments()}
+        shared = {"stride": self.strides, "dilation": self.dilation_rate, "groups": self.groups, "layout": self._layout}
+        return {**shared, **self._padding_arguments()}
 
-    def padding_arguments(self) -> dict[str, Any]:
+    def _padding_arguments(self) -> dict[str, Any]:
         """Those keywords that are about padding."""
         return {"padding": self.padding}
 
@@ -196,7 +196,7 @@ class TransposedConvolutionLayer(ConvolutionLayer):
                     f"{name}: output_padding is {output_padding}, expected less than strides, which is {self.strides}"
                 )
 
-    def padding_arguments(self) -> dict[str, Any]:
+    def _padding_arguments(self) -> dict[str, Any]:
         """Those keywords that are about padding."""
         rows, columns = (
             transposed_padding(*axis)
@@ -293,14 +293,14 @@ class GroupedConv2D(ConvolutionLayer):
 
     def call(self, inputs: Any) -> Any:
         """Convolve images of (N, H, W, C), or (N, C, H, W)."""
-        return self.activation(self._convolve(inputs, self.kernel_in_layout(), self.bias))
+        return self.activation(self._convolve(inputs, self._kernel_in_layout(), self.bias))
 
-    def symbolic_output(self, inputs: Any) -> Any:
+    def _symbolic_output(self, inputs: Any) -> Any:
         """The output for symbolic tensors."""
-        return self._convolve(self.symbolic(inputs), self.symbolic_kernel(self.channels(inputs.shape)), None)
+        return self._convolve(self._symbolic(inputs), self._symbolic_kernel(self._channels(inputs.shape)), None)
 
     def _convolve(self, inputs: Any, kernel: Any, bias: Any) -> Any:
-        return ao.conv2d(inputs, kernel, bias, **self.window_arguments())
+        return ao.conv2d(inputs, kernel, bias, **self._window_arguments())
 
 
 @registered
@@ -313,8 +313,8 @@ class GroupedConv2DTranspose(TransposedConvolutionLayer, GroupedConv2D):
         valid    (n - 1) stride + k + output_padding,         by default (n - 1) stride + max(k, stride)
         same     (n - 1) stride + k mod 2 + output_padding,   by default n stride
 
-    The arguments, weights and results are those of `keras.layers.Conv2DTranspose` of the JAX backend, which has no
-    groups; each can be replaced by the other.
+    The arguments, weights and results are those of `keras.layers.Conv2DTranspose`, which has no groups; each can be
+    replaced by the other.
 
     Parameters
     ----------
@@ -370,4 +370,4 @@ class GroupedConv2DTranspose(TransposedConvolutionLayer, GroupedConv2D):
     """
 
     def _convolve(self, inputs: Any, kernel: Any, bias: Any) -> Any:
-        return ao.conv_transpose2d(inputs, kernel, bias, **self.window_arguments())
+        return ao.conv_transpose2d(inputs, kernel, bias, **self._window_arguments())

@@ -84,17 +84,17 @@ class MergeFeatureMaps(ImageLayer):
             "antialias": antialias,
         }
         # Raises errors.
-        merge_parameters(type(self).__name__, **self.options, layout=self.layout)
+        merge_parameters(type(self).__name__, **self.options, layout=self._layout)
 
     def call(self, inputs: Sequence[Any]) -> Any:
         """Merge a list of maps."""
         maps: list[Any] = list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]
-        return ao.merge_feature_maps(maps, **self.options, layout=self.layout)
+        return ao.merge_feature_maps(maps, **self.options, layout=self._layout)
 
-    def symbolic_output(self, inputs: Sequence[Any]) -> Any:
+    def _symbolic_output(self, inputs: Sequence[Any]) -> Any:
         """The output for symbolic tensors."""
         maps = inputs if isinstance(inputs, (tuple, list)) else [inputs]
-        return self.call([self.symbolic(each) for each in maps])
+        return self.call([self._symbolic(each) for each in maps])
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""

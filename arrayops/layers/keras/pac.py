@@ -9,7 +9,7 @@ import arrayops as ao
 from arrayops._core import checks, shapes
 from arrayops._typing import KernelType
 from arrayops.layers.keras import portable
-from arrayops.layers.keras.base import DataFormat, ImageLayer, map_tensors, registered, split
+from arrayops.layers.keras.base import DataFormat, ImageLayer, is_shape, map_tensors, registered, split
 from arrayops.layers.keras.convolution import (
     Configurable,
     ConvolutionLayer,
@@ -61,11 +61,11 @@ class PacLayer(ImageLayer):
                 initializer = keras.initializers.Constant(value)
                 setattr(self, name, self.add_weight(name=name, shape=(), initializer=initializer))
 
-    def functions(self) -> Any:
+    def _functions(self) -> Any:
         """The module whose functions compute the layer."""
         return portable if self.implementation == "portable" or portable.is_needed() else ao
 
-    def adaptive_arguments(self, symbolic: bool, has_kernel: bool) -> dict[str, Any]:
+    def _adaptive_arguments(self, symbolic: bool, has_kernel: bool) -> dict[str, Any]:
         """Keywords of the functions: options, and arrays, symbolic ones on request."""
         if has_kernel:
             return {}
@@ -75,12 +75,12 @@ class PacLayer(ImageLayer):
             "normalize_kernel": self.normalize_kernel,
         }
         if self.kernel_type == "inv":
-            inv = (self.symbolic_weight(()),) * 2 if symbolic else (self.inv_alpha, self.inv_lambda)
+            inv = (self._symbolic_weight(()),) * 2 if symbolic else (self.inv_alpha, self.inv_lambda)
             options.update(zip(("inv_alpha", "inv_lambda"), inv, strict=True))
         if self.smooth_kernel is not None:
             shape = len(self.smooth_kernel), len(self.smooth_kernel[0])
             options["smooth_kernel"] = (
-                self.symbolic_weight(shape)
+                self._symbolic_weight(shape)
                 if symbolic
                 else keras.ops.convert_to_tensor(self.smooth_kernel, self.compute_dtype)
             )
@@ -219,23 +219,25 @@ class PacConv2D(PacLayer, ConvolutionLayer):
 
     def call(self, inputs: Any, kernel: Any = None, valid: Any = None) -> Any:
         """Convolve images of (N, H, W, C), or (N, C, H, W); see the class."""
-        arguments = self.adaptive_arguments(False, kernel is not None)
-        found = self._convolve(self.functions(), inputs, kernel, valid, self.kernel_in_layout(), self.bias, **arguments)
+        arguments = self._adaptive_arguments(False, kernel is not None)
+        found = self._convolve(
+            self._functions(), inputs, kernel, valid, self._kernel_in_layout(), self.bias, **arguments
+        )
         return self.activation(found) if valid is None else (self.activation(found.output), found.output_mask)
 
-    def symbolic_output(self, inputs: Any, kernel: Any = None, valid: Any = None) -> Any:
+    def _symbolic_output(self, inputs: Any, kernel: Any = None, valid: Any = None) -> Any:
         """The output for symbolic tensors."""
         images = inputs if isinstance(inputs, (tuple, list)) else [inputs]
-        weight = self.symbolic_kernel(self.channels(images[0].shape))
-        arguments = self.adaptive_arguments(True, kernel is not None)
-        images = [self.symbolic(image) for image in images]
-        found = self._convolve(ao, images, self.symbolic(kernel), self.symbolic(valid), weight, None, **arguments)
+        weight = self._symbolic_kernel(self._channels(images[0].shape))
+        arguments = self._adaptive_arguments(True, kernel is not None)
+        images = [self._symbolic(image) for image in images]
+        found = self._convolve(ao, images, self._symbolic(kernel), self._symbolic(valid), weight, None, **arguments)
         return found
 
-    def kernel_shape(self, channels: int) -> tuple[int, int, int, int]:
+    def _kernel_shape(self, channels: int) -> tuple[int, int, int, int]:
         """Shape of the kernel of weights, in both data formats."""
         if not self.shared_filters:
-            return super().kernel_shape(channels)
+            return super()._kernel_shape(channels)
         if self.filters != channels:
             raise ValueError(
                 f"{type(self).__name__}: filters is {self.filters}, expected {channels}, the channels of the input, "
@@ -247,7 +249,7 @@ class PacConv2D(PacLayer, ConvolutionLayer):
         self, functions: Any, inputs: Any, kernel: Any, valid: Any, weight: Any, bias: Any, **arguments: Any
     ) -> Any:
         arrays = self._arrays(inputs, kernel)
-        window = self.window_arguments()
+        window = self._window_arguments()
         return functions.pac_conv2d(
             *arrays, weight, bias, kernel=kernel, mask=valid, shared_filters=self.shared_filters, **window, **arguments
         )
@@ -312,7 +314,11 @@ class PacConv2DTranspose(TransposedConvolutionLayer, PacConv2D):
         super().__init__(*args, **kwargs)
         checks.choice(type(self).__name__, "implementation", self.implementation, ("auto",))
 
-    def functions(self) -> Any:
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Shape of the output, with None for sizes that are not known; of x alone for a call with ``kernel``."""
+        return super().compute_output_shape([input_shape, (None,) * 4] if is_shape(input_shape) else input_shape)
+
+    def _functions(self) -> Any:
         """The module whose functions compute the layer."""
         return ao
 
@@ -320,7 +326,7 @@ class PacConv2DTranspose(TransposedConvolutionLayer, PacConv2D):
         self, functions: Any, inputs: Any, kernel: Any, valid: Any, weight: Any, bias: Any, **arguments: Any
     ) -> Any:
         arrays = split(type(self).__name__, inputs, ("x", "guide"), 1 if kernel is not None else 2)
-        window = self.window_arguments()
+        window = self._window_arguments()
         return functions.pac_conv_transpose2d(
             *arrays, weight, bias, kernel=kernel, mask=valid, shared_filters=self.shared_filters, **window, **arguments
         )
@@ -414,15 +420,15 @@ class PacPooling2D(PacLayer):
 
     def call(self, inputs: Any, kernel: Any = None, valid: Any = None) -> Any:
         """Pool images of (N, H, W, C), or (N, C, H, W); see the class."""
-        arguments = self.adaptive_arguments(False, kernel is not None)
-        found = self._pool(self.functions(), inputs, kernel, valid, arguments)
+        arguments = self._adaptive_arguments(False, kernel is not None)
+        found = self._pool(self._functions(), inputs, kernel, valid, arguments)
         return found if valid is None else tuple(found)
 
-    def symbolic_output(self, inputs: Any, kernel: Any = None, valid: Any = None) -> Any:
+    def _symbolic_output(self, inputs: Any, kernel: Any = None, valid: Any = None) -> Any:
         """The output for symbolic tensors."""
-        arguments = self.adaptive_arguments(True, kernel is not None)
-        images = map_tensors(self.symbolic, inputs)
-        found = self._pool(ao, images, self.symbolic(kernel), self.symbolic(valid), arguments)
+        arguments = self._adaptive_arguments(True, kernel is not None)
+        images = map_tensors(self._symbolic, inputs)
+        found = self._pool(ao, images, self._symbolic(kernel), self._symbolic(valid), arguments)
         return found if valid is None else tuple(found)
 
     def _pool(self, functions: Any, inputs: Any, kernel: Any, valid: Any, arguments: dict[str, Any]) -> Any:
@@ -437,7 +443,7 @@ class PacPooling2D(PacLayer):
             stride=self.strides,
             padding=self.padding,
             dilation=self.dilation_rate,
-            layout=self.layout,
+            layout=self._layout,
             **arguments,
         )
 

@@ -34,10 +34,10 @@ class SuperpixelLayer(ImageLayer):
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Shape of the output, with None for sizes that are not known."""
         first, labels = (tuple(shape) for shape in input_shape)
-        tensors = self.symbolic_weight(first), keras.KerasTensor(labels, "int32", record_history=False)
-        return self.symbolic_output(tensors).shape
+        tensors = self._symbolic_weight(first), keras.KerasTensor(labels, "int32", record_history=False)
+        return self._symbolic_output(tensors).shape
 
-    def split(self, inputs: Any, first: str) -> tuple[Any, Any]:
+    def _split(self, inputs: Any, first: str) -> tuple[Any, Any]:
         """The two inputs, of which the second has to be of an integer dtype."""
         tensor, labels = split(type(self).__name__, inputs, (first, "superpixel_map"), 2)
         dtype = keras.backend.standardize_dtype(labels.dtype)
@@ -133,12 +133,12 @@ class SuperpixelPooling(SuperpixelLayer):
 
     def call(self, inputs: Any) -> Any:
         """Pool features over the superpixels of a map."""
-        features, labels = self.split(inputs, "features")
+        features, labels = self._split(inputs, "features")
         return self._pool(features, labels, self._checked_number(labels))
 
-    def symbolic_output(self, inputs: Any) -> Any:
+    def _symbolic_output(self, inputs: Any) -> Any:
         """The output for symbolic tensors."""
-        features, labels = map(self.symbolic, self.split(inputs, "features"))
+        features, labels = map(self._symbolic, self._split(inputs, "features"))
         pooled = self._pool(features, labels, self.n_superpixels or 1)
         if self.n_superpixels is not None:
             return pooled
@@ -148,7 +148,7 @@ class SuperpixelPooling(SuperpixelLayer):
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """The superpixels that have pixels."""
-        _, labels = self.split(inputs, "features")
+        _, labels = self._split(inputs, "features")
         if self.n_superpixels is None and isinstance(labels, keras.KerasTensor):
             return None
         number = self._checked_number(labels)
@@ -157,7 +157,7 @@ class SuperpixelPooling(SuperpixelLayer):
     def _pool(self, features: Any, labels: Any, number: int | None) -> Any:
         function = getattr(ao, f"segment_{self.reduction}")
         options = {"ignore_label": self.ignore_label, "empty": self.empty, "check": self.check}
-        return function(features, labels, number, **options, layout=self.layout)
+        return function(features, labels, number, **options, layout=self._layout)
 
     def _checked_number(self, labels: Any) -> int | None:
         framework = _frameworks.find(labels)
@@ -242,14 +242,14 @@ class SuperpixelUnpooling(SuperpixelLayer):
 
     def call(self, inputs: Any) -> Any:
         """Give each pixel of a map the features of its superpixel."""
-        pooled, labels = self.split(inputs, "pooled")
+        pooled, labels = self._split(inputs, "pooled")
         return ao.segment_unpool(
-            pooled, labels, ignore_label=self.ignore_label, fill=self.fill, check=self.check, layout=self.layout
+            pooled, labels, ignore_label=self.ignore_label, fill=self.fill, check=self.check, layout=self._layout
         )
 
-    def symbolic_output(self, inputs: Any) -> Any:
+    def _symbolic_output(self, inputs: Any) -> Any:
         """The output for symbolic tensors."""
-        return self.call([self.symbolic(each) for each in self.split(inputs, "pooled")])
+        return self.call([self._symbolic(each) for each in self._split(inputs, "pooled")])
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
         """Pixels have no mask."""

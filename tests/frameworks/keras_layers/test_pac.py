@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from layer_cases import CASES
 from strategies import examples
 
 NHWC = {"layout": "NHWC"}
+# JAX compiles every operation for every shape.
+DRAWN = 12 if os.environ.get("KERAS_BACKEND") == "jax" else 60
 
 
 def normal(seed: int, *shape: int) -> np.ndarray:
@@ -117,6 +120,21 @@ class TestOwnKernels:
         pooled = numpy(layers.PacPooling2D(3, 1, "same")(IMAGE, kernel=kernel))
         wanted = ao.pac_pool2d(IMAGE, None, 3, kernel=kernel, padding="SAME", **NHWC)
         np.testing.assert_allclose(pooled, wanted, rtol=1e-6, atol=1e-6)
+
+    def test_transposed(self, keras: Any, layers: Any, numpy: Any) -> None:
+        guide = normal(3, 2, 18, 24, 3)
+        window = {"stride": 2, "padding": "SAME", **NHWC}
+        kernel = ao.pac_kernel2d(guide, 4, transposed=True, **window)
+        layer = layers.PacConv2DTranspose(5, 4, 2, "same")
+        found = numpy(layer(IMAGE, kernel=kernel))
+        np.testing.assert_allclose(found, numpy(layer([IMAGE, guide])), rtol=1e-5, atol=1e-6)
+        image, own = keras.Input((9, 12, 4)), keras.Input(kernel.shape[1:])
+        model = keras.Model([image, own], layers.PacConv2DTranspose(5, 4, 2, "same")(image, kernel=own))
+        assert model.output_shape == (None, 18, 24, 5)
+        model.set_weights(layer.get_weights())
+        np.testing.assert_array_equal(numpy(model([IMAGE, kernel])), found)
+        with pytest.raises(ValueError, match=r"PacConv2DTranspose: got 1 input, expected \[x, guide\]"):
+            layer(IMAGE)
 
     @pytest.mark.parametrize("implementation", ["auto", "portable"])
     def test_in_a_model(self, keras: Any, layers: Any, numpy: Any, implementation: str, tmp_path: Any) -> None:
@@ -252,7 +270,7 @@ def drawn_layers(draw: st.DrawFn) -> tuple[str, dict[str, Any], bool, tuple[int,
 
 
 class TestPortable:
-    @examples(60)
+    @examples(DRAWN)
     @given(drawn_layers(), st.integers(0, 2**16))
     def test_is_equal(self, keras: Any, layers: Any, numpy: Any, drawn: Any, seed: int) -> None:
         name, arguments, pooling, size, masked = drawn
