@@ -29,7 +29,11 @@ class LayerCase(NamedTuple):
 
     def shapes_in(self, data_format: str) -> list[Shape]:
         """Shapes of the inputs with a batch."""
-        return [in_format((BATCH, *shape), data_format) for shape in self.shapes]
+        moved = data_format == "channels_first"
+        return [
+            (BATCH, shape[-1], *shape[:-1]) if moved and classes is None else (BATCH, *shape)
+            for shape, classes in zip(self.shapes, self.classes, strict=False)
+        ]
 
     def arrays(self, data_format: str = "channels_last", dtype: str = "float32") -> list[np.ndarray]:
         """Random inputs; with another format, the same values."""
@@ -43,13 +47,6 @@ class LayerCase(NamedTuple):
             else:
                 found.append(random.integers(0, classes, full).astype(np.int32))
         return found
-
-
-def in_format(shape: Shape, data_format: str) -> Shape:
-    """A shape of channels_last in another format; labels have no channels."""
-    if data_format == "channels_last" or (len(shape) == 3 and shape[1] == SIZE[0]):
-        return shape
-    return (shape[0], shape[-1], *shape[1:-1])
 
 
 def moved(array: np.ndarray, data_format: str) -> np.ndarray:
