@@ -1,5 +1,6 @@
 """What all layers of images share: the data format, and shapes by the operator's own rule."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar
 
@@ -58,8 +59,9 @@ class ImageLayer(keras.layers.Layer):
         """A tensor with the shape and dtype that ``tensor`` has in `call`, and that belongs to no model."""
         if tensor is None:
             return None
-        cast = self.autocast and "float" in keras.backend.standardize_dtype(tensor.dtype)
-        return keras.KerasTensor(tensor.shape, self.compute_dtype if cast else tensor.dtype, record_history=False)
+        dtype = keras.backend.standardize_dtype(tensor.dtype)
+        cast = self.autocast and "float" in dtype
+        return keras.KerasTensor(tuple(tensor.shape), self.compute_dtype if cast else dtype, record_history=False)
 
     def _symbolic_weight(self, shape: Sequence[int]) -> Any:
         """`_symbolic` of a weight of that shape, which need not exist yet."""
@@ -71,7 +73,9 @@ class ImageLayer(keras.layers.Layer):
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """The outputs of a call with the symbolic tensors of a model."""
-        outputs = self._symbolic_output(*args, **kwargs)
+        # The call of a subclass may have more arguments.
+        known = inspect.signature(self._symbolic_output).parameters
+        outputs = self._symbolic_output(*args, **{name: value for name, value in kwargs.items() if name in known})
         return map_tensors(lambda tensor: keras.KerasTensor(tensor.shape, tensor.dtype), outputs)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
@@ -110,8 +114,8 @@ def split(layer: str, inputs: Any, names: Sequence[str], required: int) -> list[
     """
     found = list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]
     if not required <= len(found) <= len(names):
-        expected = f"[{', '.join(names)}]"
-        if required < len(names):
-            expected = f"{names[0]} or {expected}"
+        expected = names[0] if required == 1 else ""
+        if len(names) > 1:
+            expected = f"{expected} or [{', '.join(names)}]".removeprefix(" or ")
         raise ValueError(f"{layer}: got {len(found)} input{'s' * (len(found) != 1)}, expected {expected}")
     return found + [None] * (len(names) - len(found))

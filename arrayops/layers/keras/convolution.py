@@ -7,7 +7,7 @@ import keras
 
 import arrayops as ao
 from arrayops._core import checks, shapes
-from arrayops.layers.keras.base import DataFormat, ImageLayer, is_shape, registered
+from arrayops.layers.keras.base import DataFormat, ImageLayer, is_shape, registered, split
 
 Size = int | Sequence[int]
 Padding = Literal["valid", "same"]
@@ -122,8 +122,9 @@ class ConvolutionLayer(ImageLayer):
         return kernel if self.data_format == "channels_last" else keras.ops.transpose(kernel, (3, 2, 0, 1))
 
     def _symbolic_kernel(self, channels: int) -> Any:
-        """`_kernel_in_layout` of a symbolic kernel for an input of ``channels``."""
-        rows, columns, third, fourth = self._kernel_shape(channels)
+        """`_kernel_in_layout` of a symbolic kernel: that of the layer, or one for an input of ``channels``."""
+        shape = self._kernel_shape(channels) if self.kernel is None else tuple(self.kernel.shape)
+        rows, columns, third, fourth = shape
         last = self.data_format == "channels_last"
         return self._symbolic_weight((rows, columns, third, fourth) if last else (fourth, third, rows, columns))
 
@@ -232,8 +233,8 @@ class GroupedConv2D(ConvolutionLayer):
 
         y[n, h, w, o] = activation(b[o] + sum over i, j, c of W[i, j, c, o] x[n, h s + i d, w s + j d, g I + c])
 
-    The arguments, weights and results are those of `keras.layers.Conv2D`; each can be replaced by the other. On CPUs,
-    TensorFlow has no gradient of grouped convolutions, and Keras' layer needs XLA there.
+    The arguments, weights and results are those of `keras.layers.Conv2D`, without LoRA and quantization; each can be
+    replaced by the other. On a CPU, TensorFlow trains Keras' layer with groups only by XLA; this one needs none.
 
     Parameters
     ----------
@@ -244,7 +245,7 @@ class GroupedConv2D(ConvolutionLayer):
     strides : int or pair of int, default 1
         Step of the window.
     padding : {"valid", "same"}, default "valid"
-        No padding, or zeros as in TensorFlow, so that the output size is ceil(size / stride).
+        "valid": no padding. "same": zeros, divided as TensorFlow does, so that the output size is ceil(size / stride).
     data_format : {"channels_last", "channels_first"}, optional
         Order of the axes; by default ``keras.config.image_data_format()``.
     dilation_rate : int or pair of int, default 1
@@ -273,6 +274,8 @@ class GroupedConv2D(ConvolutionLayer):
 
     Raises
     ------
+    TypeError
+        If an argument has a wrong type, or an input a wrong dtype.
     ValueError
         If an argument has an invalid value, or, when the layer is built, if shapes do not match.
 
@@ -293,11 +296,13 @@ class GroupedConv2D(ConvolutionLayer):
 
     def call(self, inputs: Any) -> Any:
         """Convolve images of (N, H, W, C), or (N, C, H, W)."""
-        return self.activation(self._convolve(inputs, self._kernel_in_layout(), self.bias))
+        (image,) = split(type(self).__name__, inputs, ("x",), 1)
+        return self.activation(self._convolve(image, self._kernel_in_layout(), self.bias))
 
     def _symbolic_output(self, inputs: Any) -> Any:
         """The output for symbolic tensors."""
-        return self._convolve(self._symbolic(inputs), self._symbolic_kernel(self._channels(inputs.shape)), None)
+        (image,) = split(type(self).__name__, inputs, ("x",), 1)
+        return self._convolve(self._symbolic(image), self._symbolic_kernel(self._channels(image.shape)), None)
 
     def _convolve(self, inputs: Any, kernel: Any, bias: Any) -> Any:
         return ao.conv2d(inputs, kernel, bias, **self._window_arguments())
@@ -327,7 +332,7 @@ class GroupedConv2DTranspose(TransposedConvolutionLayer, GroupedConv2D):
     padding : {"valid", "same"}, default "valid"
         See above.
     output_padding : int or pair of int, optional
-        See above; less than ``strides``.
+        Pixels added to the output size, see above; less than ``strides``.
     data_format : {"channels_last", "channels_first"}, optional
         Order of the axes; by default ``keras.config.image_data_format()``.
     dilation_rate : int or pair of int, default 1
@@ -349,6 +354,8 @@ class GroupedConv2DTranspose(TransposedConvolutionLayer, GroupedConv2D):
 
     Raises
     ------
+    TypeError
+        If an argument has a wrong type, or an input a wrong dtype.
     ValueError
         If an argument has an invalid value, or, when the layer is built, if shapes do not match.
 

@@ -43,6 +43,8 @@ class MergeFeatureMaps(ImageLayer):
 
     Raises
     ------
+    TypeError
+        If an argument has a wrong type, or an input a wrong dtype.
     ValueError
         If an argument has an invalid value, or if shapes do not match.
 
@@ -78,13 +80,13 @@ class MergeFeatureMaps(ImageLayer):
         super().__init__(data_format=data_format, **kwargs)
         self.options: dict[str, Any] = {
             "how": how,
-            "size": size if isinstance(size, (str, int)) else tuple(size),
+            "size": size,
             "mode": mode,
             "coordinates": coordinates,
             "antialias": antialias,
         }
-        # Raises errors.
-        merge_parameters(type(self).__name__, **self.options, layout=self._layout)
+        parameters = merge_parameters(type(self).__name__, **self.options, layout=self._layout)
+        self.options["size"] = parameters.size
 
     def call(self, inputs: Sequence[Any]) -> Any:
         """Merge a list of maps."""

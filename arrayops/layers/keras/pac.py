@@ -1,12 +1,13 @@
 """Pixel-adaptive convolution, its transposed form, and pooling."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import keras
 
 import arrayops as ao
 from arrayops._core import checks, shapes
+from arrayops._ops.segment import number
 from arrayops._typing import KernelType
 from arrayops.layers.keras import portable
 from arrayops.layers.keras.base import DataFormat, ImageLayer, is_shape, map_tensors, registered, split
@@ -22,8 +23,23 @@ from arrayops.layers.keras.convolution import (
 Implementation = Literal["auto", "portable"]
 
 
+def checked_smooth_kernel(layer: str, value: Any) -> tuple[tuple[float, ...], ...]:
+    """A nested sequence of numbers with odd numbers of rows and columns, as tuples."""
+    try:
+        rows = tuple(tuple(map(float, row)) for row in value)
+    except TypeError:
+        rows = ()
+    if len(rows) % 2 == 0 or len({len(row) for row in rows}) != 1 or len(rows[0]) % 2 == 0:
+        raise ValueError(
+            f"{layer}: smooth_kernel is {value!r}, expected an odd number of rows of one length, an odd number too"
+        )
+    return rows
+
+
 class PacLayer(ImageLayer):
     """What the pixel-adaptive layers share: the options of the adaptive kernel, and the choice of an implementation."""
+
+    _implementations: ClassVar[tuple[str, ...]] = ("auto", "portable")
 
     def __init__(
         self,
@@ -40,18 +56,29 @@ class PacLayer(ImageLayer):
         super().__init__(*args, **kwargs)
         name = type(self).__name__
         self.kernel_type = checks.choice(name, "kernel_type", kernel_type, ("gaussian", "inv"))
-        self.initial_inv = inv_alpha, inv_lambda
         for argument, value in (("inv_alpha", inv_alpha), ("inv_lambda", inv_lambda)):
             if (value is None) == (kernel_type == "inv"):
                 expected = "a number" if value is None else "None"
                 raise ValueError(f"{name}: {argument} is {value}, expected {expected} with kernel_type {kernel_type!r}")
+            if value is not None:
+                number(name, argument, value)
+        self.initial_inv = inv_alpha, inv_lambda
         self.asymmetric = checks.flag(name, "asymmetric", asymmetric)
-        self.smooth_kernel = None if smooth_kernel is None else [list(map(float, row)) for row in smooth_kernel]
+        self.smooth_kernel = None if smooth_kernel is None else checked_smooth_kernel(name, smooth_kernel)
         self.normalize_kernel = checks.flag(name, "normalize_kernel", normalize_kernel)
-        self.implementation = checks.choice(name, "implementation", implementation, ("auto", "portable"))
-        self.supports_jit = self.supports_jit or implementation == "portable"
+        self.implementation = implementation
         self.inv_alpha: Any = None
         self.inv_lambda: Any = None
+
+    @property
+    def implementation(self) -> str:
+        """How the layer is computed; it can be changed until the model is compiled."""
+        return self._implementation
+
+    @implementation.setter
+    def implementation(self, value: str) -> None:
+        self._implementation = checks.choice(type(self).__name__, "implementation", value, self._implementations)
+        self.supports_jit = keras.backend.backend() != "tensorflow" or value == "portable"
 
     def build(self, input_shape: Any) -> None:
         """Create the parameters of the adaptive kernel."""
@@ -61,9 +88,13 @@ class PacLayer(ImageLayer):
                 initializer = keras.initializers.Constant(value)
                 setattr(self, name, self.add_weight(name=name, shape=(), initializer=initializer))
 
-    def _functions(self) -> Any:
-        """The module whose functions compute the layer."""
-        return portable if self.implementation == "portable" or portable.is_needed() else ao
+    def _functions(self, *call: Any) -> Any:
+        """The module whose functions compute a call of the layer."""
+        if self.implementation != "portable" and not portable.is_needed():
+            return ao
+        # Raises errors: those functions check no shapes.
+        self._symbolic_output(*call)
+        return portable
 
     def _adaptive_arguments(self, symbolic: bool, has_kernel: bool) -> dict[str, Any]:
         """Keywords of the functions: options, and arrays, symbolic ones on request."""
@@ -94,7 +125,7 @@ class PacLayer(ImageLayer):
             "inv_alpha": self.initial_inv[0],
             "inv_lambda": self.initial_inv[1],
             "asymmetric": self.asymmetric,
-            "smooth_kernel": self.smooth_kernel,
+            "smooth_kernel": None if self.smooth_kernel is None else list(map(list, self.smooth_kernel)),
             "normalize_kernel": self.normalize_kernel,
             "implementation": self.implementation,
         }
@@ -111,15 +142,16 @@ class PacConv2D(PacLayer, ConvolutionLayer):
                                 * sum over c of W[i, j, c, o] x[h s + i d, w s + j d, c])
 
     Call it with a list ``[x, guide]``, or with ``x`` alone, which is then its own guide. The guide is not normalised:
-    scale it so that a difference of 1 is a significant one. It has the height and width of ``x``: behind a pooling or a
-    stride, resize it, for instance with ``arrayops.resize2d``, or pool it by the same factor.
+    scale it so that a difference of 1 between two pixels means an edge. It has the height and width of ``x``: behind a
+    pooling or a stride, resize it, for instance with ``arrayops.resize2d``, or pool it by the same factor.
 
     Two keywords of the call replace parts of this:
 
     - ``layer(x, kernel=K)`` uses an adaptive kernel of your own, (N, Ho, Wo, kh, kw, 1), or (N, 1, kh, kw, Ho, Wo) with
       channels_first; one of ``arrayops.pac_kernel2d`` can be shared by several layers.
     - ``layer([x, guide], valid=v)`` leaves out the pixels where v, bool, (N, H, W, 1), is False, and rescales K. The
-      result is then a tuple (outputs, valid outputs), to be passed on to the next layer.
+      result is then a tuple (outputs, mask), whose bool mask is True where the window has a valid pixel; pass it as
+      ``valid`` to the next layer.
 
     Parameters
     ----------
@@ -148,7 +180,7 @@ class PacConv2D(PacLayer, ConvolutionLayer):
     Attributes
     ----------
     kernel : keras.Variable, (kh, kw, input channels / groups, filters)
-        In both data formats, as that of `keras.layers.Conv2D`.
+        In both data formats, as that of `keras.layers.Conv2D`; (kh, kw, 1, 1) with ``shared_filters``.
     bias : keras.Variable, (filters,), or None
         The bias.
     inv_alpha, inv_lambda : keras.Variable, (), or None
@@ -156,6 +188,8 @@ class PacConv2D(PacLayer, ConvolutionLayer):
 
     Raises
     ------
+    TypeError
+        If an argument has a wrong type, or an input a wrong dtype.
     ValueError
         If an argument has an invalid value, or, when the layer is built, if shapes do not match.
 
@@ -218,10 +252,31 @@ class PacConv2D(PacLayer, ConvolutionLayer):
         self.shared_filters = checks.flag(type(self).__name__, "shared_filters", shared_filters)
 
     def call(self, inputs: Any, kernel: Any = None, valid: Any = None) -> Any:
-        """Convolve images of (N, H, W, C), or (N, C, H, W); see the class."""
+        """Convolve images of (N, H, W, C), or (N, C, H, W).
+
+        Parameters
+        ----------
+        inputs : tensor, or list of two
+            x, or [x, guide].
+        kernel : tensor, optional
+            An adaptive kernel in place of a guide.
+        valid : tensor of bool, optional
+            Pixels of x to use.
+
+        Returns
+        -------
+        tensor, or tuple of two
+            The outputs; with ``valid``, (outputs, mask).
+        """
         arguments = self._adaptive_arguments(False, kernel is not None)
         found = self._convolve(
-            self._functions(), inputs, kernel, valid, self._kernel_in_layout(), self.bias, **arguments
+            self._functions(inputs, kernel, valid),
+            inputs,
+            kernel,
+            valid,
+            self._kernel_in_layout(),
+            self.bias,
+            **arguments,
         )
         return self.activation(found) if valid is None else (self.activation(found.output), found.output_mask)
 
@@ -285,7 +340,7 @@ class PacConv2DTranspose(TransposedConvolutionLayer, PacConv2D):
     Attributes
     ----------
     kernel : keras.Variable, (kh, kw, filters / groups, input channels)
-        In both data formats, as that of `keras.layers.Conv2DTranspose`.
+        In both data formats, as that of `keras.layers.Conv2DTranspose`; (kh, kw, 1, 1) with ``shared_filters``.
     bias : keras.Variable, (filters,), or None
         The bias.
     inv_alpha, inv_lambda : keras.Variable, (), or None
@@ -293,6 +348,8 @@ class PacConv2DTranspose(TransposedConvolutionLayer, PacConv2D):
 
     Raises
     ------
+    TypeError
+        If an argument has a wrong type, or an input a wrong dtype.
     ValueError
         If an argument has an invalid value, or, when the layer is built, if shapes do not match.
 
@@ -310,16 +367,14 @@ class PacConv2DTranspose(TransposedConvolutionLayer, PacConv2D):
     (1, 12, 12, 8)
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        checks.choice(type(self).__name__, "implementation", self.implementation, ("auto",))
+    _implementations: ClassVar[tuple[str, ...]] = ("auto",)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Shape of the output, with None for sizes that are not known; of x alone for a call with ``kernel``."""
         return super().compute_output_shape([input_shape, (None,) * 4] if is_shape(input_shape) else input_shape)
 
-    def _functions(self) -> Any:
-        """The module whose functions compute the layer."""
+    def _functions(self, *call: Any) -> Any:
+        """The module whose functions compute a call of the layer."""
         return ao
 
     def _convolve(
@@ -350,7 +405,7 @@ class PacPooling2D(PacLayer):
     strides : int or pair of int, optional
         Step of the window; by default ``pool_size``.
     padding : {"valid", "same"}, default "valid"
-        No padding, or as in TensorFlow, so that the output size is ceil(size / stride).
+        "valid": no padding. "same": as TensorFlow does, so that the output size is ceil(size / stride).
     data_format : {"channels_last", "channels_first"}, optional
         Order of the axes; by default ``keras.config.image_data_format()``.
     dilation_rate : int or pair of int, default 1
@@ -364,8 +419,15 @@ class PacPooling2D(PacLayer):
     **kwargs
         Arguments of keras.layers.Layer: name, dtype, trainable.
 
+    Attributes
+    ----------
+    inv_alpha, inv_lambda : keras.Variable, (), or None
+        Parameters of the "inv" kernel, which are trained.
+
     Raises
     ------
+    TypeError
+        If an argument has a wrong type, or an input a wrong dtype.
     ValueError
         If an argument has an invalid value, or if shapes do not match.
 
@@ -419,9 +481,24 @@ class PacPooling2D(PacLayer):
         self.channel_wise = checks.flag(name, "channel_wise", channel_wise)
 
     def call(self, inputs: Any, kernel: Any = None, valid: Any = None) -> Any:
-        """Pool images of (N, H, W, C), or (N, C, H, W); see the class."""
+        """Pool images of (N, H, W, C), or (N, C, H, W).
+
+        Parameters
+        ----------
+        inputs : tensor, or list of two
+            x, or [x, guide].
+        kernel : tensor, optional
+            An adaptive kernel in place of a guide.
+        valid : tensor of bool, optional
+            Pixels of x to use.
+
+        Returns
+        -------
+        tensor, or tuple of two
+            The outputs; with ``valid``, (outputs, mask).
+        """
         arguments = self._adaptive_arguments(False, kernel is not None)
-        found = self._pool(self._functions(), inputs, kernel, valid, arguments)
+        found = self._pool(self._functions(inputs, kernel, valid), inputs, kernel, valid, arguments)
         return found if valid is None else tuple(found)
 
     def _symbolic_output(self, inputs: Any, kernel: Any = None, valid: Any = None) -> Any:

@@ -202,10 +202,13 @@ def _adaptive_kernel(
         return kernels
     inside = _tap_masks(ops.ones_like(image[..., :1], dtype="bool"), window, image.dtype)
     masks = inside if valid is None else _tap_masks(valid, window, image.dtype)
-    kernels = [kernel * mask for kernel, mask in zip(kernels, masks, strict=True)]
+    # Not a product: NaN of a guide that is masked out ends here, and another one does not.
+    zero = ops.zeros_like(kernels[0])
+    kernels = [ops.where(mask > 0, kernel, zero) for kernel, mask in zip(kernels, masks, strict=True)]
     if normalize_kernel:
         total = _total(kernels)
-        return [ops.where(total > 0, kernel / ops.where(total > 0, total, 1), 0) for kernel in kernels]
+        divisor = ops.where(total == 0, ops.ones_like(total), total)
+        return [kernel / divisor for kernel in kernels]
     ratio = _total(inside) / ops.maximum(_total(masks), 1)
     return [kernel * ratio for kernel in kernels]
 

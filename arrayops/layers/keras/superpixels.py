@@ -8,7 +8,7 @@ import arrayops as ao
 from arrayops import _frameworks
 from arrayops._core import checks
 from arrayops._ops.segment import checking, ignored, number
-from arrayops.layers.keras.base import DataFormat, ImageLayer, registered, split
+from arrayops.layers.keras.base import DataFormat, ImageLayer, is_shape, registered, split
 
 Reduction = Literal["mean", "sum", "max", "min", "var"]
 REDUCTIONS = "mean", "sum", "max", "min", "var"
@@ -33,7 +33,8 @@ class SuperpixelLayer(ImageLayer):
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Shape of the output, with None for sizes that are not known."""
-        first, labels = (tuple(shape) for shape in input_shape)
+        shapes = [input_shape] if is_shape(input_shape) else input_shape
+        first, labels = map(tuple, split(type(self).__name__, shapes, ("features", "superpixel_map"), 2))
         tensors = self._symbolic_weight(first), keras.KerasTensor(labels, "int32", record_history=False)
         return self._symbolic_output(tensors).shape
 
@@ -63,13 +64,13 @@ class SuperpixelPooling(SuperpixelLayer):
 
     Call it with a list ``[features, superpixel_map]``. The images of a batch can have different numbers of superpixels:
     the output has a Keras mask, which is True for superpixels that have pixels, and with which layers such as
-    `keras.layers.GlobalAveragePooling1D` leave out the others.
+    `keras.layers.GlobalAveragePooling1D` leave out the others. In a model, the mask is a layer named segment_count.
 
     Parameters
     ----------
     n_superpixels : int, optional
-        Number of superpixels S, at least the largest label plus 1. It is required where a model is traced, as in
-        ``fit`` on TensorFlow and JAX. In eager calls, the default, None, is the largest label of the batch plus 1.
+        Number of superpixels S, at least the largest label plus 1. It is required in ``fit``, ``evaluate`` and
+        ``predict`` on TensorFlow and JAX. In eager calls, the default, None, is the largest label of the batch plus 1.
     reduction : {"mean", "sum", "max", "min", "var"}, default "mean"
         What is computed of the pixels of a superpixel.
     ignore_label : int, optional

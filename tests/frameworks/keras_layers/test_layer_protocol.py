@@ -252,6 +252,14 @@ def test_dtype_policies(keras: Any, layers: Any, numpy: Any, name: str, policy: 
             {"filters": 6, "kernel_size": 3, "implementation": "portable"},
             "PacConv2DTranspose: implementation is 'portable', expected 'auto'",
         ),
+        *(
+            (
+                "PacPooling2D",
+                {"smooth_kernel": value},
+                "PacPooling2D: smooth_kernel is .*, expected an odd number of rows",
+            )
+            for value in ([], 3.0, [[1, 2]], [[1], [2]], [[1, 2, 3], [1], [1, 2, 3]])
+        ),
         (
             "SuperpixelPooling",
             {"n_superpixels": 3, "reduction": "median"},
@@ -282,6 +290,7 @@ def test_invalid_arguments(layers: Any, name: str, arguments: dict[str, Any], me
             [(8, 8, 4)],
             "groups is 3, expected a divisor of the input's 4 channels",
         ),
+        ("GroupedConv2D", {"filters": 6, "kernel_size": 3}, [(8, 8, 4)] * 2, "GroupedConv2D: got 2 inputs, expected x"),
         ("GroupedConv2D", {"filters": 6, "kernel_size": 9}, [(8, 8, 4)], "filter height is 9 .* expected at most 8"),
         ("PacConv2D", {"filters": 6, "kernel_size": 3}, [(8, 8, 4)] * 3, r"got 3 inputs, expected x or \[x, guide\]"),
         (
@@ -313,6 +322,37 @@ def test_shapes_that_do_not_fit(
     layer = getattr(layers, name)(**arguments)
     with pytest.raises(ValueError, match=message):
         layer(first_or_list([keras.Input(shape) for shape in shapes]))
+
+
+def test_another_number_of_channels(keras: Any, layers: Any) -> None:
+    """A layer that has a kernel refuses it when a model is made, as Keras' own layers do."""
+    for layer in (layers.GroupedConv2D(4, 3), layers.PacConv2D(4, 3), layers.GroupedConv2DTranspose(4, 3)):
+        layer(keras.Input((8, 8, 4)))
+        with pytest.raises(ValueError, match="expected 6 input channels for an input of 6 channels"):
+            layer(keras.Input((8, 8, 6)))
+
+
+def test_subclass_with_another_argument(keras: Any, layers: Any, numpy: Any) -> None:
+    class Scaled(layers.PacConv2D):  # type: ignore[misc]
+        def call(self, inputs: Any, training: bool = False, scale: float = 1.0) -> Any:
+            return scale * super().call(inputs)
+
+    image, layer = keras.Input((8, 9, 4)), Scaled(3, 3)
+    model = keras.Model(image, layer(image, scale=2.0))
+    array = np.ones((2, 8, 9, 4), np.float32)
+    np.testing.assert_allclose(numpy(model(array)), 2 * numpy(layer(array)), rtol=1e-6)
+
+
+def test_configurations_share_nothing_with_the_layer(layers: Any) -> None:
+    layer = layers.PacConv2D(4, 3, smooth_kernel=[[0.25, 0.5, 0.25]])
+    layer.get_config()["smooth_kernel"][0][0] = 9.0
+    assert layer.get_config()["smooth_kernel"] == [[0.25, 0.5, 0.25]]
+
+
+def test_numbers_of_numpy(layers: Any) -> None:
+    size = np.int64(5)
+    assert layers.MergeFeatureMaps(size=size).get_config()["size"] == (5, 5)
+    assert layers.GroupedConv2D(size, size).get_config()["kernel_size"] == (5, 5)
 
 
 @every_case

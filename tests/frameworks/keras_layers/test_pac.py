@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -294,6 +295,56 @@ class TestPortable:
         # K of "inv" is up to 100 at the centre.
         tolerance = 2e-6 * max(np.abs(wanted).max(), 1)
         assert np.abs(found - wanted).max() <= tolerance
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    @pytest.mark.parametrize("masked", [False, True])
+    @pytest.mark.parametrize("name", ["PacConv2D", "PacPooling2D"])
+    def test_values_that_are_not_finite(self, layers: Any, numpy: Any, name: str, masked: bool, value: float) -> None:
+        """In the guide: they reach what depends on them, and nothing if they are masked out."""
+        guide, valid = GUIDE.copy(), np.ones_like(VALID)
+        guide[0, 4, 5], valid[0, 4, 5] = value, not masked
+        arguments: dict[str, Any] = {"padding": "same", "strides": 1, "normalize_kernel": True}
+        arguments |= {"filters": 4, "kernel_size": 3} if name == "PacConv2D" else {"pool_size": 3}
+        found = []
+        for implementation in ("auto", "portable"):
+            layer = getattr(layers, name)(**arguments, implementation=implementation)
+            found.append(np.isfinite(numpy(layer([IMAGE, guide], valid=valid)[0])))
+        np.testing.assert_array_equal(found[1], found[0])
+        assert not found[0].all() or np.isinf(value)
+
+    @pytest.mark.parametrize(
+        ("inputs", "keywords"),
+        [
+            ([IMAGE, GUIDE[:1]], {}),
+            ([IMAGE, GUIDE[:, :5]], {}),
+            ([IMAGE, GUIDE], {"valid": np.ones((2, 9, 12, 4), bool)}),
+            ([IMAGE, GUIDE], {"valid": np.ones((2, 9, 12, 1), np.float32)}),
+            ([IMAGE], {"kernel": np.ones((2, 7, 10, 5, 5, 1), np.float32)}),
+            ([IMAGE, GUIDE], {"kernel": np.ones((2, 7, 10, 3, 3, 1), np.float32)}),
+            ([IMAGE[:, :2, :2], GUIDE[:, :2, :2]], {}),
+        ],
+    )
+    def test_refuses_what_the_kernels_refuse(self, layers: Any, inputs: Any, keywords: dict[str, Any]) -> None:
+        for make in (partial(layers.PacConv2D, 4, 3), partial(layers.PacPooling2D, 3, 1)):
+            messages = []
+            for implementation in ("auto", "portable"):
+                layer = make(implementation=implementation)
+                with pytest.raises((TypeError, ValueError)) as error:
+                    layer(inputs, **keywords)
+                messages.append(str(error.value).partition("Arguments received")[0])
+            assert messages[0] == messages[1]
+
+    def test_attribute(self, keras: Any, layers: Any) -> None:
+        layer = layers.PacConv2D(4, 3)
+        layer.implementation = "portable"
+        assert layer.supports_jit
+        assert layer.get_config()["implementation"] == "portable"
+        layer.implementation = "auto"
+        assert layer.supports_jit == (keras.backend.backend() != "tensorflow")
+        with pytest.raises(ValueError, match="PacConv2D: implementation is 'other', expected 'auto' or 'portable'"):
+            layer.implementation = "other"
+        with pytest.raises(ValueError, match="PacConv2DTranspose: implementation is 'portable', expected 'auto'"):
+            layers.PacConv2DTranspose(4, 3).implementation = "portable"
 
     def test_supports_jit(self, keras: Any, layers: Any) -> None:
         compiled = keras.backend.backend() != "tensorflow"
