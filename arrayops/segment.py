@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from arrayops._call.dispatch import dispatch, dispatch_backward, read_integer
 from arrayops._call.layout import resolved_layout
-from arrayops._core.checks import flag
+from arrayops._core.checks import flag, number
 from arrayops._core.op import Op
 from arrayops._ops.segment import (
     DIFFERENTIABLE,
@@ -33,7 +33,6 @@ from arrayops._ops.segment import (
     UnpoolParameters,
     checking,
     ignored,
-    number,
     ordered,
     saved_by,
     segments,

@@ -1,6 +1,7 @@
 """Argument checks shared by operators. Every message reads "<operator>: <argument> is <got>, expected <expected>"."""
 
 from collections.abc import Collection
+from numbers import Integral, Real
 from typing import Any, Literal
 
 import numpy as np
@@ -45,6 +46,13 @@ def count(op: str, name: str, value: Any) -> int:
     if value < 1:
         raise ValueError(f"{op}: {name} is {value!r}, expected at least 1")
     return as_int(value)
+
+
+def number(op: str, name: str, value: Any) -> float:
+    """Check a real number; integers stay int and are therefore exact."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
+        raise TypeError(f"{op}: {name} is {value!r}, expected a number")
+    return int(value) if isinstance(value, Integral) else float(value)
 
 
 def axes(op: str, name: str, meta: Meta, letters: str) -> None:

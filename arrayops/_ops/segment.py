@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
-from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -111,13 +110,6 @@ def ignored(op: str, value: Any) -> int | None:
     if not is_integer(value):
         raise TypeError(f"{op}: ignore_label is {value!r}, expected an integer or None")
     return int(value)
-
-
-def number(op: str, name: str, value: Any) -> float:
-    """Check a real number; integers stay int and are therefore exact."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
-        raise TypeError(f"{op}: {name} is {value!r}, expected a number")
-    return int(value) if isinstance(value, Integral) else float(value)
 
 
 def checking(op: str, value: Any) -> bool | None:

@@ -74,7 +74,7 @@ def test_skip_connection(tmp_path: Path) -> None:
     differences = dict(re.findall(r"│ (\w+) +│ +\(\d+, \d+, \d+\) │ +(\S+) │", printed))
     assert list(differences) == ["concat", "add", "mean", "max", "flat"]
     assert all(float(difference) < 1e-6 for difference in differences.values())
-    scores = {way: float(score) for way, score in re.findall(r"│ (\S.*?) +│ +[\d,]+ │ +(\S+) │", printed)}
+    scores = {name: float(score) for name, score in re.findall(r"│ (\S.*?) +│ +[\d,]+ │ +(\S+) │", printed)}
     without = scores.pop("6 x 6 alone (no skip connection)")
     assert scores.pop("flat") < without - 1
     assert min(scores.values()) > without + 1

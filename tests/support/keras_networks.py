@@ -1,11 +1,7 @@
-"""Networks of Keras with the layers and functions of arrayops, and the losses of their training.
-
-Run as a script on any backend, it prints the losses of each network as JSON.
-"""
+"""Networks of Keras with the layers and functions of arrayops, and the losses of their training."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -117,7 +113,3 @@ def losses(network: Network) -> list[float]:
     model.compile(keras.optimizers.SGD(0.05), "mse")
     history = model.fit(inputs, target, batch_size=2, epochs=5, shuffle=False, verbose=0)
     return [float(loss) for loss in history.history["loss"]]
-
-
-if __name__ == "__main__":
-    print(json.dumps({name: losses(make()) for name, make in NETWORKS.items()}))

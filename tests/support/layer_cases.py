@@ -35,14 +35,14 @@ class LayerCase(NamedTuple):
             for shape, classes in zip(self.shapes, self.classes, strict=False)
         ]
 
-    def arrays(self, data_format: str = "channels_last", dtype: str = "float32") -> list[np.ndarray]:
+    def arrays(self, data_format: str = "channels_last") -> list[np.ndarray]:
         """Random inputs; with another format, the same values."""
         random = np.random.default_rng(len(self.name))
         found = []
         for shape, classes in zip(self.shapes, self.classes, strict=False):
             full = (BATCH, *shape)
             if classes is None:
-                array = random.standard_normal(full).astype(dtype)
+                array = random.standard_normal(full).astype(np.float32)
                 found.append(np.ascontiguousarray(moved(array, data_format)))
             else:
                 found.append(random.integers(0, classes, full).astype(np.int32))

@@ -9,11 +9,14 @@ from pathlib import Path
 SUPPORT = Path(__file__).resolve().parent
 
 
-def in_new_process(code: str, *arguments: str, timeout: int = 300) -> str:
-    """What ``code`` prints in a process of its own, which finds arrayops and these modules through PYTHONPATH alone."""
+def in_new_process(code: str, *arguments: str, timeout: int = 300, **variables: str) -> str:
+    """What ``code`` prints in a process of its own, which finds arrayops and these modules through PYTHONPATH alone.
+
+    ``variables`` are added to its environment.
+    """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code), *arguments],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(SUPPORT), str(SUPPORT.parents[1])])},
+        env={**os.environ, **variables, "PYTHONPATH": os.pathsep.join([str(SUPPORT), str(SUPPORT.parents[1])])},
         capture_output=True,
         text=True,
         timeout=timeout,

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import keras
 
-from arrayops._call.arguments import missing, unsupported
+from arrayops._call.arguments import check_framework
 from arrayops._core.op import Meta, Op
 from arrayops._frameworks import find, type_name
 from arrayops._frameworks.base import ArrayWrapper, Device, Framework, Unreadable
@@ -44,17 +44,13 @@ class KerasTensorFramework(Framework):
 
     def transform(self, op: Op, arrays: tuple[Any, ...], parameters: Any) -> tuple[Any, ...]:
         for spec, array in zip(op.specs(len(arrays)), arrays, strict=True):
-            if array is None:
-                if not spec.optional:
-                    raise missing(op, spec)
-            elif (own := find(array)) is None:
-                raise unsupported(op, spec, array)
-            elif own is not self:
+            if array is not None and find(array) not in (None, self):
                 raise TypeError(
                     f"{op.name}: {spec.name} is {type_name(array)}, expected a KerasTensor as the other arrays are: "
                     "variables and constants of a functional model belong to layers, so take one of "
                     f"arrayops.layers.keras, or call {op.name} in the call method of a layer of your own"
                 )
+        check_framework(op, arrays, self)
         return symbolic_call(op, arrays, parameters)
 
     def is_traced(self, array: Any) -> bool:

@@ -11,6 +11,11 @@ from arrayops._core.op import Op
 from arrayops._core.unknown_sizes import PartialMeta, PartialMetas, infer_partially
 
 
+def xla_calls_python() -> bool:
+    """Whether a function that XLA compiles can call arrayops on the backend: not on TensorFlow."""
+    return bool(keras.backend.backend() != "tensorflow")
+
+
 @keras.saving.register_keras_serializable(package="arrayops")
 class OperatorCall(keras.layers.Layer):
     """A layer that calls one operator; what a public function becomes when it gets symbolic tensors.
@@ -27,8 +32,7 @@ class OperatorCall(keras.layers.Layer):
         # The arrays of a call have the dtypes that the function allows, which are not always those of one policy.
         super().__init__(**{"autocast": False, **kwargs})
         self._saved = SavedCall.decoded(call)
-        # XLA calls no Python functions of TensorFlow's graphs.
-        self.supports_jit = keras.backend.backend() != "tensorflow"
+        self.supports_jit = xla_calls_python()
         # Masks of time steps end here; without this, Keras warns.
         self.supports_masking = True
 

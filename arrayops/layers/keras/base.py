@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar
 import keras
 
 from arrayops._core import checks
+from arrayops._frameworks.keras.operator_call import xla_calls_python
 
 DataFormat = Literal["channels_last", "channels_first"]
 LayerT = TypeVar("LayerT", bound=type)
@@ -37,20 +38,19 @@ class ImageLayer(keras.layers.Layer):
         formats = ("channels_last", "channels_first")
         chosen = keras.config.image_data_format() if data_format is None else data_format
         self.data_format = checks.choice(type(self).__name__, "data_format", chosen, formats)
-        # XLA calls no Python functions of TensorFlow's graphs.
-        self.supports_jit = keras.backend.backend() != "tensorflow"
+        self.supports_jit = xla_calls_python()
 
     @property
     def _layout(self) -> Any:
         """The data format, as the argument of the functions."""
         return "NHWC" if self.data_format == "channels_last" else "NCHW"
 
-    def _channels(self, shape: Sequence[int | None], name: str = "input") -> int:
+    def _channels(self, shape: Sequence[int | None]) -> int:
         """The number of channels of an image's shape."""
         found = shape[-1 if self.data_format == "channels_last" else 1] if len(shape) == 4 else None
         if found is None:
             raise ValueError(
-                f"{type(self).__name__}: {name} is {tuple(shape)}, expected four axes, {' '.join(self._layout)}, with "
+                f"{type(self).__name__}: input is {tuple(shape)}, expected four axes, {' '.join(self._layout)}, with "
                 "a known number of channels"
             )
         return found

@@ -7,7 +7,7 @@ import keras
 
 import arrayops as ao
 from arrayops._core import checks, shapes
-from arrayops._ops.segment import number
+from arrayops._frameworks.keras.operator_call import xla_calls_python
 from arrayops._typing import KernelType
 from arrayops.layers.keras import portable
 from arrayops.layers.keras.base import DataFormat, ImageLayer, is_shape, map_tensors, registered, split
@@ -61,7 +61,7 @@ class PacLayer(ImageLayer):
                 expected = "a number" if value is None else "None"
                 raise ValueError(f"{name}: {argument} is {value}, expected {expected} with kernel_type {kernel_type!r}")
             if value is not None:
-                number(name, argument, value)
+                checks.number(name, argument, value)
         self.initial_inv = inv_alpha, inv_lambda
         self.asymmetric = checks.flag(name, "asymmetric", asymmetric)
         self.smooth_kernel = None if smooth_kernel is None else checked_smooth_kernel(name, smooth_kernel)
@@ -78,7 +78,7 @@ class PacLayer(ImageLayer):
     @implementation.setter
     def implementation(self, value: str) -> None:
         self._implementation = checks.choice(type(self).__name__, "implementation", value, self._implementations)
-        self.supports_jit = keras.backend.backend() != "tensorflow" or value == "portable"
+        self.supports_jit = xla_calls_python() or value == "portable"
 
     def build(self, input_shape: Any) -> None:
         """Create the parameters of the adaptive kernel."""
@@ -90,11 +90,17 @@ class PacLayer(ImageLayer):
 
     def _functions(self, *call: Any) -> Any:
         """The module whose functions compute a call of the layer."""
-        if self.implementation != "portable" and not portable.is_needed():
+        needed = "portable" in self._implementations and portable.is_needed()
+        if self.implementation != "portable" and not needed:
             return ao
         # Raises errors: those functions check no shapes.
         self._symbolic_output(*call)
         return portable
+
+    def _input_and_guide(self, inputs: Any, kernel: Any) -> tuple[Any, Any]:
+        """The two images of a call; without a guide and an own kernel, the input is its guide."""
+        input, guide = split(type(self).__name__, inputs, ("x", "guide"), 1)
+        return input, input if guide is None and kernel is None else guide
 
     def _adaptive_arguments(self, symbolic: bool, has_kernel: bool) -> dict[str, Any]:
         """Keywords of the functions: options, and arrays, symbolic ones on request."""
@@ -286,8 +292,7 @@ class PacConv2D(PacLayer, ConvolutionLayer):
         weight = self._symbolic_kernel(self._channels(images[0].shape))
         arguments = self._adaptive_arguments(True, kernel is not None)
         images = [self._symbolic(image) for image in images]
-        found = self._convolve(ao, images, self._symbolic(kernel), self._symbolic(valid), weight, None, **arguments)
-        return found
+        return self._convolve(ao, images, self._symbolic(kernel), self._symbolic(valid), weight, None, **arguments)
 
     def _kernel_shape(self, channels: int) -> tuple[int, int, int, int]:
         """Shape of the kernel of weights, in both data formats."""
@@ -303,16 +308,11 @@ class PacConv2D(PacLayer, ConvolutionLayer):
     def _convolve(
         self, functions: Any, inputs: Any, kernel: Any, valid: Any, weight: Any, bias: Any, **arguments: Any
     ) -> Any:
-        arrays = self._arrays(inputs, kernel)
+        arrays = self._input_and_guide(inputs, kernel)
         window = self._window_arguments()
         return functions.pac_conv2d(
             *arrays, weight, bias, kernel=kernel, mask=valid, shared_filters=self.shared_filters, **window, **arguments
         )
-
-    def _arrays(self, inputs: Any, kernel: Any) -> tuple[Any, Any]:
-        """Input and guide."""
-        input, guide = split(type(self).__name__, inputs, ("x", "guide"), 1)
-        return input, input if guide is None and kernel is None else guide
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
@@ -372,10 +372,6 @@ class PacConv2DTranspose(TransposedConvolutionLayer, PacConv2D):
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Shape of the output, with None for sizes that are not known; of x alone for a call with ``kernel``."""
         return super().compute_output_shape([input_shape, (None,) * 4] if is_shape(input_shape) else input_shape)
-
-    def _functions(self, *call: Any) -> Any:
-        """The module whose functions compute a call of the layer."""
-        return ao
 
     def _convolve(
         self, functions: Any, inputs: Any, kernel: Any, valid: Any, weight: Any, bias: Any, **arguments: Any
@@ -505,14 +501,11 @@ class PacPooling2D(PacLayer):
         """The output for symbolic tensors."""
         arguments = self._adaptive_arguments(True, kernel is not None)
         images = map_tensors(self._symbolic, inputs)
-        found = self._pool(ao, images, self._symbolic(kernel), self._symbolic(valid), arguments)
-        return found if valid is None else tuple(found)
+        return self._pool(ao, images, self._symbolic(kernel), self._symbolic(valid), arguments)
 
     def _pool(self, functions: Any, inputs: Any, kernel: Any, valid: Any, arguments: dict[str, Any]) -> Any:
-        input, guide = split(type(self).__name__, inputs, ("x", "guide"), 1)
         return functions.pac_pool2d(
-            input,
-            input if guide is None and kernel is None else guide,
+            *self._input_and_guide(inputs, kernel),
             self.pool_size,
             kernel=kernel,
             mask=valid,

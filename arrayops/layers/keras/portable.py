@@ -12,12 +12,13 @@ import keras
 from keras import ops
 
 from arrayops._core.shapes import Pair
+from arrayops._frameworks.keras.operator_call import xla_calls_python
 from arrayops._typing import MaskedOutput
 
 
 def is_needed() -> bool:
     """Whether XLA is compiling a function of TensorFlow, which cannot call arrayops."""
-    if keras.backend.backend() != "tensorflow":
+    if xla_calls_python():
         return False
     from arrayops._frameworks.tensorflow.private import in_xla
 

@@ -1,13 +1,13 @@
 """Pooling over superpixels, and back."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import keras
 
 import arrayops as ao
 from arrayops import _frameworks
 from arrayops._core import checks
-from arrayops._ops.segment import checking, ignored, number
+from arrayops._ops.segment import checking, ignored
 from arrayops.layers.keras.base import DataFormat, ImageLayer, is_shape, registered, split
 
 Reduction = Literal["mean", "sum", "max", "min", "var"]
@@ -16,6 +16,8 @@ REDUCTIONS = "mean", "sum", "max", "min", "var"
 
 class SuperpixelLayer(ImageLayer):
     """A layer of a superpixel map, the second of its inputs."""
+
+    _inputs: ClassVar[tuple[str, str]]
 
     def __init__(
         self,
@@ -34,13 +36,13 @@ class SuperpixelLayer(ImageLayer):
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Shape of the output, with None for sizes that are not known."""
         shapes = [input_shape] if is_shape(input_shape) else input_shape
-        first, labels = map(tuple, split(type(self).__name__, shapes, ("features", "superpixel_map"), 2))
+        first, labels = map(tuple, split(type(self).__name__, shapes, self._inputs, 2))
         tensors = self._symbolic_weight(first), keras.KerasTensor(labels, "int32", record_history=False)
         return self._symbolic_output(tensors).shape
 
-    def _split(self, inputs: Any, first: str) -> tuple[Any, Any]:
+    def _split(self, inputs: Any) -> tuple[Any, Any]:
         """The two inputs, of which the second has to be of an integer dtype."""
-        tensor, labels = split(type(self).__name__, inputs, (first, "superpixel_map"), 2)
+        tensor, labels = split(type(self).__name__, inputs, self._inputs, 2)
         dtype = keras.backend.standardize_dtype(labels.dtype)
         if "int" not in dtype:
             raise TypeError(
@@ -115,6 +117,8 @@ class SuperpixelPooling(SuperpixelLayer):
     (None, 20)
     """
 
+    _inputs: ClassVar[tuple[str, str]] = ("features", "superpixel_map")
+
     def __init__(
         self,
         n_superpixels: int | None = None,
@@ -130,16 +134,16 @@ class SuperpixelPooling(SuperpixelLayer):
         name = type(self).__name__
         self.n_superpixels = None if n_superpixels is None else checks.count(name, "n_superpixels", n_superpixels)
         self.reduction = checks.choice(name, "reduction", reduction, REDUCTIONS)
-        self.empty = number(name, "empty", empty)
+        self.empty = checks.number(name, "empty", empty)
 
     def call(self, inputs: Any) -> Any:
         """Pool features over the superpixels of a map."""
-        features, labels = self._split(inputs, "features")
+        features, labels = self._split(inputs)
         return self._pool(features, labels, self._checked_number(labels))
 
     def _symbolic_output(self, inputs: Any) -> Any:
         """The output for symbolic tensors."""
-        features, labels = map(self._symbolic, self._split(inputs, "features"))
+        features, labels = map(self._symbolic, self._split(inputs))
         pooled = self._pool(features, labels, self.n_superpixels or 1)
         if self.n_superpixels is not None:
             return pooled
@@ -149,7 +153,7 @@ class SuperpixelPooling(SuperpixelLayer):
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """The superpixels that have pixels."""
-        _, labels = self._split(inputs, "features")
+        _, labels = self._split(inputs)
         if self.n_superpixels is None and isinstance(labels, keras.KerasTensor):
             return None
         number = self._checked_number(labels)
@@ -229,6 +233,8 @@ class SuperpixelUnpooling(SuperpixelLayer):
     (None, None, None, 20)
     """
 
+    _inputs: ClassVar[tuple[str, str]] = ("pooled", "superpixel_map")
+
     def __init__(
         self,
         *,
@@ -239,18 +245,18 @@ class SuperpixelUnpooling(SuperpixelLayer):
         **kwargs: Any,
     ) -> None:
         super().__init__(ignore_label=ignore_label, check=check, data_format=data_format, **kwargs)
-        self.fill = number(type(self).__name__, "fill", fill)
+        self.fill = checks.number(type(self).__name__, "fill", fill)
 
     def call(self, inputs: Any) -> Any:
         """Give each pixel of a map the features of its superpixel."""
-        pooled, labels = self._split(inputs, "pooled")
+        pooled, labels = self._split(inputs)
         return ao.segment_unpool(
             pooled, labels, ignore_label=self.ignore_label, fill=self.fill, check=self.check, layout=self._layout
         )
 
     def _symbolic_output(self, inputs: Any) -> Any:
         """The output for symbolic tensors."""
-        return self.call([self._symbolic(each) for each in self._split(inputs, "pooled")])
+        return self.call([self._symbolic(each) for each in self._split(inputs)])
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
         """Pixels have no mask."""

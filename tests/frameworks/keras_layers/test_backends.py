@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +10,22 @@ import numpy as np
 import pytest
 
 import keras_networks
+from new_process import in_new_process
 
-HERE = Path(__file__).parent
-MODELS = sorted((HERE / "saved_models").glob("*.keras"))
+MODELS = sorted((Path(__file__).parent / "saved_models").glob("*.keras"))
+
+
+LOSSES = """
+import json
+from keras_networks import NETWORKS, losses
+print(json.dumps({name: losses(make()) for name, make in NETWORKS.items()}))
+"""
 
 
 def losses_on(backend: str) -> dict[str, list[float]]:
-    """Losses of all networks, by the script of `keras_networks` in a process of its own."""
-    script = Path(keras_networks.__file__)
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        env={**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(HERE.parents[2])},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    found: dict[str, list[float]] = json.loads(done.stdout.splitlines()[-1])
+    """Losses of all networks in a process of its own."""
+    printed = in_new_process(LOSSES, timeout=600, KERAS_BACKEND=backend)
+    found: dict[str, list[float]] = json.loads(printed.splitlines()[-1])
     return found
 
 

@@ -120,7 +120,7 @@ def test_summary(keras: Any, layers: Any, case: LayerCase) -> None:
 
 
 class TestModels:
-    """The ways of Keras to make a model give the same results and gradients."""
+    """All kinds of models of Keras give the same results and gradients."""
 
     def test_sequential(self, keras: Any, layers: Any, numpy: Any) -> None:
         model = keras.Sequential(

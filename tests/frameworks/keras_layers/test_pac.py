@@ -226,7 +226,6 @@ class TestGradients:
             np.testing.assert_allclose(step, expected, rtol=2e-4, atol=2e-5, err_msg=name)
 
     def test_transposed(self, keras: Any, layers: Any, numpy: Any) -> None:
-        model = keras.Sequential([keras.Input((9, 12, 4)), keras.layers.Activation("linear")])
         guide = normal(6, 2, 18, 24, 3)
         image, guide_input = keras.Input((9, 12, 4)), keras.Input((18, 24, 3))
         layer = layers.PacConv2DTranspose(5, 4, 2, "same")
