@@ -71,13 +71,14 @@ def normalized_parameters(
     filters = "none" if shared_filters is None else "grouped"
     if shared_filters is not None and checks.flag(op, "shared_filters", shared_filters):
         filters = "shared"
-    if not transposed and output_padding != 0:
+    added = shapes.pair(op, "output_padding", output_padding, 0)
+    if not transposed and added != (0, 0):
         raise ValueError(f"{op}: output_padding is {output_padding!r}, expected 0 without transposed=True")
     return PacParameters(
         kernel_size=None if kernel_size is FROM_WEIGHT else shapes.pair(op, "kernel_size", kernel_size, 1),
         stride=shapes.pair(op, "stride", stride, 1),
         padding=shapes.padding(op, padding),
-        output_padding=shapes.pair(op, "output_padding", output_padding, 0),
+        output_padding=added,
         dilation=shapes.pair(op, "dilation", dilation, 1),
         layout=layout,
         transposed=checks.flag(op, "transposed", transposed),
