@@ -121,7 +121,9 @@ def test_class_names_are_unique() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.ClassDef)
     )
-    assert [name for name, count in names.items() if count > 1] == []
+    # The same layer has the same name in every framework, unless the frameworks' own names differ.
+    layers = {"MergeFeatureMaps"}
+    assert {name for name, count in names.items() if count > 1} == layers
 
 
 def names_outside_private(framework: str, private: Callable[[ast.AST], str | None]) -> dict[str, list[str]]:

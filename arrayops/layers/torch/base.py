@@ -69,7 +69,7 @@ def valid_pixels(layer: str, mask: Tensor | None) -> Tensor | None:
     return valid
 
 
-class PacLayer(nn.Module):
+class PacModule(nn.Module):
     """A layer with a window and an adaptive kernel."""
 
     inv_alpha: Tensor | None

@@ -9,12 +9,12 @@ from torch import Tensor
 import arrayops as ao
 from arrayops._core import checks
 from arrayops._typing import Padding, Size
-from arrayops.layers.torch.base import PacLayer
+from arrayops.layers.torch.base import PacModule
 from arrayops.layers.torch.fillers import CONSTANT, FILLERS, fill
 from arrayops.layers.torch.representation import not_defaults
 
 
-class PacConvolution(PacLayer):
+class PacConvolution(PacModule):
     """What the two convolutions share: weight, bias and their initial values."""
 
     weight: Tensor
@@ -423,7 +423,7 @@ class PacConvTranspose2d(PacConvolution):
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *args, **kwargs)
 
 
-class PacPool2d(PacLayer):
+class PacPool2d(PacModule):
     """Pixel-adaptive pooling: the sum of each window, weighted by the similarity of guide features to its centre.
 
     With x the input and K the adaptive kernel of `PacConv2d`::
@@ -537,3 +537,7 @@ class PacPool2d(PacLayer):
             channel_wise=self.channel_wise and kernel is None,
             **self._call_arguments(input_for_kernel, kernel, mask),
         )
+
+    def extra_repr(self) -> str:
+        """The arguments of the constructor that are not defaults, as in torch's own layers."""
+        return super().extra_repr() + not_defaults({"out_channels": (self.out_channels, -1)})

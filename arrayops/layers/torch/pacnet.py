@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from arrayops.layers.torch.base import PacLayer
+from arrayops.layers.torch.base import PacModule
 from arrayops.layers.torch.pac import PacConvTranspose2d
 
 
@@ -83,7 +83,7 @@ def load_pacnet_state_dict(module: nn.Module, state_dict: Mapping[str, Any], str
     versions = {name: dict(entry) for name, entry in getattr(state_dict, "_metadata", {}).items()}
     flipped, reshaped = [], []
     for name, layer in module.named_modules():
-        if not isinstance(layer, PacLayer):
+        if not isinstance(layer, PacModule):
             continue
         prefix = f"{name}." if name else ""
         weight, smooth_kernel = (state_dict.get(f"{prefix}{entry}") for entry in ("weight", "smooth_kernel"))
