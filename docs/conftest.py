@@ -6,6 +6,7 @@ import pytest
 
 FRAMEWORKS = {
     "faq.md": ("keras", "tensorflow"),
+    "migrating_from_pacnet.md": ("torch",),
     "frameworks.md": ("array_api_strict", "jax", "keras", "tensorflow", "torch"),
 }
 
