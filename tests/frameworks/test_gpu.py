@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ import arrayops as ao
 from arrayops._ops import OPS
 from backend_recorder import Recorder
 from differentiable_calls import DifferentiableCall
+from torch_layer_cases import CASES as TORCH_LAYERS
+from torch_layer_cases import TorchLayerCase
 
 pytest.importorskip("cupy", reason="CuPy is not installed")
 
@@ -249,6 +252,55 @@ def test_torch_vmap(torch: Any) -> None:
         arrays = (IMAGE * factor, *call.arrays[1:])
         assert_near([mapped[i].cpu().numpy()], call.function(np.asarray)(*arrays))
         assert_near([each[i].cpu().numpy() for each in gradients], call.gradients(cotangents, arrays))
+
+
+@pytest.mark.parametrize("case", TORCH_LAYERS.values(), ids=TORCH_LAYERS)
+def test_torch_layer(torch: Any, recorder: Recorder, case: TorchLayerCase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Moved to the GPU and back, with gradients, and under autocast."""
+    # The CRF has convolutions of torch.
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    layer = case.layer()
+    moved = layer_results(torch, case, copy.deepcopy(layer).cuda(), "cuda")
+    assert_calls_on_gpu(recorder)
+    wanted = layer_results(torch, case, layer, "cpu")
+    layer.cuda()
+    assert all(each.device.type == "cuda" for each in (*moved, *layer.state_dict().values()))
+    assert_near([each.cpu().numpy() for each in moved], [each.numpy() for each in wanted])
+    with torch.autocast("cuda", torch.float16):
+        half = layer_results(torch, case, layer, "cuda")
+    assert all(each.dtype == torch.float32 for each in half[1:])
+    assert_near([each.float().cpu().numpy() for each in half[:1]], [each.numpy() for each in wanted[:1]], 2e-2)
+    back = layer_results(torch, case, layer.cpu(), "cpu")
+    assert_near([each.numpy() for each in back], [each.numpy() for each in wanted])
+
+
+def layer_results(torch: Any, case: TorchLayerCase, layer: Any, device: str) -> list[Any]:
+    """The output, and those gradients to floating-point inputs and parameters that there are."""
+    inputs = [each.to(device) for each in case.tensors()]
+    inputs = [each.requires_grad_() if each.is_floating_point() else each for each in inputs]
+    output = case.call(layer, inputs)
+    sources = [each for each in (*inputs, *layer.parameters()) if each.requires_grad]
+    cotangent = torch.linspace(-1, 1, output.numel(), device=device).view(output.shape).to(output.dtype)
+    gradients = torch.autograd.grad(output, sources, cotangent, allow_unused=True)
+    return [output.detach(), *(gradient for gradient in gradients if gradient is not None)]
+
+
+@pytest.mark.filterwarnings("ignore")  # of the compiler, about itself and the GPU
+def test_torch_layers_compiled(torch: Any) -> None:
+    """A training step of a network of two layers, compiled."""
+    conv, crf = TORCH_LAYERS["conv"].layer(out_channels=4, padding=1).cuda(), TORCH_LAYERS["crf"].layer().cuda()
+    image, guide = (each.cuda() for each in TORCH_LAYERS["crf"].tensors())
+    parameters = [each for module in (conv, crf.messengers) for each in module.parameters() if each.requires_grad]
+
+    def scores(image: Any, guide: Any) -> Any:
+        return crf(torch.relu(conv(image, guide)), guide)
+
+    results = []
+    for function in (scores, torch.compile(scores, fullgraph=True)):
+        output = function(image, guide)
+        gradients = torch.autograd.grad(output.square().mean(), parameters)
+        results.append([each.detach().cpu().numpy() for each in (output, *gradients)])
+    assert_near(results[1], results[0])
 
 
 @every_call
