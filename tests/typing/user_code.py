@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 import arrayops as ao
+import arrayops.layers.torch as torch_layers
 from arrayops.layers.keras import GroupedConv2D, MergeFeatureMaps, PacConv2D, PacPooling2D, SuperpixelPooling
 
 Float32 = NDArray[np.float32]
@@ -183,3 +184,19 @@ def keras_layers() -> None:
     assert_type(GroupedConv2D(64, (3, 3), groups=32, data_format="channels_first", name="grouped"), GroupedConv2D)
     assert_type(SuperpixelPooling(400, "max", ignore_label=255), SuperpixelPooling)
     assert_type(MergeFeatureMaps("flat", size=(21, 21)), MergeFeatureMaps)
+
+
+def layers_for_torch(image: torch.Tensor, state: dict[str, torch.Tensor]) -> None:
+    """Layers for torch.nn; what a call returns has no type, as those of torch have none."""
+    up = torch_layers.PacConvTranspose2d(4, 8, 5, stride=2, padding=(2, 2), output_padding=1, filler="linear")
+    assert_type(up.weight, torch.Tensor)
+    assert_type(up.bias, torch.Tensor | None)
+    assert_type(up.compute_kernel(image), tuple[torch.Tensor, torch.Tensor | None])
+    assert_type(torch_layers.load_pacnet_state_dict(up, state), torch_layers.LoadedState)
+    network = torch.nn.Sequential(torch_layers.PacConv2d(3, 8, (3, 5), padding="same", dtype=torch.float64), up)
+    assert_type(network, torch.nn.Sequential)
+    crf = torch_layers.PacCRF(21, 5, "softmax", pairwise_kernels=[{"kernel_size": 5, "compat_type": "potts"}])
+    crf.add_pairwise_kernel((3, 3), dilation=4, compat_type="2d")
+    assert_type(crf.forward(image, [image, None], logQ=image), torch.Tensor)
+    assert_type(torch_layers.SuperpixelPool2d(400, "max", ignore_label=255).forward(image, image), torch.Tensor)
+    assert_type(torch_layers.MergeFeatureMaps("add", size=(21, 21)).forward([image, image]), torch.Tensor)

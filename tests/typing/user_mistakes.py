@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import arrayops as ao
+import arrayops.layers.torch as torch_layers
 from arrayops.layers.keras import GroupedConv2D, PacConv2D, SuperpixelPooling
 
 Float32 = NDArray[np.float32]
@@ -39,3 +40,7 @@ def mistakes(image: Float32, weight: Float32, labels: NDArray[np.int64], mask: N
     PacConv2D(8, 5, padding="reflect")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     GroupedConv2D(8, 5, strides=1.5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     SuperpixelPooling(400, "median")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    torch_layers.PacConv2d(3, 8)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    torch_layers.PacConv2d(3, 8, 5, filler="zeros")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    torch_layers.PacPool2d(5, groups=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    torch_layers.PacCRF(21, 5, "logits")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -10,7 +10,7 @@ from torch.nn import functional
 import arrayops as ao
 from arrayops._core import checks, shapes
 from arrayops._typing import Size
-from arrayops.layers.torch.fillers import perturb, potts
+from arrayops.layers.torch.fillers import Filler, perturb, potts
 from arrayops.layers.torch.pac import PacConv2d
 
 CompatType = Literal["4d", "2d", "potts", "na"]
@@ -180,13 +180,15 @@ class PacCRF(nn.Module):
         if compat_type == "na":
             messenger = nn.Conv2d(self.channels, self.channels, size, **window)
         else:
-            filler = "crf_perturbed" if self.perturbed_init else "crf"
+            filler: Filler = "crf_perturbed" if self.perturbed_init else "crf"
+            if one_filter and not spatial_filter:
+                filler = "crf_pool"
             messenger = PacConv2d(
                 self.channels,
                 self.channels,
                 size,
                 shared_filters=one_filter,
-                filler="crf_pool" if one_filter and not spatial_filter else filler,
+                filler=filler,
                 **window,
             )
         compat: nn.Module = nn.Identity()

@@ -1,10 +1,12 @@
 """Initial weights of the pixel-adaptive convolutions."""
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+Filler = Literal["uniform", "linear", "crf", "crf_perturbed", "pool", "crf_pool"]
 FILLERS = ("uniform", "linear", "crf", "crf_perturbed", "pool", "crf_pool")
 CONSTANT = ("pool", "crf_pool")
 """Fillers of weights that are not trained."""

@@ -10,7 +10,7 @@ import arrayops as ao
 from arrayops._core import checks
 from arrayops._typing import Padding, Size
 from arrayops.layers.torch.base import PacModule
-from arrayops.layers.torch.fillers import CONSTANT, FILLERS, fill
+from arrayops.layers.torch.fillers import CONSTANT, FILLERS, Filler, fill
 from arrayops.layers.torch.representation import not_defaults
 
 
@@ -33,7 +33,7 @@ class PacConvolution(PacModule):
         smooth_kernel_type: str,
         normalize_kernel: bool,
         shared_filters: bool,
-        filler: str,
+        filler: Filler,
         *,
         output_padding: Size,
         groups: int,
@@ -231,7 +231,7 @@ class PacConv2d(PacConvolution):
         smooth_kernel_type: str = "none",
         normalize_kernel: bool = False,
         shared_filters: bool = False,
-        filler: str = "uniform",
+        filler: Filler = "uniform",
         native_impl: bool = False,
         *,
         groups: int = 1,
@@ -354,7 +354,7 @@ class PacConvTranspose2d(PacConvolution):
         smooth_kernel_type: str = "none",
         normalize_kernel: bool = False,
         shared_filters: bool = False,
-        filler: str = "uniform",
+        filler: Filler = "uniform",
         native_impl: bool = False,
         *,
         groups: int = 1,
