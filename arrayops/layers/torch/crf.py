@@ -400,7 +400,9 @@ def as_sequence(pairwise_kernels: PairwiseKernels | None) -> Sequence[Mapping[st
 
 def blur_padding(size: int, blur: int) -> int:
     """Zeros in front of an axis: half of those that make its size a multiple of ``blur``, rounded up."""
-    return (-size % blur + 1) // 2
+    # No remainder of a negative number: torch 2.7 gets it wrong for sizes that are unknown in a compiled program.
+    missing = (size + blur - 1) // blur * blur - size
+    return (missing + 1) // 2
 
 
 def blurred(image: Tensor, blur: int) -> Tensor:

@@ -144,7 +144,11 @@ def test_compiled_with_mask_and_kernel(torch: Any, layers: Any) -> None:
 
     compiled = torch.compile(shared, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(image, guide), layer(image, guide) + layer(2 * image, guide))
-    with pytest.raises(Exception, match=r"expected a bool mask in a compiled program: pass mask > 0"):
+    message = "expected a bool mask in a compiled program: pass mask > 0"
+    if torch.__version__.startswith("2.7."):
+        # Which tells no more than the class of such an error.
+        message += r"|raised exception ExceptionVariable\(<class 'TypeError'>\)"
+    with pytest.raises(Exception, match=message):
         torch.compile(lambda x, f, m: layer(x, f, mask=m), fullgraph=True)(image, guide, mask.float())
 
 
@@ -223,7 +227,7 @@ def test_state_dicts_are_strict(torch: Any, layers: Any, case: TorchLayerCase) -
         with pytest.raises(RuntimeError, match="Missing key"):
             case.layer().load_state_dict({key: value for key, value in state.items() if key != name})
         with pytest.raises(RuntimeError, match="size mismatch"):
-            case.layer().load_state_dict({**state, name: tensor.new_zeros((*tensor.shape, 2))})
+            case.layer().load_state_dict({**state, name: tensor.new_zeros((2, 3, *tensor.shape))})
 
 
 @every_case

@@ -35,7 +35,7 @@ def test_unpool(torch: Any, layers: Any) -> None:
     expected = np.zeros((2, 4, 7, 9), np.float32)
     for n, y, x in np.ndindex(2, 7, 9):
         label = int(labels[n, y, x])
-        expected[n, :, y, x] = 5 if label == 3 else pooled[n, :, label]
+        expected[n, :, y, x] = 5 if label == 3 else pooled[n, :, label].numpy()
     np.testing.assert_array_equal(layer(pooled, labels).numpy(), expected)
 
 
@@ -49,7 +49,11 @@ def test_labels_out_of_range(torch: Any, layers: Any) -> None:
 
 def test_number_is_needed_in_a_graph(torch: Any, layers: Any) -> None:
     layer, arguments = layers.SuperpixelPool2d(), CASES["superpixel pool"].tensors()
-    with pytest.raises(Exception, match=r"num_segments is None"):
+    message = "num_segments is None"
+    if torch.__version__.startswith("2.7."):
+        # Which tells no more than the class of such an error.
+        message += r"|raised exception ExceptionVariable\(<class 'ValueError'>\)"
+    with pytest.raises(Exception, match=message):
         torch.compile(layer, fullgraph=True, backend="eager")(*arguments)
 
 
