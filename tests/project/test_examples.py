@@ -109,3 +109,23 @@ def test_guided_segmentation(tmp_path: Path) -> None:
     assert difference, printed
     assert float(difference[1]) < 1e-5
     assert figure.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_crf_refinement(tmp_path: Path) -> None:
+    figure = tmp_path / "refinement.png"
+    printed = run("crf_refinement", tmp_path, "--steps", "5", "--figure", str(figure), requires=("scipy", "torch"))
+    rows = [[cell.strip() for cell in line.split("│")[1:5]] for line in printed.splitlines() if line.count("│") == 5]
+    wrong = [float(row[1]) for row in rows]
+    assert [row[0] for row in rows] == [
+        "bilinear interpolation",
+        "joint bilateral filter",
+        "PacCRF, constant guide",
+        "PacCRF, guided by the photo",
+    ]
+    coarse, bilateral, constant, guided = wrong
+    assert max(bilateral, guided) < 0.85 * coarse < coarse < constant
+    removed = re.search(r"removes (\d+) % of the wrong pixels", printed)
+    assert removed, printed
+    assert abs(int(removed[1]) - 100 * (1 - guided / coarse)) < 1
+    assert figure.read_bytes().startswith(b"\x89PNG")
