@@ -47,6 +47,8 @@ class ArraySpec:
 
     ``variadic``, allowed for the last argument only, makes it accept any number of arrays. ``axes`` is None for an
     array whose axes do not depend on the layout; an array with another number of axes does not depend on it either.
+    ``stays_float32`` is for arrays whose small differences matter, such as guides: automatic mixed precision does not
+    round them to half precision. If an operator has several, they have the dtype of the first one given.
     """
 
     name: str
@@ -55,6 +57,7 @@ class ArraySpec:
     variadic: bool = False
     differentiable: bool = True
     axes: Axes | None = None
+    stays_float32: bool = False
 
     @property
     def argument(self) -> str:

@@ -299,13 +299,13 @@ def infer_pool2d(metas: Metas, parameters: PacParameters) -> Metas:
 
 
 KERNEL = Axes("NGhwHW", "NHWhwG")
-GUIDE = ArraySpec("guide", optional=True, axes=IMAGE)
-GIVEN_KERNEL = ArraySpec("kernel", optional=True, axes=KERNEL)
+GUIDE = ArraySpec("guide", optional=True, axes=IMAGE, stays_float32=True)
+GIVEN_KERNEL = ArraySpec("kernel", optional=True, axes=KERNEL, stays_float32=True)
 ADAPTIVE = (
     ArraySpec("mask", kind="mask", optional=True, differentiable=False, axes=IMAGE),
-    ArraySpec("inv_alpha", optional=True),
-    ArraySpec("inv_lambda", optional=True),
-    ArraySpec("smooth_kernel", optional=True),
+    ArraySpec("inv_alpha", optional=True, stays_float32=True),
+    ArraySpec("inv_lambda", optional=True, stays_float32=True),
+    ArraySpec("smooth_kernel", optional=True, stays_float32=True),
 )
 OUTPUTS = ("output", "output_mask")
 
@@ -342,7 +342,7 @@ def convolution(name: str, infer: Callable[[Metas, Any], Metas], weight: Axes) -
     return record(name, arrays, infer, Linearity(("input", "weight", "kernel"), additive=("bias",)))
 
 
-PAC_KERNEL2D = record("pac_kernel2d", (ArraySpec("guide", axes=IMAGE),), infer_kernel, None, KERNEL)
+PAC_KERNEL2D = record("pac_kernel2d", (ArraySpec("guide", axes=IMAGE, stays_float32=True),), infer_kernel, None, KERNEL)
 PAC_CONV2D = convolution("pac_conv2d", infer_conv2d, FILTER)
 PAC_CONV_TRANSPOSE2D = convolution("pac_conv_transpose2d", infer_conv_transpose2d, TRANSPOSED_FILTER)
 PAC_POOL2D = record(

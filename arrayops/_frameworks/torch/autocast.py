@@ -1,4 +1,7 @@
-"""torch.autocast: floating-point arguments are cast to its dtype, as torch casts those of its convolutions."""
+"""torch.autocast: floating-point arguments are cast to its dtype, as torch casts those of its convolutions.
+
+Those whose small differences matter, guides, stay float32 as arguments of torch's exponentials do.
+"""
 
 from typing import Any
 
@@ -21,8 +24,22 @@ def autocast(op: Op, arrays: tuple[Any, ...]) -> tuple[Any, ...]:
             if not torch.is_autocast_enabled(device):
                 return arrays
             dtype = torch.get_autocast_dtype(device)
-            return tuple([_cast(each, device, dtype) for each in arrays])
+            return _cast_all(op, arrays, device, dtype)
     return arrays
+
+
+def _cast_all(op: Op, arrays: tuple[Any, ...], device: str, dtype: torch.dtype) -> tuple[Any, ...]:
+    # The dtype of guides and their kind in this call.
+    precise = None
+    found = []
+    for i, array in enumerate(arrays):
+        wanted = dtype
+        if op.arrays[min(i, len(op.arrays) - 1)].stays_float32 and isinstance(array, torch.Tensor):
+            if precise is None:
+                precise = torch.float32 if array.dtype is torch.float32 else dtype
+            wanted = precise
+        found.append(_cast(array, device, wanted))
+    return tuple(found)
 
 
 def _cast(array: Any, device: str, dtype: torch.dtype) -> Any:

@@ -1,14 +1,18 @@
 """What the pixel-adaptive layers share: the window, and the adaptive kernel with its options and parameters."""
 
+import math
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import arrayops as ao
 from arrayops._core import shapes
 from arrayops._ops.pac import cached_parameters
 from arrayops._typing import Padding, Size
+from arrayops.layers.torch.fillers import assign
 from arrayops.layers.torch.representation import not_defaults
 
 
@@ -29,6 +33,8 @@ def parse_kernel_type(layer: str, value: Any) -> KernelType:
         found = [float(number) for number in numbers]
     except ValueError:
         found = []
+    if not all(map(math.isfinite, found)):
+        found = []
     sizes = {"gaussian": 0, "inv": 2}
     if len(found) != sizes.get(kind) or len(set(suffixes)) != len(suffixes) or not allowed.issuperset(suffixes):
         raise ValueError(
@@ -38,20 +44,19 @@ def parse_kernel_type(layer: str, value: Any) -> KernelType:
     return KernelType((found[0], found[1]) if found else None, "asym" in suffixes, "fixed" in suffixes)
 
 
-def initial_smooth_kernel(layer: str, value: Any) -> Tensor | None:
+def initial_smooth_kernel(layer: str, value: Any) -> NDArray[np.float64] | None:
     """The smoothing kernel of a ``smooth_kernel_type``, (sh, sw)."""
     if value == "none":
         return None
     if value == "gaussian":
-        axis = torch.tensor([0.25, 0.5, 0.25], dtype=torch.float64)
-        return axis[:, None] * axis
+        return np.outer((0.25, 0.5, 0.25), (0.25, 0.5, 0.25))
     kind, _, size = str(value).partition("_")
-    if kind not in ("average", "full") or not size.isdecimal() or int(size) % 2 == 0:
+    if kind not in ("average", "full") or not (size.isascii() and size.isdecimal()) or int(size) % 2 == 0:
         raise ValueError(
             f"{layer}: smooth_kernel_type is {value!r}, expected 'none', 'gaussian', 'average_<size>' or "
             "'full_<size>' with an odd size, such as 'full_3'"
         )
-    return torch.full((int(size), int(size)), 1 / int(size) ** 2, dtype=torch.float64)
+    return np.full((int(size), int(size)), 1 / int(size) ** 2)
 
 
 def valid_pixels(layer: str, mask: Tensor | None) -> Tensor | None:
@@ -156,7 +161,7 @@ class PacModule(nn.Module):
         smooth_kernel = initial_smooth_kernel(type(self).__name__, self.smooth_kernel_type)
         if smooth_kernel is not None:
             assert self.smooth_kernel is not None
-            self.smooth_kernel.copy_(smooth_kernel)
+            assign(self.smooth_kernel, smooth_kernel)
 
     def compute_kernel(
         self, input_for_kernel: Tensor, input_mask: Tensor | None = None
@@ -185,7 +190,7 @@ class PacModule(nn.Module):
             channel_wise=self.channel_wise,
             transposed=self._transposed,
             output_padding=self.output_padding,
-            **self._adaptive_arguments(),
+            **self._adaptive_arguments(input_for_kernel),
             **self._window_arguments(),
         )
         return (found, None) if mask is None else tuple(found)
@@ -193,21 +198,29 @@ class PacModule(nn.Module):
     def _window_arguments(self) -> dict[str, Any]:
         return {"stride": self.stride, "padding": self.padding, "dilation": self.dilation, "layout": "NCHW"}
 
-    def _adaptive_arguments(self) -> dict[str, Any]:
+    def _adaptive_arguments(self, guide: Tensor | None) -> dict[str, Any]:
+        """Options of the adaptive kernel; its parameters in the dtype of the guide, be it that of the layer or not."""
+        names = "inv_alpha", "inv_lambda", "smooth_kernel"
+        arrays = {name: getattr(self, name) for name in names}
         return {
             "kernel_type": "gaussian" if self._kernel_type.inv is None else "inv",
-            "inv_alpha": self.inv_alpha,
-            "inv_lambda": self.inv_lambda,
             "asymmetric": self._kernel_type.asymmetric,
-            "smooth_kernel": self.smooth_kernel,
+            **{name: each if each is None or guide is None else each.to(guide.dtype) for name, each in arrays.items()},
         }
 
     def _call_arguments(self, guide: Tensor | None, kernel: Tensor | None, mask: Tensor | None) -> dict[str, Any]:
         """Keywords of the function that the layer calls; with a ``kernel``, the guide is not used."""
-        arguments: dict[str, Any] = {"mask": valid_pixels(type(self).__name__, mask), **self._window_arguments()}
-        if kernel is not None:
-            return {**arguments, "guide": None, "kernel": kernel}
-        return {**arguments, "guide": guide, "normalize_kernel": self.normalize_kernel, **self._adaptive_arguments()}
+        name, window = type(self).__name__, self._window_arguments()
+        if kernel is None:
+            options = {"normalize_kernel": self.normalize_kernel, **self._adaptive_arguments(guide)}
+            return {"guide": guide, "mask": valid_pixels(name, mask), **options, **window}
+        if isinstance(kernel, tuple):
+            raise TypeError(
+                f"{name}: kernel is a tuple, expected a tensor: compute_kernel returns (kernel, output_mask)"
+            )
+        if mask is not None:
+            raise ValueError(f"{name}: mask is set, expected None with kernel: pass it to compute_kernel")
+        return {"guide": None, "kernel": kernel, **window}
 
     def extra_repr(self) -> str:
         """The arguments of the constructor that are not defaults, as in torch's own layers."""

@@ -1,7 +1,7 @@
 """Conditional random fields with pixel-adaptive pairwise terms, by mean-field inference."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -10,26 +10,43 @@ from torch.nn import functional
 import arrayops as ao
 from arrayops._core import checks, shapes
 from arrayops._typing import Size
-from arrayops.layers.torch.fillers import Filler, perturb, potts
+from arrayops.layers.torch.fillers import Filler, assign, perturb, potts
 from arrayops.layers.torch.pac import PacConv2d
 
 CompatType = Literal["4d", "2d", "potts", "na"]
 FinalOutput = Literal["log_Q", "softmax", "log_softmax"]
-COMPAT_TYPES = "4d", "2d", "potts", "na"
-FINAL_OUTPUTS = "log_Q", "softmax", "log_softmax"
 PairwiseKernels = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 
 class Pairwise(NamedTuple):
     """Settings of a pairwise term that its messenger does not hold.
 
-    ``weight`` is the factor of its messages; it is a trained parameter if ``weight_is_trained``.
+    ``factor`` is that of its messages; it is a trained parameter if ``factor_is_trained``.
     """
 
-    adaptive: bool
+    compat_type: str
     blur: int
-    weight: float
-    weight_is_trained: bool
+    factor: float
+    factor_is_trained: bool
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the messages depend on edge features."""
+        return self.compat_type != "na"
+
+
+class Compatibility(nn.Conv2d):
+    """The trained compatibility of each pair of classes; at first that of a Potts model."""
+
+    def __init__(self, channels: int, perturbed: bool, **device_and_dtype: Any) -> None:
+        self.perturbed = perturbed
+        super().__init__(channels, channels, 1, bias=False, **device_and_dtype)
+
+    def reset_parameters(self) -> None:
+        """Set the initial values."""
+        assign(self.weight, potts(self.in_channels)[:, :, None, None])
+        if self.perturbed:
+            perturb(self.weight)
 
 
 class PacCRF(nn.Module):
@@ -69,8 +86,9 @@ class PacCRF(nn.Module):
     messengers : torch.nn.ModuleList of PacConv2d, or of torch.nn.Conv2d for "na"
     compat : torch.nn.ModuleList of torch.nn.Conv2d for "2d", else of torch.nn.Identity
     pairwise_weights : torch.nn.ParameterList, each ()
-        Trained and used with ``compat_type="potts"`` and ``spatial_filter=False`` alone. The weights of other filters
-        can be scaled by any factor, so the factor of their messages is the constant ``pairwise_weight``.
+        Trained and used with ``compat_type="potts"`` and ``spatial_filter=False`` alone, where it is the negative of
+        ``pairwise_weight`` at first. The weights of other filters can be scaled by any factor, so the factor of their
+        messages is the constant ``pairwise_weight``.
 
     Raises
     ------
@@ -115,11 +133,14 @@ class PacCRF(nn.Module):
         name = type(self).__name__
         self.channels = checks.count(name, "channels", channels)
         self.num_steps = checks.count(name, "num_steps", num_steps)
-        self.final_output = checks.choice(name, "final_output", final_output, FINAL_OUTPUTS)
+        self.final_output = checks.choice(name, "final_output", final_output, get_args(FinalOutput))
         self.perturbed_init = checks.flag(name, "perturbed_init", perturbed_init)
         self.fixed_weighting = checks.flag(name, "fixed_weighting", fixed_weighting)
         self._device_and_dtype = {"device": device, "dtype": dtype}
-        self.unary_weight = self._weight("unary_weight", unary_weight, trained=not self.fixed_weighting)
+        self._initial_unary_weight = float(checks.number(name, "unary_weight", unary_weight))
+        self.unary_weight: Any = self._initial_unary_weight
+        if not self.fixed_weighting:
+            self.unary_weight = nn.Parameter(torch.tensor(self._initial_unary_weight, **self._device_and_dtype))
         self.messengers = nn.ModuleList()
         self.compat = nn.ModuleList()
         self.pairwise_weights = nn.ParameterList()
@@ -127,10 +148,16 @@ class PacCRF(nn.Module):
         for arguments in as_sequence(pairwise_kernels):
             self.add_pairwise_kernel(**arguments)
 
-    def _weight(self, name: str, value: float, trained: bool) -> Any:
-        """A factor as a parameter, or as the number if it is not trained."""
-        number = checks.number(type(self).__name__, name, value)
-        return nn.Parameter(torch.tensor(float(number), **self._device_and_dtype)) if trained else number
+    def reset_parameters(self) -> None:
+        """Set all parameters to their initial values."""
+        with torch.no_grad():
+            if not self.fixed_weighting:
+                self.unary_weight.fill_(self._initial_unary_weight)
+            for pairwise, weight in zip(self._pairwise, self.pairwise_weights, strict=True):
+                weight.fill_(pairwise.factor)
+        for module in (*self.messengers, *self.compat):
+            if not isinstance(module, nn.Identity):
+                module.reset_parameters()
 
     def add_pairwise_kernel(
         self,
@@ -159,7 +186,7 @@ class PacCRF(nn.Module):
             The factor of the messages.
         """
         name = type(self).__name__
-        checks.choice(name, "compat_type", compat_type, COMPAT_TYPES)
+        checks.choice(name, "compat_type", compat_type, get_args(CompatType))
         checks.flag(name, "spatial_filter", spatial_filter)
         size = shapes.pair(name, "kernel_size", kernel_size, 1)
         spacing = shapes.pair(name, "dilation", dilation, 1)
@@ -167,14 +194,16 @@ class PacCRF(nn.Module):
             raise ValueError(f"{name}: kernel_size is {kernel_size!r}, expected odd numbers")
         one_filter = compat_type in ("2d", "potts")
         padding = size[0] // 2 * spacing[0], size[1] // 2 * spacing[1]
-        window = {"padding": padding, "dilation": spacing, "bias": False, **self._device_and_dtype}
+        # Where the others are by now.
+        like = next(self.parameters(), None)
+        place = self._device_and_dtype if like is None else {"device": like.device, "dtype": like.dtype}
+        window = {"padding": padding, "dilation": spacing, "bias": False, **place}
         sign = -1 if compat_type == "potts" else 1
-        factor = sign * checks.number(name, "pairwise_weight", pairwise_weight)
         pairwise = Pairwise(
-            adaptive=compat_type != "na",
-            blur=checks.count(name, "blur", blur),
-            weight=factor,
-            weight_is_trained=compat_type == "potts" and not spatial_filter and not self.fixed_weighting,
+            compat_type,
+            checks.count(name, "blur", blur),
+            factor=sign * float(checks.number(name, "pairwise_weight", pairwise_weight)),
+            factor_is_trained=compat_type == "potts" and not spatial_filter and not self.fixed_weighting,
         )
         messenger: nn.Module
         if compat_type == "na":
@@ -191,17 +220,12 @@ class PacCRF(nn.Module):
                 filler=filler,
                 **window,
             )
-        compat: nn.Module = nn.Identity()
-        if compat_type == "2d":
-            compat = nn.Conv2d(self.channels, self.channels, 1, bias=False, **self._device_and_dtype)
-            with torch.no_grad():
-                compat.weight.copy_(potts(self.channels)[:, :, None, None])
-                if self.perturbed_init:
-                    perturb(compat.weight)
         self._pairwise.append(pairwise)
         self.messengers.append(messenger)
-        self.compat.append(compat)
-        self.pairwise_weights.append(self._weight("pairwise_weight", factor, trained=True))
+        is_2d = compat_type == "2d"
+        self.compat.append(Compatibility(self.channels, self.perturbed_init, **place) if is_2d else nn.Identity())
+        weight = torch.tensor(pairwise.factor, **place)
+        self.pairwise_weights.append(nn.Parameter(weight, requires_grad=pairwise.factor_is_trained))
 
     @property
     def num_pairwise_kernels(self) -> int:
@@ -255,13 +279,10 @@ class PacCRF(nn.Module):
         tensor, (N, channels, H, W)
             As ``final_output`` says.
         """
-        if edge_kernel is None:
-            if edge_feat is None:
-                raise ValueError(
-                    f"{type(self).__name__}: edge_feat and edge_kernel are both None, expected one of them"
-                )
-            edge_kernel = self.compute_edge_kernel(edge_feat)
-        self._check_number("edge_kernel", edge_kernel)
+        self._check_scores("unary", unary)
+        if logQ is not None:
+            self._check_scores("logQ", logQ, unary.shape)
+        edge_kernel = self._edge_kernels(unary, edge_feat, edge_kernel)
         log_q = unary if logQ is None else logQ
         for _ in range(self.num_steps):
             probabilities = torch.softmax(log_q, 1)
@@ -279,7 +300,33 @@ class PacCRF(nn.Module):
         messenger = self.messengers[i]
         message = messenger(source, None, kernel) if pairwise.adaptive else messenger(source)
         message = unblurred(self.compat[i](message), pairwise.blur, probabilities.shape[2:])
-        return message * (self.pairwise_weights[i] if pairwise.weight_is_trained else pairwise.weight)
+        return message * (self.pairwise_weights[i] if pairwise.factor_is_trained else pairwise.factor)
+
+    def _edge_kernels(
+        self,
+        unary: Tensor,
+        edge_feat: Tensor | Sequence[Tensor | None] | None,
+        edge_kernel: Sequence[Tensor | None] | None,
+    ) -> Sequence[Tensor | None]:
+        """``edge_kernel``, or the adaptive kernels of edge features with the height and width of ``unary``."""
+        name = type(self).__name__
+        if edge_kernel is None:
+            if edge_feat is None:
+                raise ValueError(f"{name}: edge_feat and edge_kernel are both None, expected one of them")
+            for guide in [edge_feat] if isinstance(edge_feat, Tensor) else edge_feat:
+                if guide is not None and guide.shape[2:] != unary.shape[2:]:
+                    size = tuple(unary.shape[2:])
+                    raise ValueError(
+                        f"{name}: edge_feat is {tuple(guide.shape)}, expected height and width {size} of unary"
+                    )
+            edge_kernel = self.compute_edge_kernel(edge_feat)
+        self._check_number("edge_kernel", edge_kernel)
+        return edge_kernel
+
+    def _check_scores(self, name: str, scores: Tensor, expected: Sequence[int] | None = None) -> None:
+        if scores.ndim != 4 or scores.shape[1] != self.channels or (expected and scores.shape != expected):
+            shape = tuple(expected) if expected else f"(N, {self.channels}, H, W)"
+            raise ValueError(f"{type(self).__name__}: {name} is {tuple(scores.shape)}, expected {shape}")
 
     def _check_number(self, name: str, values: Sequence[Any]) -> None:
         if len(values) != self.num_pairwise_kernels:
@@ -290,11 +337,11 @@ class PacCRF(nn.Module):
 
     def extra_repr(self) -> str:
         """The settings."""
-        weights = [round(pairwise.weight, 6) for pairwise in self._pairwise]
+        kinds = [pairwise.compat_type for pairwise in self._pairwise]
         blurs = [pairwise.blur for pairwise in self._pairwise]
         return (
-            f"{self.channels}, num_steps={self.num_steps}, final_output={self.final_output!r}, "
-            f"fixed_weighting={self.fixed_weighting}, blur={blurs}, pairwise_weight={weights}"
+            f"{self.channels}, num_steps={self.num_steps}, final_output={self.final_output!r}, compat_type={kinds}, "
+            f"blur={blurs}"
         )
 
 
@@ -383,8 +430,9 @@ class PacCRFLoose(nn.Module):
         edge_kernel: Sequence[Tensor | None] | None = None,
     ) -> Tensor:
         """Refine class scores; arguments and result are those of `PacCRF`."""
-        if edge_kernel is None and edge_feat is not None:
-            edge_kernel = self.compute_edge_kernel(edge_feat)
+        first: PacCRF = self.steps[0]
+        first._check_scores("unary", unary)
+        edge_kernel = first._edge_kernels(unary, edge_feat, edge_kernel)
         log_q = unary
         for step in self.steps:
             log_q = step(unary, None, edge_kernel, log_q)
@@ -409,9 +457,13 @@ def blurred(image: Tensor, blur: int) -> Tensor:
     """The means of blocks of ``blur`` x ``blur`` pixels, centred; blocks at the border are smaller."""
     if blur == 1:
         return image
-    rows, columns = image.shape[2:]
-    padding = blur_padding(rows, blur), blur_padding(columns, blur)
-    return functional.avg_pool2d(image, blur, blur, padding, count_include_pad=False)
+    sides = []
+    for size in (image.shape[3], image.shape[2]):
+        before = blur_padding(size, blur)
+        sides += [before, (size + blur - 1) // blur * blur - size - before]
+    # Padding that avg_pool2d adds by itself cannot depend on sizes that are unknown in a compiled program.
+    sums = functional.avg_pool2d(functional.pad(image, sides), blur)
+    return sums / functional.avg_pool2d(functional.pad(torch.ones_like(image[:1, :1]), sides), blur)
 
 
 def unblurred(image: Tensor, blur: int, size: Sequence[int]) -> Tensor:

@@ -85,16 +85,13 @@ class PacConvolution(PacModule):
         """Check that the filler suits the filter."""
         if self.filler == "uniform":
             return
-        rows, columns = self.kernel_size
         needs = []
         if self.filler in CONSTANT and not self.shared_filters:
             needs.append("shared_filters=True")
         if self.in_channels != self.out_channels or self.groups != 1:
             needs.append("as many output as input channels, and one group")
-        if rows % 2 == 0 or columns % 2 == 0:
+        if self.filler != "pool" and any(size % 2 == 0 for size in self.kernel_size):
             needs.append("an odd kernel_size")
-        if self.filler.startswith("crf") and rows != columns:
-            needs.append("a square kernel_size")
         if self.filler == "linear" and not self._transposed:
             needs.append("a transposed convolution")
         if self.filler == "linear" and any(
@@ -173,10 +170,10 @@ class PacConv2d(PacConvolution):
     shared_filters : bool, default False
         One filter (1, 1, kh, kw) for all channels; ``out_channels`` equals ``in_channels``.
     filler : {"uniform", "crf", "crf_perturbed", "pool", "crf_pool"}, default "uniform"
-        Initial weights. "uniform" is that of `torch.nn.Conv2d`, times the number of channels for shared filters; "crf"
-        and "crf_perturbed" are those of a CRF's messages, a Gaussian without its centre between different classes, the
-        latter with small random differences; "pool" and "crf_pool" are ones that are not trained, the latter without
-        the centre.
+        Initial weights. "uniform" draws weights and biases from U(-a, a) with a = 1 / sqrt(kh kw in_channels / groups),
+        times in_channels for shared filters; "crf" and "crf_perturbed" are those of a CRF's messages, a Gaussian
+        without its centre between different classes, the latter with small random differences; "pool" and "crf_pool"
+        are ones that are not trained, the latter without the centre.
     native_impl : bool, default False
         Not used; an argument of the reference code.
     groups : int, default 1

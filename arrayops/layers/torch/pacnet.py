@@ -36,7 +36,9 @@ class LoadedState(NamedTuple):
         return "\n".join(f"{len(names)} {what}: {', '.join(names)}" for what, names in lines if names)
 
 
-def load_pacnet_state_dict(module: nn.Module, state_dict: Mapping[str, Any], strict: bool = True) -> LoadedState:
+def load_pacnet_state_dict(
+    module: nn.Module, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+) -> LoadedState:
     """Load a state dict of the reference code (NVlabs/pacnet) into a module with layers of arrayops, and convert it.
 
     Entries keep their names. Two kinds are converted, for the layers of arrayops in ``module``:
@@ -52,8 +54,9 @@ def load_pacnet_state_dict(module: nn.Module, state_dict: Mapping[str, Any], str
         A layer of arrayops, or a network with such layers under the names that they have in the reference's network.
     state_dict : mapping of str to tensor
         As saved by the reference code; it is not modified.
-    strict : bool, default True
-        As of `torch.nn.Module.load_state_dict`: whether missing and unexpected entries are an error.
+    strict, assign : bool, default True, False
+        As of `torch.nn.Module.load_state_dict`: whether missing and unexpected entries are an error, and whether
+        the entries replace the parameters, instead of being copied to them.
 
     Returns
     -------
@@ -63,7 +66,9 @@ def load_pacnet_state_dict(module: nn.Module, state_dict: Mapping[str, Any], str
     Raises
     ------
     ValueError
-        If the state dict was saved by a module of arrayops: it has to be loaded by ``module.load_state_dict``.
+        If the state dict is recognised as that of a module of arrayops, which has to be loaded by
+        ``module.load_state_dict``. It is recognised by its smoothing kernels, or by the versions of layers that
+        ``state_dict()`` and ``torch.save`` keep, but a dict made of its entries does not.
     RuntimeError
         As of `torch.nn.Module.load_state_dict`, if shapes do not match, or entries with ``strict``.
 
@@ -82,29 +87,33 @@ def load_pacnet_state_dict(module: nn.Module, state_dict: Mapping[str, Any], str
     converted: OrderedDict[str, Any] = OrderedDict(state_dict)
     versions = {name: dict(entry) for name, entry in getattr(state_dict, "_metadata", {}).items()}
     flipped, reshaped = [], []
-    for name, layer in module.named_modules():
+    # A layer that is part of a module under several names has an entry for each.
+    for name, layer in module.named_modules(remove_duplicate=False):
         if not isinstance(layer, PacModule):
             continue
         prefix = f"{name}." if name else ""
-        weight, smooth_kernel = (state_dict.get(f"{prefix}{entry}") for entry in ("weight", "smooth_kernel"))
+        smooth_kernel = state_dict.get(f"{prefix}smooth_kernel")
         is_ours = isinstance(smooth_kernel, Tensor) and smooth_kernel.ndim == 2
         if isinstance(smooth_kernel, Tensor) and smooth_kernel.ndim == 4:
             converted[f"{prefix}smooth_kernel"] = smooth_kernel[0, 0]
             reshaped.append(f"{prefix}smooth_kernel")
         if isinstance(layer, PacConvTranspose2d):
             version = versions.setdefault(name, {})
-            is_ours = is_ours or version.get("version") == layer._version
-            version["version"] = layer._version
-            if isinstance(weight, Tensor) and weight.ndim == 4:
-                converted[f"{prefix}weight"] = weight.flip(2, 3)
-                flipped.append(f"{prefix}weight")
+            is_ours = is_ours or version.get("version") == PacConvTranspose2d._version
+            version["version"] = PacConvTranspose2d._version
+            # Also parts of a weight that torch.nn.utils computes, such as weight_v and weight_orig.
+            names = f"{prefix}weight", f"{prefix}parametrizations.weight."
+            for entry, tensor in state_dict.items():
+                if entry.startswith(names) and isinstance(tensor, Tensor) and tensor.ndim == 4:
+                    converted[entry] = tensor.flip(2, 3)
+                    flipped.append(entry)
         if is_ours:
             raise ValueError(
                 f"load_pacnet_state_dict: state_dict was saved by a layer of arrayops ({name or 'the module'}), "
                 "expected one of the reference code: use module.load_state_dict"
             )
     converted._metadata = versions  # type: ignore[attr-defined]
-    keys = module.load_state_dict(converted, strict=strict)
+    keys = module.load_state_dict(converted, strict=strict, assign=assign)
     changed = {*flipped, *reshaped, *keys.unexpected_keys}
     unchanged = [name for name in state_dict if name not in changed]
     return LoadedState(flipped, reshaped, unchanged, list(keys.missing_keys), list(keys.unexpected_keys))

@@ -1,6 +1,6 @@
 """Pooling over superpixels, and its inverse."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor, nn
 
@@ -10,7 +10,6 @@ from arrayops._ops.segment import checking, ignored
 from arrayops.layers.torch.representation import not_defaults
 
 Reduction = Literal["mean", "sum", "max", "min", "var"]
-REDUCTIONS = "mean", "sum", "max", "min", "var"
 
 
 class SuperpixelPool2d(nn.Module):
@@ -69,7 +68,7 @@ class SuperpixelPool2d(nn.Module):
         super().__init__()
         name = type(self).__name__
         self.n_superpixels = None if n_superpixels is None else checks.count(name, "n_superpixels", n_superpixels)
-        self.reduction = checks.choice(name, "reduction", reduction, REDUCTIONS)
+        self.reduction = checks.choice(name, "reduction", reduction, get_args(Reduction))
         self.ignore_label = ignored(name, ignore_label)
         self.empty = checks.number(name, "empty", empty)
         self.check = checking(name, check)

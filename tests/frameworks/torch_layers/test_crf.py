@@ -48,14 +48,14 @@ def enlarged(image: np.ndarray, blur: int, cut: list[int], size: tuple[int, ...]
 def message(q: np.ndarray, guide: np.ndarray | None, weight: np.ndarray, dilation: int) -> np.ndarray:
     """Sum over the window of K W q; a weight with one filter is the same for all classes."""
     classes, rows, columns = q.shape
-    size = weight.shape[2]
+    sizes = weight.shape[2:]
     filters = weight if weight.shape[0] == classes else np.eye(classes)[:, :, None, None] * weight
     found = np.zeros_like(q)
     for y in range(rows):
         for x in range(columns):
-            for i in range(size):
-                for j in range(size):
-                    u, v = y + (i - size // 2) * dilation, x + (j - size // 2) * dilation
+            for i in range(sizes[0]):
+                for j in range(sizes[1]):
+                    u, v = y + (i - sizes[0] // 2) * dilation, x + (j - sizes[1] // 2) * dilation
                     if 0 <= u < rows and 0 <= v < columns:
                         k = 1.0
                         if guide is not None:
@@ -95,7 +95,7 @@ def final(scores: np.ndarray, output: str) -> np.ndarray:
 
 kernel_settings = st.fixed_dictionaries(
     {
-        "kernel_size": st.sampled_from([1, 3, 5]),
+        "kernel_size": st.sampled_from([1, 3, 5, (3, 5)]),
         "dilation": st.integers(1, 2),
         "blur": st.integers(1, 4),
         "compat_type": st.sampled_from(["4d", "2d", "potts", "na"]),
@@ -178,9 +178,41 @@ class TestArguments:
         step.load_state_dict(crf.state_dict())
         torch.testing.assert_close(step(unary, guide, logQ=step(unary, guide)), crf(unary, guide))
 
+    def test_added_where_the_others_are(self, torch: Any, layers: Any) -> None:
+        crf = layers.PacCRF(3, 2).double()
+        crf.add_pairwise_kernel(compat_type="2d")
+        assert {parameter.dtype for parameter in crf.parameters()} == {torch.float64}
+
+    @pytest.mark.parametrize("how", ["modules", "apply", "method"])
+    def test_reset(self, torch: Any, layers: Any, how: str) -> None:
+        """Also in the orders of a deferred initialisation, which resets each module by itself."""
+        kernels = [{"compat_type": "2d"}, {"compat_type": "na"}, *KERNELS, {}]
+        crf = layers.PacCRF(3, 2, perturbed_init=False, unary_weight=0.5, pairwise_kernels=kernels)
+        expected = {name: tensor.clone() for name, tensor in crf.state_dict().items()}
+        crf = layers.PacCRF(3, 2, "log_Q", False, unary_weight=0.5, pairwise_kernels=kernels, device="meta")
+        crf.to_empty(device="cpu")
+        for parameter in crf.state_dict().values():
+            parameter.fill_(7)
+
+        def reset(module: Any) -> None:
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+
+        if how == "apply":
+            crf.apply(reset)
+        for module in crf.modules() if how == "modules" else [crf]:
+            reset(module)
+        for name, tensor in crf.state_dict().items():
+            if name in ("messengers.1.weight", "messengers.3.weight"):  # of torch.nn.Conv2d: random
+                assert tensor.abs().max() < 1
+            else:
+                torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0)
+
     def test_only_the_weights_of_pooled_potts_terms_are_trained(self, torch: Any, layers: Any, crf: Any) -> None:
         crf(torch.randn(1, 3, 6, 7), torch.randn(1, 2, 6, 7)).sum().backward()
         assert [weight.grad is not None for weight in crf.pairwise_weights] == [True, False, False]
+        # Every parameter that requires a gradient gets one, as DistributedDataParallel demands.
+        assert all(parameter.requires_grad == (parameter.grad is not None) for parameter in crf.parameters())
         fixed = layers.PacCRF(3, 2, fixed_weighting=True, pairwise_kernels=KERNELS)
         assert "unary_weight" not in fixed.state_dict()
         assert fixed.unary_weight == 1.0
@@ -217,7 +249,18 @@ def test_bad_inputs(torch: Any, layers: Any, crf: Any) -> None:
         crf(unary, None, [guide])
     with pytest.raises(ValueError, match="PacCRF: edge_feat is None, expected a tensor, except for 'na'"):
         crf(unary, [None, None, guide])
+    with pytest.raises(ValueError, match=r"PacCRF: unary is \(1, 4, 6, 7\), expected \(N, 3, H, W\)"):
+        crf(torch.randn(1, 4, 6, 7), guide)
+    with pytest.raises(ValueError, match=r"PacCRF: unary is \(3, 6, 7\), expected \(N, 3, H, W\)"):
+        crf(unary[0], guide[0])
+    with pytest.raises(ValueError, match=r"PacCRF: logQ is \(1, 3, 6, 6\), expected \(1, 3, 6, 7\)"):
+        crf(unary, guide, logQ=unary[..., :6])
     loose = layers.PacCRFLoose(3, 2, pairwise_kernels=KERNELS)
+    for each in (crf, loose):
+        with pytest.raises(
+            ValueError, match=r"edge_feat is \(1, 2, 6, 6\), expected height and width \(6, 7\) of unary"
+        ):
+            each(unary, [guide[..., :6], None, guide])
     with pytest.raises(ValueError, match="PacCRF: edge_feat and edge_kernel are both None"):
         loose(unary, None)
 

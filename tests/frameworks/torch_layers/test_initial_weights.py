@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 
-def message_filter(size: int) -> np.ndarray:
-    """A Gaussian of deviation size / 4, with a sum of size * size before its centre is set to 0."""
-    values = np.zeros((size, size))
-    for i in range(size):
-        for j in range(size):
-            distance = (i - size // 2) ** 2 + (j - size // 2) ** 2
-            values[i, j] = math.exp(-distance / (2 * (size / 4) ** 2))
-    values *= size * size / values.sum()
-    values[size // 2, size // 2] = 0
+def message_filter(rows: int, columns: int) -> np.ndarray:
+    """A Gaussian of deviation size / 4 along each axis, with a mean of 1 before its centre is set to 0."""
+    values = np.zeros((rows, columns))
+    for i in range(rows):
+        for j in range(columns):
+            distance = ((i - rows // 2) / (rows / 4)) ** 2 + ((j - columns // 2) / (columns / 4)) ** 2
+            values[i, j] = math.exp(-distance / 2)
+    values *= rows * columns / values.sum()
+    values[rows // 2, columns // 2] = 0
     return values
 
 
@@ -45,22 +45,22 @@ def test_uniform_with_groups_is_that_of_torch(torch: Any, layers: Any) -> None:
     torch.testing.assert_close(ours.weight, theirs.weight)
 
 
-@pytest.mark.parametrize("size", [3, 5, 7, 11])
+@pytest.mark.parametrize("size", [(3, 3), (5, 5), (11, 11), (1, 1), (3, 7)])
 @pytest.mark.parametrize("kind", ["PacConv2d", "PacConvTranspose2d"])
-def test_crf(torch: Any, layers: Any, size: int, kind: str) -> None:
+def test_crf(torch: Any, layers: Any, size: tuple[int, int], kind: str) -> None:
     layer = getattr(layers, kind)(3, 3, size, filler="crf", dtype=torch.float64)
-    expected = np.zeros((3, 3, size, size))
+    expected = np.zeros((3, 3, *size))
     for o in range(3):
         for c in range(3):
             if o != c:
-                expected[o, c] = message_filter(size)
+                expected[o, c] = message_filter(*size)
     np.testing.assert_allclose(layer.weight.detach().numpy(), expected, rtol=1e-12, atol=0)
     assert not layer.bias.any()
     perturbed = getattr(layers, kind)(3, 3, size, filler="crf_perturbed", dtype=torch.float64)
     difference = np.abs(perturbed.weight.detach().numpy() - expected)
     assert 0.0004 < difference.max() <= 0.0005
     shared = getattr(layers, kind)(3, 3, size, filler="crf", shared_filters=True, dtype=torch.float64)
-    np.testing.assert_allclose(shared.weight.detach().numpy()[0, 0], message_filter(size), rtol=1e-12)
+    np.testing.assert_allclose(shared.weight.detach().numpy()[0, 0], message_filter(*size), rtol=1e-12)
 
 
 def test_crf_of_one_class_has_no_messages(torch: Any, layers: Any) -> None:

@@ -81,6 +81,60 @@ class TestHalfPrecision:
         assert_near(torch, results[:1], expected[:1], tolerance)
 
 
+@pytest.mark.parametrize("kernel_type", ["gaussian", "inv_1_-1"])
+def test_guides_stay_float32(torch: Any, layers: Any, kernel_type: str) -> None:
+    """Differences of 1 between values of some 1000, which half precision does not know."""
+    image = torch.randn(1, 4, 9, 9)
+    guide = 1000 + torch.arange(9.0).expand(1, 1, 9, 9)
+    layer = layers.PacConv2d(4, 4, 3, kernel_type=kernel_type)
+    expected = layer(image, guide)
+    with torch.autocast("cpu", torch.bfloat16):
+        automatic = layer(image, guide)
+        kernel, _ = layer.compute_kernel(guide)
+        shared = layer(image, None, kernel)
+    assert kernel.dtype is torch.float32
+    converted = copy.deepcopy(layer).bfloat16()(image.bfloat16(), guide)
+    for found in (automatic, shared, converted):
+        assert found.dtype is torch.bfloat16
+        assert_near(torch, [found], [expected], 1e-2)
+    with torch.autocast("cpu", torch.bfloat16):
+        # A guide that other layers computed in half precision, and parameters beside it.
+        half = layer(image, (guide - 1000).bfloat16())
+    assert_near(torch, [half], [layer(image, guide - 1000)], 2e-2)
+
+
+def test_blur_with_unknown_sizes(torch: Any, layers: Any) -> None:
+    """Compiled graphs serve sizes with any remainder: torch makes eight at most, and then raises an error."""
+    torch._dynamo.reset()
+    crf = layers.PacCRF(3, 1, pairwise_kernels={"blur": 4})
+    compiled = torch.compile(crf, fullgraph=True, dynamic=True, backend="aot_eager")
+    for rows in range(8, 12):
+        for columns in range(9, 13):
+            unary, guide = torch.randn(1, 3, rows, columns), torch.randn(1, 2, rows, columns)
+            torch.testing.assert_close(compiled(unary, guide), crf(unary, guide), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name != "crf"])
+# Of comparisons of shapes.
+@pytest.mark.filterwarnings("ignore:Converting a tensor to a Python boolean")
+def test_traced_by_jit(torch: Any, layers: Any, name: str) -> None:
+    case = CASES[name]
+    layer, tensors = case.layer(), case.tensors()
+    arguments = (tensors,) if case.as_list else tuple(tensors)
+    program = torch.jit.trace(layer, arguments)
+    torch.testing.assert_close(program(*arguments), layer(*arguments))
+
+
+@every_case
+def test_constructed_in_the_context_of_another_device(torch: Any, layers: Any, case: TorchLayerCase) -> None:
+    if not list(case.layer().state_dict()):
+        pytest.skip("the layer has no parameters")
+    with torch.device("meta"):
+        assert {each.device.type for each in case.layer().state_dict().values()} == {"meta"}
+        layer = case.layer(device="cpu")
+    assert case.call(layer, case.tensors()).shape == case.call(case.layer(), case.tensors()).shape
+
+
 @every_case
 def test_constructed_with_device_and_dtype(torch: Any, layers: Any, case: TorchLayerCase) -> None:
     if not list(case.layer().state_dict()):

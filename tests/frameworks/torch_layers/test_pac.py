@@ -177,8 +177,10 @@ class TestMasks:
     def test_with_a_kernel(self, torch: Any, layers: Any) -> None:
         layer, (image, guide) = CASES["conv"].layer(), CASES["conv"].tensors()
         mask = torch.ones(2, 1, *image.shape[2:], dtype=torch.bool)
-        with pytest.raises(ValueError, match="pac_conv2d: mask is set, expected the default with kernel"):
+        with pytest.raises(ValueError, match="PacConv2d: mask is set, expected None with kernel: pass it to compute_k"):
             layer(image, None, layer.compute_kernel(guide)[0], mask)
+        with pytest.raises(TypeError, match="PacConv2d: kernel is a tuple, expected a tensor: compute_kernel returns"):
+            layer(image, None, layer.compute_kernel(guide))
 
 
 BAD = [
@@ -207,11 +209,8 @@ BAD = [
     ("PacConv2d", {"filler": "zeros"}, "filler is 'zeros', expected 'uniform' or 'linear'"),
     ("PacConv2d", {"filler": "pool"}, "filler 'pool' needs shared_filters=True, as many output as input channels"),
     ("PacConv2d", {"filler": "linear", "out_channels": 4}, "filler 'linear' needs a transposed convolution"),
-    (
-        "PacConv2d",
-        {"filler": "crf", "out_channels": 4, "kernel_size": (3, 5)},
-        "filler 'crf' needs a square kernel_size",
-    ),
+    ("PacConv2d", {"kernel_type": "inv_nan_1"}, "kernel_type is 'inv_nan_1', expected"),
+    ("PacConv2d", {"smooth_kernel_type": "full_\u0663"}, "smooth_kernel_type is 'full_\u0663', expected 'none'"),
     ("PacConv2d", {"filler": "crf", "out_channels": 4, "kernel_size": 4}, "filler 'crf' needs an odd kernel_size"),
     (
         "PacConvTranspose2d",

@@ -144,7 +144,38 @@ class TestWrongLoader:
         network.load_state_dict(dict(network.state_dict()))
 
 
-def test_shared_storage_and_parallel_wrappers(torch: Any, layers: Any, network: Any) -> None:
+def test_layer_under_two_names(torch: Any, layers: Any) -> None:
+    """A state dict has an entry for each."""
+    layer = layers.PacConvTranspose2d(4, 6, 5, smooth_kernel_type="full_3")
+    network = torch.nn.ModuleDict({"first": layer, "second": layer})
+    weight, smooth, bias = torch.randn(4, 6, 5, 5), torch.randn(1, 1, 3, 3), torch.randn(6)
+    entries = {"weight": weight, "smooth_kernel": smooth, "bias": bias}
+    done = layers.load_pacnet_state_dict(
+        network, {f"{name}.{key}": tensor for name in network for key, tensor in entries.items()}
+    )
+    assert done.flipped == ["first.weight", "second.weight"]
+    torch.testing.assert_close(layer.weight, weight.flip(2, 3), rtol=0, atol=0)
+    torch.testing.assert_close(layer.smooth_kernel, smooth[0, 0], rtol=0, atol=0)
+
+
+def test_weights_that_torch_computes(torch: Any, layers: Any) -> None:
+    layer = torch.nn.utils.parametrizations.weight_norm(layers.PacConvTranspose2d(4, 6, 5, bias=False))
+    direction, length = torch.randn(4, 6, 5, 5), torch.rand(4, 1, 1, 1)
+    state = {"parametrizations.weight.original0": length, "parametrizations.weight.original1": direction}
+    layers.load_pacnet_state_dict(layer, state)
+    norm = direction.flatten(1).norm(dim=1)[:, None, None, None]
+    torch.testing.assert_close(layer.weight, (length * direction / norm).flip(2, 3))
+
+
+def test_assigned_to_a_module_without_memory(torch: Any, layers: Any) -> None:
+    layer = layers.PacConvTranspose2d(4, 6, 5, device="meta")
+    weight = torch.randn(4, 6, 5, 5)
+    layers.load_pacnet_state_dict(layer, {"weight": weight, "bias": torch.randn(6)}, assign=True)
+    assert {parameter.device.type for parameter in layer.parameters()} == {"cpu"}
+    torch.testing.assert_close(layer.weight, weight.flip(2, 3), rtol=0, atol=0)
+
+
+def test_parallel_wrappers(torch: Any, layers: Any, network: Any) -> None:
     """A state dict that DataParallel saved, whose names begin with "module."."""
     checkpoint = checkpoint_of(torch, network)
     prefixed = OrderedDict((f"module.{name}", tensor) for name, tensor in checkpoint.items())
