@@ -124,3 +124,20 @@ CASES = {
         "MergeFeatureMaps", {"how": "add", "size": 6, "mode": "bicubic"}, (IMAGE, (2, 4, 4, 5)), as_list=True
     ),
 }
+
+
+class Features:
+    """A dataset that calls a layer, in the worker processes of a loader."""
+
+    def __init__(self) -> None:
+        self.layer = CASES["conv"].layer()
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> Any:
+        import torch
+
+        with torch.no_grad():
+            image, guide = (tensor + index for tensor in CASES["conv"].tensors())
+            return self.layer(image, guide)[0]

@@ -239,6 +239,11 @@ class PacCRF(nn.Module):
         ----------
         edge_feat : tensor, (N, G, H, W), or a sequence of one for each pairwise term
             Edge features.
+
+        Returns
+        -------
+        list of tensor, (N, 1, kh, kw, H, W), or None
+            One for each pairwise term; with ``blur``, height and width are smaller by it, rounded up.
         """
         shared = isinstance(edge_feat, Tensor)
         features = [edge_feat] * self.num_pairwise_kernels if shared else list(edge_feat)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from new_process import in_new_process
 from torch_layer_cases import CASES, TorchLayerCase
 
 # Parts of torch that torch itself deprecates.
@@ -327,37 +328,27 @@ def test_trains(torch: Any, layers: Any, case: TorchLayerCase) -> None:
     assert losses[0] > losses[1] > losses[2]
 
 
-class Photos:
-    """A dataset that calls layers in the worker processes of a loader."""
-
-    def __init__(self, layer: Any) -> None:
-        self.layer = layer
-
-    def __len__(self) -> int:
-        return 4
-
-    def __getitem__(self, index: int) -> Any:
-        import torch
-
-        with torch.no_grad():
-            image, guide = (torch.from_numpy(array) + index for array in CASES["conv"].arrays())
-            return self.layer(image, guide)[0]
-
-
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-# Python itself on forks of a process with threads, which torch's own loader makes.
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_in_workers_of_a_data_loader(torch: Any, layers: Any, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    layer = layers.PacConv2d(4, 6, 3, padding=1)
-    photos = Photos(layer)
-    here = [photos[index] for index in range(4)]
-    loader = torch.utils.data.DataLoader(
-        photos, batch_size=1, num_workers=2, multiprocessing_context=method, timeout=120
+def test_in_workers_of_a_data_loader(torch: Any, method: str) -> None:
+    """In a process of its own: JAX, which other tests import, warns of forks."""
+    printed = in_new_process(
+        """
+        import sys
+        import torch
+        from torch_layer_cases import Features
+
+        features = Features()
+        here = [features[index] for index in range(4)]
+        options = {"num_workers": 2, "multiprocessing_context": sys.argv[1], "timeout": 120}
+        for wanted, [found] in zip(here, torch.utils.data.DataLoader(features, **options), strict=True):
+            torch.testing.assert_close(found, wanted)
+        # And again in this process, after the workers have ended.
+        torch.testing.assert_close(features[0], here[0])
+        print("equal")
+        """,
+        method,
     )
-    for wanted, found in zip(here, loader, strict=True):
-        torch.testing.assert_close(found[0], wanted)
-    # And again in this process, after the workers have ended.
-    torch.testing.assert_close(photos[0], here[0])
+    assert printed == "equal\n"
 
 
 def test_numbers_of_numpy_are_arguments(torch: Any, layers: Any) -> None:
