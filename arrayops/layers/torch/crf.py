@@ -29,11 +29,6 @@ class Pairwise(NamedTuple):
     factor: float
     factor_is_trained: bool
 
-    @property
-    def adaptive(self) -> bool:
-        """Whether the messages depend on edge features."""
-        return self.compat_type != "na"
-
 
 class Compatibility(nn.Conv2d):
     """The trained compatibility of each pair of classes; at first that of a Potts model."""
@@ -250,7 +245,7 @@ class PacCRF(nn.Module):
         self._check_number("edge_feat", features)
         kernels: list[Tensor | None] = []
         for pairwise, messenger, guide in zip(self._pairwise, self.messengers, features, strict=True):
-            if not pairwise.adaptive:
+            if pairwise.compat_type == "na":
                 kernels.append(None)
                 continue
             if guide is None:
@@ -303,7 +298,7 @@ class PacCRF(nn.Module):
         pairwise = self._pairwise[i]
         source = blurred(probabilities, pairwise.blur)
         messenger = self.messengers[i]
-        message = messenger(source, None, kernel) if pairwise.adaptive else messenger(source)
+        message = messenger(source) if pairwise.compat_type == "na" else messenger(source, None, kernel)
         message = unblurred(self.compat[i](message), pairwise.blur, probabilities.shape[2:])
         return message * (self.pairwise_weights[i] if pairwise.factor_is_trained else pairwise.factor)
 
