@@ -33,6 +33,7 @@ SavedT = TypeVar("SavedT")
 Size = int | Sequence[int]
 Padding = int | Sequence[int] | Sequence[Sequence[int]] | Literal["SAME", "VALID", "same", "valid"]
 KernelType = Literal["gaussian", "inv"]
+PooledReduction = Literal["mean", "sum", "max", "min", "var"]
 Layout = Literal["NCHW", "NHWC", "nchw", "nhwc", "channels_first", "channels_last"]
 
 

@@ -1,6 +1,6 @@
 """Pooling over superpixels, and back."""
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, get_args
 
 import keras
 
@@ -8,10 +8,8 @@ import arrayops as ao
 from arrayops import _frameworks
 from arrayops._core import checks
 from arrayops._ops.segment import checking, ignored
+from arrayops._typing import PooledReduction
 from arrayops.layers.keras.base import DataFormat, ImageLayer, is_shape, registered, split
-
-Reduction = Literal["mean", "sum", "max", "min", "var"]
-REDUCTIONS = "mean", "sum", "max", "min", "var"
 
 
 class SuperpixelLayer(ImageLayer):
@@ -122,7 +120,7 @@ class SuperpixelPooling(SuperpixelLayer):
     def __init__(
         self,
         n_superpixels: int | None = None,
-        reduction: Reduction = "mean",
+        reduction: PooledReduction = "mean",
         *,
         ignore_label: int | None = None,
         empty: float = 0,
@@ -133,7 +131,7 @@ class SuperpixelPooling(SuperpixelLayer):
         super().__init__(ignore_label=ignore_label, check=check, data_format=data_format, **kwargs)
         name = type(self).__name__
         self.n_superpixels = None if n_superpixels is None else checks.count(name, "n_superpixels", n_superpixels)
-        self.reduction = checks.choice(name, "reduction", reduction, REDUCTIONS)
+        self.reduction = checks.choice(name, "reduction", reduction, get_args(PooledReduction))
         self.empty = checks.number(name, "empty", empty)
 
     def call(self, inputs: Any) -> Any:

@@ -13,7 +13,7 @@ from arrayops._core import shapes
 from arrayops._ops.pac import cached_parameters
 from arrayops._typing import Padding, Size
 from arrayops.layers.torch.fillers import assign
-from arrayops.layers.torch.representation import not_defaults
+from arrayops.layers.torch.representation import arguments_text
 
 
 class KernelType(NamedTuple):
@@ -236,7 +236,7 @@ class PacModule(nn.Module):
             "channel_wise": (self.channel_wise, False),
             "normalize_kernel": (self.normalize_kernel, False),
         }
-        return not_defaults(options).removeprefix(", ")
+        return arguments_text(options=options)
 
 
 def short_padding(padding: shapes.Padding) -> Any:

@@ -279,10 +279,11 @@ class PacCRF(nn.Module):
         tensor, (N, channels, H, W)
             As ``final_output`` says.
         """
-        self._check_scores("unary", unary)
-        if logQ is not None:
-            self._check_scores("logQ", logQ, unary.shape)
         edge_kernel = self._edge_kernels(unary, edge_feat, edge_kernel)
+        if logQ is not None and logQ.shape != unary.shape:
+            raise ValueError(
+                f"{type(self).__name__}: logQ is {tuple(logQ.shape)}, expected {tuple(unary.shape)} as unary"
+            )
         log_q = unary if logQ is None else logQ
         for _ in range(self.num_steps):
             probabilities = torch.softmax(log_q, 1)
@@ -308,8 +309,10 @@ class PacCRF(nn.Module):
         edge_feat: Tensor | Sequence[Tensor | None] | None,
         edge_kernel: Sequence[Tensor | None] | None,
     ) -> Sequence[Tensor | None]:
-        """``edge_kernel``, or the adaptive kernels of edge features with the height and width of ``unary``."""
+        """Check ``unary``; return ``edge_kernel``, or the adaptive kernels of edge features of its height and width."""
         name = type(self).__name__
+        if unary.ndim != 4 or unary.shape[1] != self.channels:
+            raise ValueError(f"{name}: unary is {tuple(unary.shape)}, expected (N, {self.channels}, H, W)")
         if edge_kernel is None:
             if edge_feat is None:
                 raise ValueError(f"{name}: edge_feat and edge_kernel are both None, expected one of them")
@@ -322,11 +325,6 @@ class PacCRF(nn.Module):
             edge_kernel = self.compute_edge_kernel(edge_feat)
         self._check_number("edge_kernel", edge_kernel)
         return edge_kernel
-
-    def _check_scores(self, name: str, scores: Tensor, expected: Sequence[int] | None = None) -> None:
-        if scores.ndim != 4 or scores.shape[1] != self.channels or (expected and scores.shape != expected):
-            shape = tuple(expected) if expected else f"(N, {self.channels}, H, W)"
-            raise ValueError(f"{type(self).__name__}: {name} is {tuple(scores.shape)}, expected {shape}")
 
     def _check_number(self, name: str, values: Sequence[Any]) -> None:
         if len(values) != self.num_pairwise_kernels:
@@ -431,7 +429,6 @@ class PacCRFLoose(nn.Module):
     ) -> Tensor:
         """Refine class scores; arguments and result are those of `PacCRF`."""
         first: PacCRF = self.steps[0]
-        first._check_scores("unary", unary)
         edge_kernel = first._edge_kernels(unary, edge_feat, edge_kernel)
         log_q = unary
         for step in self.steps:
@@ -446,21 +443,19 @@ def as_sequence(pairwise_kernels: PairwiseKernels | None) -> Sequence[Mapping[st
     return [pairwise_kernels] if isinstance(pairwise_kernels, Mapping) else pairwise_kernels
 
 
-def blur_padding(size: int, blur: int) -> int:
-    """Zeros in front of an axis: half of those that make its size a multiple of ``blur``, rounded up."""
+def blur_padding(size: int, blur: int) -> tuple[int, int]:
+    """Zeros in front of and behind an axis, which make its size a multiple of ``blur``; half in front, rounded up."""
     # No remainder of a negative number: torch 2.7 gets it wrong for sizes that are unknown in a compiled program.
     missing = (size + blur - 1) // blur * blur - size
-    return (missing + 1) // 2
+    before = (missing + 1) // 2
+    return before, missing - before
 
 
 def blurred(image: Tensor, blur: int) -> Tensor:
     """The means of blocks of ``blur`` x ``blur`` pixels, centred; blocks at the border are smaller."""
     if blur == 1:
         return image
-    sides = []
-    for size in (image.shape[3], image.shape[2]):
-        before = blur_padding(size, blur)
-        sides += [before, (size + blur - 1) // blur * blur - size - before]
+    sides = [*blur_padding(image.shape[3], blur), *blur_padding(image.shape[2], blur)]
     # Padding that avg_pool2d adds by itself cannot depend on sizes that are unknown in a compiled program.
     sums = functional.avg_pool2d(functional.pad(image, sides), blur)
     return sums / functional.avg_pool2d(functional.pad(torch.ones_like(image[:1, :1]), sides), blur)
@@ -472,5 +467,5 @@ def unblurred(image: Tensor, blur: int, size: Sequence[int]) -> Tensor:
         return image
     large = ao.resize2d(image, (image.shape[2] * blur, image.shape[3] * blur), layout="NCHW")
     rows, columns = size
-    top, left = blur_padding(rows, blur), blur_padding(columns, blur)
+    (top, _), (left, _) = blur_padding(rows, blur), blur_padding(columns, blur)
     return large[:, :, top : top + rows, left : left + columns]

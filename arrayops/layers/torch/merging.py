@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 import arrayops as ao
 from arrayops._ops.merge import merge_parameters
-from arrayops.layers.torch.representation import not_defaults
+from arrayops.layers.torch.representation import arguments_text
 from arrayops.merge import Coordinates, How, MergedSize, Mode
 
 
@@ -88,4 +88,4 @@ class MergeFeatureMaps(nn.Module):
         """The arguments of the constructor that are not defaults."""
         defaults = {"mode": "bilinear", "coordinates": "half_pixel", "antialias": False}
         others = {name: (self.options[name], default) for name, default in defaults.items()}
-        return f"{self.options['how']!r}, size={self.options['size']!r}{not_defaults(others)}"
+        return arguments_text(f"{self.options['how']!r}", f"size={self.options['size']!r}", options=others)

@@ -11,7 +11,7 @@ from arrayops._core import checks
 from arrayops._typing import Padding, Size
 from arrayops.layers.torch.base import PacModule
 from arrayops.layers.torch.fillers import CONSTANT, FILLERS, Filler, fill
-from arrayops.layers.torch.representation import not_defaults
+from arrayops.layers.torch.representation import arguments_text
 
 
 class PacConvolution(PacModule):
@@ -130,7 +130,7 @@ class PacConvolution(PacModule):
             "bias": (self.bias is not None, True),
             "filler": (self.filler, "uniform"),
         }
-        return f"{self.in_channels}, {self.out_channels}, {super().extra_repr()}{not_defaults(options)}"
+        return arguments_text(f"{self.in_channels}, {self.out_channels}", super().extra_repr(), options=options)
 
 
 class PacConv2d(PacConvolution):
@@ -537,4 +537,4 @@ class PacPool2d(PacModule):
 
     def extra_repr(self) -> str:
         """The arguments of the constructor that are not defaults, as in torch's own layers."""
-        return super().extra_repr() + not_defaults({"out_channels": (self.out_channels, -1)})
+        return arguments_text(super().extra_repr(), options={"out_channels": (self.out_channels, -1)})

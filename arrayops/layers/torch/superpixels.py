@@ -1,15 +1,14 @@
 """Pooling over superpixels, and its inverse."""
 
-from typing import Literal, get_args
+from typing import get_args
 
 from torch import Tensor, nn
 
 import arrayops as ao
 from arrayops._core import checks
 from arrayops._ops.segment import checking, ignored
-from arrayops.layers.torch.representation import not_defaults
-
-Reduction = Literal["mean", "sum", "max", "min", "var"]
+from arrayops._typing import PooledReduction
+from arrayops.layers.torch.representation import arguments_text
 
 
 class SuperpixelPool2d(nn.Module):
@@ -59,7 +58,7 @@ class SuperpixelPool2d(nn.Module):
     def __init__(
         self,
         n_superpixels: int | None = None,
-        reduction: Reduction = "mean",
+        reduction: PooledReduction = "mean",
         *,
         ignore_label: int | None = None,
         empty: float = 0,
@@ -68,7 +67,7 @@ class SuperpixelPool2d(nn.Module):
         super().__init__()
         name = type(self).__name__
         self.n_superpixels = None if n_superpixels is None else checks.count(name, "n_superpixels", n_superpixels)
-        self.reduction = checks.choice(name, "reduction", reduction, get_args(Reduction))
+        self.reduction = checks.choice(name, "reduction", reduction, get_args(PooledReduction))
         self.ignore_label = ignored(name, ignore_label)
         self.empty = checks.number(name, "empty", empty)
         self.check = checking(name, check)
@@ -83,7 +82,7 @@ class SuperpixelPool2d(nn.Module):
     def extra_repr(self) -> str:
         """The arguments of the constructor that are not defaults."""
         options = {"ignore_label": (self.ignore_label, None), "empty": (self.empty, 0), "check": (self.check, None)}
-        return f"{self.n_superpixels}, {self.reduction!r}" + not_defaults(options)
+        return arguments_text(f"{self.n_superpixels}, {self.reduction!r}", options=options)
 
 
 class SuperpixelUnpool2d(nn.Module):
@@ -141,4 +140,4 @@ class SuperpixelUnpool2d(nn.Module):
     def extra_repr(self) -> str:
         """The arguments of the constructor that are not defaults."""
         options = {"ignore_label": (self.ignore_label, None), "fill": (self.fill, 0), "check": (self.check, None)}
-        return not_defaults(options).removeprefix(", ")
+        return arguments_text(options=options)
