@@ -11,7 +11,8 @@ import pytest
 
 cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
 
-from arrayops._backends.cuda.engine import errors, module, source  # noqa: E402
+from arrayops._backends.cuda.engine import errors, module  # noqa: E402
+from arrayops._core import kernel_source  # noqa: E402
 
 HALF = (("SCALAR_FLOAT16", ""), ("AXES", 3))
 
@@ -53,13 +54,13 @@ def compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Compil
     (tmp_path / "some.cu").write_text('#include "inner.cuh"\n#include "outer.cuh"\n// kernels\n')
     (tmp_path / "other.cu").write_text("// none\n")
     made = Compiler()
-    monkeypatch.setattr(source, "kernel_directory", lambda: tmp_path)
+    monkeypatch.setattr(kernel_source, "kernel_directory", lambda backend: tmp_path)
     monkeypatch.setattr(cupy, "RawModule", made)
     monkeypatch.setattr(cupy.cuda.runtime, "getDevice", lambda: made.device)
-    source.read.cache_clear()
+    kernel_source.read.cache_clear()
     module._loaded.clear()
     yield made
-    source.read.cache_clear()
+    kernel_source.read.cache_clear()
     module._loaded.clear()
 
 

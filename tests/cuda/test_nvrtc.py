@@ -10,7 +10,7 @@ from emulator.units import UNITS as UNITS_APART
 pytest.importorskip("cupy", reason="CuPy is not installed")
 
 import cuda_units
-from arrayops._backends.cuda.engine import source
+from arrayops._core import kernel_source
 from cuda_units import ARCHITECTURES, STATIC_SHARED_BYTES, Unit
 
 if reason := nvrtc.why_not():
@@ -43,7 +43,9 @@ def test_unit(unit: Unit, architecture: int) -> None:
 
 
 def test_every_file_is_compiled() -> None:
-    files = {file.name for file in source.kernel_directory().glob("*.cu")} - {unit.file for unit in UNITS_APART}
+    files = {file.name for file in kernel_source.kernel_directory("cuda").glob("*.cu")} - {
+        unit.file for unit in UNITS_APART
+    }
     for architecture in ARCHITECTURES:
         missing = files - {unit.file for unit, found in UNITS if found == architecture}
         # There is no bfloat16 and no TF32 on the tensor cores of sm_75, and float16 goes without them too.

@@ -24,7 +24,7 @@ import cuda_device
 import cuda_units
 import merge_cases
 import segment_cases
-from arrayops._backends.cuda.engine import source
+from arrayops._core import kernel_source
 from cuda_checks import check_backward, check_forward, check_merge, check_segments, in_form
 
 FILES = (
@@ -192,7 +192,7 @@ def test_every_kernel_is_among_them() -> None:
         for case in (*CASES.values(), *MERGES.values(), *segments):
             cuda_units.run(device, case)
         launched = {kernel.identity.name for kernel in cuda_device.kernels()}
-    directory = source.kernel_directory()
+    directory = kernel_source.kernel_directory("cuda")
     texts = [file.read_text(encoding="utf-8") for pattern in FILES for file in directory.glob(pattern)]
     assert launched == {
         name for text in texts for name in re.findall(r"__global__ void (?:__launch_bounds__\(.*\) )?(\w+)\(", text)

@@ -8,11 +8,12 @@ import numpy as np
 
 from arrayops._backends.cuda.engine import memory, structures
 from arrayops._backends.cuda.engine.launch import MAX_BLOCKS_YZ, launch, struct
-from arrayops._backends.cuda.engine.module import Kernel, Pairs
+from arrayops._backends.cuda.engine.module import Kernel
 from arrayops._backends.cuda.engine.structures import ArrayView, view
 from arrayops._backends.cuda.engine.sums import fixed_shares, sum_parts
 from arrayops._backends.cuda.window.contraction import orientation
 from arrayops._backends.cuda.window.plan import WindowCall, WindowPlan, correlation_strides, weight_strides
+from arrayops._core.kernel_source import Pairs
 from arrayops._ops import images
 
 MAX_DIRECT_WEIGHTS_PER_GROUP = 4

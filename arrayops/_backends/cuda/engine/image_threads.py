@@ -6,8 +6,8 @@ import numpy as np
 
 from arrayops._backends.cuda.engine.device import THREADS
 from arrayops._backends.cuda.engine.launch import MAX_BLOCKS_YZ
-from arrayops._backends.cuda.engine.module import Pairs
 from arrayops._backends.cuda.engine.structures import ArrayView
+from arrayops._core.kernel_source import Pairs
 from arrayops._ops.images import image
 
 CHANNELS_PER_THREAD = 4

@@ -6,14 +6,12 @@ from typing import Any, NamedTuple
 
 import cupy
 
-from arrayops._backends.cuda.engine import source
 from arrayops._backends.cuda.engine.errors import KernelName, kernel_error, out_of_memory
+from arrayops._core.kernel_source import Pairs, with_defines
 from arrayops._core.process import reset_in_children
 
 Defines = Mapping[str, int | str]
 """Macro -> value; the value "" defines it empty. `kernel` takes a tuple of pairs instead, which is hashable."""
-
-Pairs = tuple[tuple[str, int | str], ...]
 
 # CuPy adds the include directory of CUDA's headers (of pip packages or of a toolkit) and the architecture.
 OPTIONS = ("-std=c++17",)
@@ -84,14 +82,8 @@ def kernel(file: str, name: str, defines: Pairs, shared_bytes: int = 0) -> Kerne
 
 
 def text(file: str, defines: Pairs) -> str:
-    """Source text for the compiler: the macros in alphabetical order, then the file with its headers inlined."""
-    if len(dict(defines)) != len(defines):
-        raise ValueError(f"{file}: a macro is defined twice in {defines}")
-    lines = [
-        f"#define {macro} {int(value) if isinstance(value, int) else value}".rstrip()
-        for macro, value in sorted(defines, key=_macro)
-    ]
-    return "\n".join([*lines, source.read(file)])
+    """Source text for the compiler."""
+    return with_defines("cuda", file, defines)
 
 
 def _load(device: int, file: str, name: str, defines: Pairs, shared_bytes: int) -> Kernel:

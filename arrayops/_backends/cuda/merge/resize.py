@@ -22,6 +22,7 @@ from arrayops._backends.cuda.engine.module import Kernel
 from arrayops._backends.cuda.engine.structures import ArrayView, view
 from arrayops._backends.cuda.merge.tables import WeightTable, table
 from arrayops._backends.cuda.window import plan
+from arrayops._core.kernel_source import Pairs
 from arrayops._core.resampling import Sampling
 from arrayops._ops.images import image
 
@@ -136,7 +137,7 @@ def _launch(
         "MASK_BY_ARGMAX": argmax is not None,
         "ARGMAX_32BIT": argmax_dtype is not None and argmax_dtype.itemsize > 1,
     }
-    flags: module.Pairs = tuple((name, "") for name, is_set in settings.items() if is_set)
+    flags: Pairs = tuple((name, "") for name, is_set in settings.items() if is_set)
     maps = [
         (structures.image_strides(source.strides, layout), rows.taps, columns.taps)
         for source, (rows, columns) in zip(sources, tables, strict=True)

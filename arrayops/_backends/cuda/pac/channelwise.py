@@ -6,12 +6,13 @@ import numpy as np
 
 from arrayops._backends.cuda.engine import structures
 from arrayops._backends.cuda.engine.launch import MAX_BLOCKS_YZ, launch, struct
-from arrayops._backends.cuda.engine.module import Kernel, Pairs
+from arrayops._backends.cuda.engine.module import Kernel
 from arrayops._backends.cuda.engine.structures import ArrayView, view
 from arrayops._backends.cuda.pac.call import PacCall
 from arrayops._backends.cuda.pac.plan import PacPlan
 from arrayops._backends.cuda.window.contraction import orientation
 from arrayops._backends.cuda.window.plan import correlation_strides
+from arrayops._core.kernel_source import Pairs
 from arrayops._ops import images
 
 PIXELS, CHANNEL_THREADS, CHANNELS_PER_THREAD = 64, 4, 4

@@ -9,12 +9,12 @@ import numpy as np
 from arrayops._backends.cuda.engine import memory, structures
 from arrayops._backends.cuda.engine.device import THREADS
 from arrayops._backends.cuda.engine.launch import launch, struct
-from arrayops._backends.cuda.engine.module import Pairs
 from arrayops._backends.cuda.engine.structures import ArrayView, view
 from arrayops._backends.cuda.engine.sums import sum_parts
 from arrayops._backends.cuda.pac.call import PacCall
 from arrayops._backends.cuda.pac.plan import PacPlan
 from arrayops._backends.cuda.window.plan import correlation_strides
+from arrayops._core.kernel_source import Pairs
 from arrayops._ops import images
 
 BAND_BYTES = 32 << 20

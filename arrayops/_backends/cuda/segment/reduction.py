@@ -11,11 +11,12 @@ import numpy as np
 from arrayops._backends.cuda.engine import device, memory, module, structures
 from arrayops._backends.cuda.engine.device import THREADS
 from arrayops._backends.cuda.engine.launch import launch, struct
-from arrayops._backends.cuda.engine.module import Kernel, Pairs
+from arrayops._backends.cuda.engine.module import Kernel
 from arrayops._backends.cuda.engine.structures import ArrayView, view
 from arrayops._backends.cuda.segment.labels import SegmentIds
 from arrayops._backends.cuda.segment.order import SegmentOrder, sort_pixels
 from arrayops._backends.cuda.window import plan
+from arrayops._core.kernel_source import Pairs
 from arrayops._ops.segment import (
     POSITIONS,
     SegmentParameters,

@@ -15,9 +15,10 @@ import numpy as np
 from arrayops._backends.cuda.engine import memory, module, structures
 from arrayops._backends.cuda.engine.device import THREADS
 from arrayops._backends.cuda.engine.launch import launch, struct
-from arrayops._backends.cuda.engine.module import Kernel, Pairs
+from arrayops._backends.cuda.engine.module import Kernel
 from arrayops._backends.cuda.engine.structures import ArrayView, view
 from arrayops._backends.cuda.window.plan import WindowCall, WindowPlan, correlation_strides, filter_defines
+from arrayops._core.kernel_source import Pairs
 from arrayops._core.shapes import Axis, Pair
 
 # Output channels of a block of the multiply-add kernel -> (rows, columns) of its tile. Tiles are larger for few output

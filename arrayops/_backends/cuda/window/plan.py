@@ -11,8 +11,8 @@ import numpy as np
 
 from arrayops._backends.cuda.engine import memory, module
 from arrayops._backends.cuda.engine.device import BLOCKS_PER_MULTIPROCESSOR, THREADS, GpuProperties
-from arrayops._backends.cuda.engine.module import Pairs
 from arrayops._backends.cuda.engine.structures import ArrayView
+from arrayops._core.kernel_source import Pairs
 from arrayops._core.shapes import Axis, Pair
 from arrayops._ops import images
 from arrayops._ops.images import WindowParameters

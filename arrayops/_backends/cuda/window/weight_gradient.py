@@ -8,11 +8,12 @@ import numpy as np
 
 from arrayops._backends.cuda.engine import memory, structures
 from arrayops._backends.cuda.engine.launch import launch, struct
-from arrayops._backends.cuda.engine.module import Kernel, Pairs
+from arrayops._backends.cuda.engine.module import Kernel
 from arrayops._backends.cuda.engine.structures import ArrayView, view
 from arrayops._backends.cuda.engine.sums import fixed_shares, sum_parts
 from arrayops._backends.cuda.window.contraction import merged_groups
 from arrayops._backends.cuda.window.plan import WindowCall, WindowPlan, correlation_strides
+from arrayops._core.kernel_source import Pairs
 from arrayops._ops import images
 
 SHARE_PAIRS = 2048
