@@ -1,6 +1,7 @@
 """Backends: parallel packages with one module per operator family and one function per operator.
 
-``numpy`` computes on arrays in host memory, ``cuda`` on arrays in the memory of NVIDIA GPUs. A function takes
+``cpu`` and ``numpy`` compute on arrays in host memory, with compiled kernels and with NumPy, ``cuda`` on arrays in the
+memory of NVIDIA GPUs. A function takes
 ``(arrays, parameters)`` and returns a tuple of results, as specified by ``arrayops._core.op.Op``.
 """
 
@@ -9,8 +10,8 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-# Device kind -> backend package.
-BACKENDS = {"cpu": "numpy", "cuda": "cuda"}
+# Device kind -> backend packages, of which the first that has a function serves.
+BACKENDS = {"cpu": ("cpu", "numpy"), "cuda": ("cuda",)}
 
 
 @cache
@@ -25,21 +26,22 @@ def find(kind: str, family: str, name: str) -> Callable[[tuple[Any, ...], Any], 
         If CuPy is missing, or a module of the CPU backend, which implements every operator. Other exceptions from the
         import of a backend module propagate.
     """
-    module = f"arrayops._backends.{BACKENDS[kind]}.{family}"
-    try:
-        functions = vars(import_module(module))
-    except ModuleNotFoundError as error:
-        if error.name == "cupy":
-            raise ImportError(
-                f"{name}: CuPy is not installed, expected for arrays on a GPU: "
-                "pip install 'arrayops-nn[cuda12]' or 'arrayops-nn[cuda13]'"
-            ) from error
-        if error.name != module:
-            raise
-        functions = {}
-    if name in functions:
-        function: Callable[[tuple[Any, ...], Any], tuple[Any, ...]] = functions[name]
-        return function
+    for backend in BACKENDS[kind]:
+        module = f"arrayops._backends.{backend}.{family}"
+        try:
+            functions = vars(import_module(module))
+        except ModuleNotFoundError as error:
+            if error.name == "cupy":
+                raise ImportError(
+                    f"{name}: CuPy is not installed, expected for arrays on a GPU: "
+                    "pip install 'arrayops-nn[cuda12]' or 'arrayops-nn[cuda13]'"
+                ) from error
+            if error.name != module:
+                raise
+            continue
+        if name in functions:
+            function: Callable[[tuple[Any, ...], Any], tuple[Any, ...]] = functions[name]
+            return function
     if kind == "cpu":
         raise ImportError(f"{name}: {module} is missing or incomplete: reinstall arrayops-nn")
     raise NotImplementedError(

@@ -6,7 +6,7 @@
     _frameworks.torch, .jax, .tensorflow, .keras    gradients, tracing
     _call                       dispatch, run
     _frameworks   _backends
-                  numpy  cuda: pac conv segment merge | window | engine
+                  cpu: conv | engine    numpy    cuda: pac conv segment merge | window | engine
                   _ops
     _core
 """
@@ -27,6 +27,10 @@ BELOW: dict[str, tuple[str, ...]] = {
     "_ops": ("_core",),
     "_backends": ("_core",),
     "_backends.numpy": ("_core", "_ops"),
+    # What an operator of a family falls back to is NumPy's.
+    "_backends.cpu": ("_backends.cpu.engine",),
+    "_backends.cpu.engine": ("_core",),
+    "_backends.cpu.conv": ("_backends.cpu.engine", "_backends.numpy", "_core", "_ops"),
     "_backends.cuda": (),
     "_backends.cuda.engine": ("_core", "_ops"),
     "_backends.cuda.window": ("_backends.cuda.engine", "_core", "_ops"),
@@ -102,6 +106,7 @@ def test_no_import_goes_up(path: Path) -> None:
         ("_ops.pac", "pac"),
         ("_backends.numpy.memory", "_frameworks.numpy"),
         ("_backends.cuda.segment", "_backends.numpy.memory"),
+        ("_backends.cpu.engine.choice", "_backends.numpy.memory"),
         ("_backends.cuda.engine.memory", "_backends.cuda.window.plan"),
         ("_backends.cuda.conv.call", "_backends.cuda.pac.plan"),
         ("_frameworks.torch", "_backends.cuda.engine.memory"),

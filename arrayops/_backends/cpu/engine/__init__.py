@@ -1,0 +1,1 @@
+"""What all compiled kernels need: a compiler, a cache of libraries, loading, and the choice between them and NumPy."""

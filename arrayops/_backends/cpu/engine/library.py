@@ -1,0 +1,89 @@
+"""Loads compiled units, each once a process: from the cache, or compiled now."""
+
+import contextlib
+import ctypes
+import sys
+
+from arrayops._backends.cpu.engine.cache import SUFFIX, Cache, CacheUnusable, Library
+from arrayops._backends.cpu.engine.child import work_folder
+from arrayops._backends.cpu.engine.errors import EngineUnavailable
+from arrayops._backends.cpu.engine.target import check_processor, target_of
+from arrayops._backends.cpu.engine.trust import privileges_differ
+from arrayops._backends.cpu.engine.unit import TargetedUnit, Unit
+
+# Unit -> its library, or why there is none. No lock: two threads may do the same work, but neither a child that is
+# forked meanwhile nor a signal handler finds a lock held.
+_loaded: dict[Unit, ctypes.CDLL | str] = {}
+_noticed = False
+
+
+def load(unit: Unit) -> ctypes.CDLL:
+    """The library of a unit.
+
+    Raises
+    ------
+    EngineUnavailable
+        If it can be neither found nor built, or not loaded. The same again at each later call.
+    ValueError
+        If an environment variable has a value that it cannot have.
+    """
+    found = _loaded.get(unit)
+    if found is None:
+        try:
+            found = _load(unit)
+        except EngineUnavailable as error:
+            found = str(error)
+        # Of two threads that come here at once, both take what the first has found.
+        found = _loaded.setdefault(unit, found)
+    if isinstance(found, str):
+        raise EngineUnavailable(found)
+    return found
+
+
+def _load(unit: Unit) -> ctypes.CDLL:
+    if privileges_differ():
+        raise EngineUnavailable("the real and the effective user or group of this process differ")
+    target = target_of()
+    check_processor(target)
+    targeted = TargetedUnit(unit, target)
+    try:
+        cache: Cache | None = Cache()
+    except CacheUnusable:
+        cache = None
+    if cache is not None:
+        for library in targeted.stored(cache):
+            # One that was built for another C library does not load: then it is built again.
+            with contextlib.suppress(OSError):
+                return _open(library.data, library)
+    compiler, data = targeted.build(_notice)
+    kept: Library | None = None
+    if cache is not None:
+        # The folder may be read-only, or the disk full.
+        with contextlib.suppress(OSError):
+            kept = targeted.store(cache, compiler, data)
+    try:
+        return _open(data, kept)
+    except OSError as error:
+        raise EngineUnavailable(f"{unit}, built by {compiler.command[0]}, cannot be loaded: {error}") from error
+
+
+def _open(data: bytes, kept: Library | None) -> ctypes.CDLL:
+    """Load a library from the cache, or from a private folder if it is not kept or its folder is mounted noexec."""
+    if kept is not None:
+        with contextlib.suppress(OSError):
+            return ctypes.CDLL(str(kept.path))
+    with work_folder() as folder:
+        path = folder / f"library{SUFFIX}"
+        path.write_bytes(data)
+        # The file may go: the system keeps what is mapped.
+        return ctypes.CDLL(str(path))
+
+
+def _notice() -> None:
+    """Tell a user who waits what for, once a process."""
+    global _noticed
+    if _noticed or sys.stderr is None:
+        return
+    _noticed = True
+    if sys.stderr.isatty() or type(sys.stderr).__module__.partition(".")[0] == "ipykernel":
+        print("arrayops: compiling kernels for this processor (once, if they can be kept)", file=sys.stderr)
