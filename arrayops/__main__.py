@@ -1,12 +1,13 @@
-"""Command line: ``python -m arrayops demo`` and ``python -m arrayops info``."""
+"""Command line: ``python -m arrayops demo``, ``info`` and ``compile``."""
 
 import sys
 from collections.abc import Sequence
 
 USAGE = """usage: python -m arrayops COMMAND [OPTIONS]
 
-  demo   upsample a measured disparity map, guided by its photo (demo --help lists options)
-  info   versions, devices, backends and the cache of compiled kernels
+  demo     upsample a measured disparity map, guided by its photo (demo --help lists options)
+  info     versions, devices, backends, compilers and the caches of compiled kernels
+  compile  compile all CPU kernels ahead (compile --help lists options)
 """
 
 
@@ -22,6 +23,10 @@ def main(arguments: Sequence[str]) -> int:
 
         print(report())
         return 0
+    if command == "compile":
+        from arrayops._compile import main as compile_kernels
+
+        return compile_kernels(rest)
     known = command in ("-h", "--help")
     print(USAGE, end="", file=sys.stdout if known else sys.stderr)
     return 0 if known else 2

@@ -25,13 +25,14 @@ PACKAGES = (
 
 
 def report() -> str:
-    """Versions, devices, available backends and the cache of compiled kernels, as aligned lines."""
+    """Versions, devices, available backends, compilers and the caches of compiled kernels, as aligned lines."""
     lines = [
         ("arrayops", arrayops.__version__),
         ("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
         *((package, installed(package)) for package in PACKAGES),
         *devices(),
-        ("kernel cache", kernel_cache()),
+        ("cuda kernel cache", kernel_cache()),
+        *cpu_engine(),
     ]
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)
@@ -61,6 +62,13 @@ def devices() -> Iterator[tuple[str, str]]:
     yield "backend cuda", f"available, {count} device{'s' * (count != 1)}" + cuda_families()
     for number in range(count):
         yield f"cuda:{number}", device(cupy, number)
+
+
+def cpu_engine() -> Iterator[tuple[str, str]]:
+    """Entries about the compiled kernels of the CPU."""
+    from arrayops._backends.cpu.report import report
+
+    return report()
 
 
 def cuda_families() -> str:

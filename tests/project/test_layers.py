@@ -51,7 +51,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     # XLA calls backends itself.
     "_frameworks.jax": ("_call", "_frameworks", "_backends", "_ops", "_core"),
 }
-TOP = ("__init__", "__main__", "_demo", "_info", "_typing", "conv", "layers", "merge", "pac", "segment")
+TOP = ("__init__", "__main__", "_compile", "_demo", "_info", "_typing", "conv", "layers", "merge", "pac", "segment")
 
 
 def name_of(path: Path) -> str:

@@ -31,7 +31,7 @@ def choice() -> str:
     if _choice is None:
         value = os.environ.get("ARRAYOPS_CPU") or AUTO
         if value not in CHOICES:
-            raise ValueError(f"arrayops: ARRAYOPS_CPU is {value!r}, expected one of {', '.join(CHOICES)}")
+            raise ValueError(f"ARRAYOPS_CPU is {value!r}, expected one of {', '.join(CHOICES)}")
         _choice = value
     return _choice
 
@@ -72,9 +72,7 @@ def fall_back(error: EngineUnavailable) -> None:
     """
     global _reason
     if choice() == COMPILED:
-        raise EngineUnavailable(
-            f"arrayops: ARRAYOPS_CPU is 'compiled', but compiled kernels cannot serve: {error}"
-        ) from error
+        raise EngineUnavailable(f"ARRAYOPS_CPU is 'compiled', but compiled kernels cannot serve: {error}") from error
     _reason = str(error)
     if next(_warnings) == 0:
         warnings.warn(

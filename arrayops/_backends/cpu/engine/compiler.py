@@ -155,9 +155,10 @@ def build(compiler: Compiler, target: Target, text: str, name: str, notice: Call
     with child.work_folder() as folder:
         try:
             (folder / name).write_text(GUARD + text, encoding="utf-8")
-            arguments = [*compiler.command, *flags(compiler.family, target), *extra_flags(), name, "-o", "library"]
+            output = "library.dll" if target.system == "win32" else "library.so"
+            arguments = [*compiler.command, *flags(compiler.family, target), *extra_flags(), name, "-o", output]
             succeeded, words = child.run(arguments, folder, notice)
-            if succeeded and (library := (folder / "library").read_bytes()):
+            if succeeded and (library := (folder / output).read_bytes()):
                 if START_UP_CODE in library:
                     raise EngineUnavailable(f"{compiler.command[0]} links the start-up code of -ffast-math")
                 return library

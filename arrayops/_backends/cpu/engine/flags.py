@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from arrayops._backends.cpu.engine.errors import EngineUnavailable
 from arrayops._backends.cpu.engine.target import NATIVE, Target
 
+POSIX = os.name == "posix"
+
 GCC, CLANG, ZIG = FAMILIES = ("gcc", "clang", "zig")
 
 # -fno-fast-math is first: it sets the options for which it stands, and those that follow are to last.
@@ -53,9 +55,10 @@ GUARD = """\
 
 def split(value: str) -> list[str]:
     """Words of an environment variable, as a shell splits them; on Windows, backslashes are kept."""
-    if os.name != "nt":
-        return shlex.split(value)
-    return [word.strip('"') for word in shlex.split(value, posix=False)]
+    try:
+        return [word if POSIX else word.strip('"') for word in shlex.split(value, posix=POSIX)]
+    except ValueError as error:
+        raise EngineUnavailable(f"{value!r} is not a command with arguments: {error}") from error
 
 
 def refuse_inexact(words: Sequence[str], variable: str) -> None:

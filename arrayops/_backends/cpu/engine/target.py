@@ -39,7 +39,7 @@ def target_of(architecture: str | None = None) -> Target:
     levels = ARCHITECTURES.get(machine, {})
     if name != NATIVE and name not in levels:
         asked = f"ARRAYOPS_CPU_ARCH is {name!r}" if architecture is None else f"the architecture is {name!r}"
-        raise ValueError(f"arrayops: {asked}, expected one of {', '.join((NATIVE, *levels))} on {machine}")
+        raise ValueError(f"{asked}, expected one of {', '.join((NATIVE, *levels))} on {machine}")
     return Target(sys.platform, machine, name, processor_features() if name == NATIVE else levels[name])
 
 
