@@ -20,6 +20,9 @@ NAMES = ("c++", "g++", "clang++")
 
 # Compiled by the same arguments as kernels: the language, the headers, the machine and the size of pointers.
 PROBE = """\
+#if defined(__x86_64__) != IS_X86_64 || defined(__aarch64__) != IS_AARCH64
+#error "the compiler is for another processor"
+#endif
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -27,9 +30,6 @@ PROBE = """\
 template <class T> static T twice(T x) { if constexpr (sizeof(T) == 4) return x + x; else return 2 * x; }
 extern "C" float probe(float x) { return twice(x); }
 static_assert(sizeof(void*) == POINTER_BYTES, "the size of pointers is not that of Python");
-#if defined(__x86_64__) != IS_X86_64 || defined(__aarch64__) != IS_AARCH64
-#error "the compiler is for another processor"
-#endif
 """
 
 # The start-up code that -ffast-math links: it changes how the whole process treats denormal numbers.
