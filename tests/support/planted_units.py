@@ -35,9 +35,9 @@ def forget() -> None:
     """Act like a new process."""
     kernel_source.read.cache_clear()
     library._loaded.clear()
-    library._noticed = False
     compiler._found.clear()
     child._waited_seconds = 0.0
+    child._noticed = False
 
 
 def scaled(scale: int = 3) -> Unit:

@@ -57,8 +57,8 @@ def test_the_next_one_is_taken(only: Only, gxx: str) -> None:
 
 
 def test_an_old_one_names_the_flag_it_does_not_know(only: Only, gxx: str) -> None:
-    script = f'''case "$*" in *-std=c++17*) echo "error: unrecognized command line option '-std=c++17'" >&2; exit 1;; esac
-exec {gxx} "$@"'''
+    words = "error: unrecognized command line option '-std=c++17'"
+    script = f'case "$*" in *-std=c++17*) echo "{words}" >&2; exit 1;; esac; exec {gxx} "$@"'
     only(cxx=script)
     with pytest.raises(EngineUnavailable, match=r"unrecognized command line option '-std=c\+\+17'"):
         load_and_call()
@@ -78,7 +78,7 @@ def test_a_hanging_one_is_stopped_with_what_it_started(
     only(cxx=f"sleep 1000 & echo $! > {tmp_path}/started; sleep 1000", gxx="echo must not run; exit 1")
     monkeypatch.setattr(child, "LIMIT_SECONDS", 0.5)
     begun = time.monotonic()
-    with pytest.raises(EngineUnavailable, match="did not finish within 0.5 s and was stopped"):
+    with pytest.raises(EngineUnavailable, match=r"did not finish within 0\.5 s and was stopped"):
         load_and_call()
     assert time.monotonic() - begun < 10
     started = int((tmp_path / "started").read_text())
@@ -153,8 +153,25 @@ class TestInexactArithmetic:
 
     def test_behind_our_arguments_is_found(self, only: Only, gxx: str, flag: str) -> None:
         only(cxx=f'exec {gxx} "$@" {flag}')
-        with pytest.raises(EngineUnavailable, match="inexact arithmetic|start-up code of -ffast-math"):
+        with pytest.raises(EngineUnavailable, match=r"inexact arithmetic|start-up code of -ffast-math"):
             find_compiler(target_of())
+
+
+class TestNotice:
+    @pytest.mark.parametrize("terminal", [True, False])
+    def test_of_a_long_wait(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], terminal: bool
+    ) -> None:
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+        monkeypatch.setattr(child, "NOTICE_SECONDS", 0.01)
+        assert [load_and_call(3), load_and_call(4)] == [6, 8]
+        assert capsys.readouterr().err.count("compiling kernels") == terminal
+
+    def test_not_of_a_short_one(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        monkeypatch.setattr(child, "NOTICE_SECONDS", 50)
+        load_and_call()
+        assert capsys.readouterr().err == ""
 
 
 class TestEnvironment:

@@ -8,15 +8,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from arrayops._backends.cpu.engine.errors import CompilerHangs, EngineUnavailable
 
-LIMIT_SECONDS = 60.0
+# At its first use on Windows, zig builds the C library, which takes a minute.
+LIMIT_SECONDS = 300.0 if sys.platform == "win32" else 60.0
 NOTICE_SECONDS = 2.0
 
 _waited_seconds = 0.0
+_noticed = False
 
 
 @contextlib.contextmanager
@@ -36,16 +38,14 @@ def work_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def run(command: Sequence[str], folder: Path, notice: Callable[[], None] | None = None) -> tuple[bool, str]:
-    """Run a command in ``folder``.
+def run(command: Sequence[str], folder: Path) -> tuple[bool, str]:
+    """Run a command in ``folder``. Users who have waited for commands of this process for long are told so.
 
     Parameters
     ----------
     command : sequence of str
     folder : Path
         Current folder of the command, and where it puts its temporary files.
-    notice : callable, optional
-        Called if the commands of this process have taken ``NOTICE_SECONDS`` in all, at most once a command.
 
     Returns
     -------
@@ -77,7 +77,7 @@ def run(command: Sequence[str], folder: Path, notice: Callable[[], None] | None 
         except (OSError, ValueError) as error:
             raise EngineUnavailable(f"{command[0]} cannot be started: {error}") from error
         try:
-            _wait(process, notice)
+            _wait(process)
         except BaseException as error:
             _kill(process)
             if isinstance(error, subprocess.TimeoutExpired):
@@ -88,18 +88,27 @@ def run(command: Sequence[str], folder: Path, notice: Callable[[], None] | None 
     return process.returncode == 0, output.read_text(encoding="utf-8", errors="replace").strip()
 
 
-def _wait(process: "subprocess.Popen[bytes]", notice: Callable[[], None] | None) -> None:
+def _wait(process: "subprocess.Popen[bytes]") -> None:
     global _waited_seconds
     begun = time.monotonic()
     try:
-        if notice is not None:
-            try:
-                process.wait(min(LIMIT_SECONDS, max(0.0, NOTICE_SECONDS - _waited_seconds)))
-            except subprocess.TimeoutExpired:
-                notice()
+        try:
+            process.wait(min(LIMIT_SECONDS, max(0.0, NOTICE_SECONDS - _waited_seconds)))
+        except subprocess.TimeoutExpired:
+            _notice()
         process.wait(max(0.0, LIMIT_SECONDS - (time.monotonic() - begun)))
     finally:
         _waited_seconds += time.monotonic() - begun
+
+
+def _notice() -> None:
+    """Tell a user who waits what for, once a process, on terminals and in notebooks."""
+    global _noticed
+    if _noticed or sys.stderr is None:
+        return
+    _noticed = True
+    if sys.stderr.isatty() or type(sys.stderr).__module__.partition(".")[0] == "ipykernel":
+        print("arrayops: compiling kernels for this processor (once, if they can be kept)", file=sys.stderr)
 
 
 def _kill(process: "subprocess.Popen[bytes]") -> None:

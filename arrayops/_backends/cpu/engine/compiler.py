@@ -4,7 +4,6 @@ import importlib.util
 import os
 import shutil
 import struct
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -144,7 +143,7 @@ def _family(command: tuple[str, ...], version: str) -> str:
     return CLANG if "clang" in version or "LLVM" in version else GCC
 
 
-def build(compiler: Compiler, target: Target, text: str, name: str, notice: Callable[[], None] | None = None) -> bytes:
+def build(compiler: Compiler, target: Target, text: str, name: str) -> bytes:
     """Compile and link ``text``, named ``name`` in messages; return the bytes of the library.
 
     Raises
@@ -157,7 +156,7 @@ def build(compiler: Compiler, target: Target, text: str, name: str, notice: Call
             (folder / name).write_text(GUARD + text, encoding="utf-8")
             output = "library.dll" if target.system == "win32" else "library.so"
             arguments = [*compiler.command, *flags(compiler.family, target), *extra_flags(), name, "-o", output]
-            succeeded, words = child.run(arguments, folder, notice)
+            succeeded, words = child.run(arguments, folder)
             if succeeded and (library := (folder / output).read_bytes()):
                 if START_UP_CODE in library:
                     raise EngineUnavailable(f"{compiler.command[0]} links the start-up code of -ffast-math")

@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import sys
 
 from arrayops._backends.cpu.engine.cache import SUFFIX, Cache, CacheUnusable, Library
 from arrayops._backends.cpu.engine.child import work_folder
@@ -14,7 +13,6 @@ from arrayops._backends.cpu.engine.unit import TargetedUnit, Unit
 # Unit -> its library, or why there is none. No lock: two threads may do the same work, but neither a child that is
 # forked meanwhile nor a signal handler finds a lock held.
 _loaded: dict[Unit, ctypes.CDLL | str] = {}
-_noticed = False
 
 
 def load(unit: Unit) -> ctypes.CDLL:
@@ -55,7 +53,7 @@ def _load(unit: Unit) -> ctypes.CDLL:
             # One that was built for another C library does not load: then it is built again.
             with contextlib.suppress(OSError):
                 return _open(library.data, library)
-    compiler, data = targeted.build(_notice)
+    compiler, data = targeted.build()
     kept: Library | None = None
     if cache is not None:
         # The folder may be read-only, or the disk full.
@@ -77,13 +75,3 @@ def _open(data: bytes, kept: Library | None) -> ctypes.CDLL:
         path.write_bytes(data)
         # The file may go: the system keeps what is mapped.
         return ctypes.CDLL(str(path))
-
-
-def _notice() -> None:
-    """Tell a user who waits what for, once a process."""
-    global _noticed
-    if _noticed or sys.stderr is None:
-        return
-    _noticed = True
-    if sys.stderr.isatty() or type(sys.stderr).__module__.partition(".")[0] == "ipykernel":
-        print("arrayops: compiling kernels for this processor (once, if they can be kept)", file=sys.stderr)

@@ -2,7 +2,7 @@
 
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,10 +72,10 @@ class TargetedUnit:
         # Those that use more features come first.
         return iter(sorted(filter(None, found), key=lambda library: -len(library.record.features)))
 
-    def build(self, notice: Callable[[], None] | None = None) -> tuple[Compiler, bytes]:
+    def build(self) -> tuple[Compiler, bytes]:
         """Compile it; raises `EngineUnavailable`."""
         compiler = find_compiler(self.target)
-        return compiler, build(compiler, self.target, self.text, self.unit.file, notice)
+        return compiler, build(compiler, self.target, self.text, self.unit.file)
 
     def store(self, cache: Cache, compiler: Compiler, data: bytes) -> Library:
         """Keep what `build` returned; raises `OSError`."""
