@@ -43,7 +43,8 @@ import os, runpy, signal, sys
 import numpy, threading, subprocess, multiprocessing, scipy.sparse, threadpoolctl, importlib.resources
 threadpoolctl.ThreadpoolController()  # keeps the C library, which it finds by os.uname on Linux
 for module, names in ((os, {UNIX_OF_OS.split()}), (signal, {UNIX_OF_SIGNAL.split()})):
-    for name in names:
+    # The subprocess module that is imported is that of this system, and uses two of them.
+    for name in {{*names}} - {{"WNOHANG", "SIGKILL"}}:
         vars(module).pop(name, None)
 for name in {UNIX_MODULES.split()}:
     sys.modules[name] = None

@@ -113,10 +113,10 @@ def _notice() -> None:
 
 def _kill(process: "subprocess.Popen[bytes]") -> None:
     """End a process and those that it started, and wait for it."""
-    if sys.platform == "win32":
-        subprocess.run(["taskkill", "/T", "/F", "/PID", str(process.pid)], capture_output=True, check=False)
-    else:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
+    with contextlib.suppress(OSError):
+        if hasattr(os, "killpg"):
             os.killpg(process.pid, signal.SIGKILL)
+        else:
+            subprocess.run(["taskkill", "/T", "/F", "/PID", str(process.pid)], capture_output=True, check=False)
     process.kill()
     process.wait()
