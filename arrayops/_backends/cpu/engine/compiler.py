@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from arrayops._backends.cpu.engine import child
 from arrayops._backends.cpu.engine.errors import CompilerHangs, EngineUnavailable
+from arrayops._backends.cpu.engine.features import ARCHITECTURES
 from arrayops._backends.cpu.engine.flags import CLANG, GCC, GUARD, ZIG, extra_flags, flags, refuse_inexact, split
 from arrayops._backends.cpu.engine.target import Target
 
@@ -19,7 +20,7 @@ NAMES = ("c++", "g++", "clang++")
 
 # Compiled by the same arguments as kernels: the language, the headers, the machine and the size of pointers.
 PROBE = """\
-#if defined(__x86_64__) != IS_X86_64 || defined(__aarch64__) != IS_AARCH64
+#ifndef MACHINE
 #error "the compiler is for another processor"
 #endif
 #include <math.h>
@@ -127,12 +128,10 @@ def _probe(command: tuple[str, ...], target: Target) -> Compiler:
     if not succeeded or not version:
         raise EngineUnavailable(f"{' '.join(command)} --version failed: {_shortened(version)}")
     compiler = Compiler(command, _family(command, version), version.splitlines()[0])
-    facts = (
-        f"#define POINTER_BYTES {struct.calcsize('P')}\n"
-        f"#define IS_X86_64 {target.machine == 'x86_64':d}\n"
-        f"#define IS_AARCH64 {target.machine == 'aarch64':d}\n"
-    )
-    build(compiler, target, facts + PROBE, "probe.cpp")
+    # __x86_64__ or __aarch64__, on every system; any C++ compiler will do for machines that are not told apart.
+    machine = f"__{target.machine}__" if target.machine in ARCHITECTURES else "__cplusplus"
+    text = PROBE.replace("POINTER_BYTES", str(struct.calcsize("P"))).replace("MACHINE", machine)
+    build(compiler, target, text, "probe.cpp")
     return compiler
 
 
