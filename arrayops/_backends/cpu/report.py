@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from arrayops._backends.cpu.engine.cache import Cache, CacheUnusable
+from arrayops._backends.cpu.engine.cache import Cache
 from arrayops._backends.cpu.engine.choice import COMPILED, NUMPY, choice
 from arrayops._backends.cpu.engine.compiler import REMEDY, find_compiler
 from arrayops._backends.cpu.engine.errors import EngineUnavailable
@@ -22,7 +22,7 @@ def report() -> Iterator[tuple[str, str]]:
     ):
         try:
             value = describe()
-        except (EngineUnavailable, CacheUnusable, ValueError) as error:
+        except (EngineUnavailable, OSError, ValueError) as error:
             value = f"not available: {error}"
         yield name, value.replace("\n", "\n    ")
 

@@ -62,30 +62,36 @@ def run(command: Sequence[str], folder: Path) -> tuple[bool, str]:
     """
     # Not pipes: a process that the command leaves behind would keep them open.
     output = folder / "output.txt"
-    with output.open("wb") as stream:
-        try:
+    try:
+        with output.open("wb") as stream:
             process = subprocess.Popen(
                 command,
                 cwd=folder,
-                env={**os.environ, **dict.fromkeys(("TMPDIR", "TMP", "TEMP"), str(folder)), "LC_ALL": "C"},
+                env=_environment(folder),
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 # A group of its own, so that all of it can be stopped.
                 start_new_session=True,
             )
-        except (OSError, ValueError) as error:
-            raise EngineUnavailable(f"{command[0]} cannot be started: {error}") from error
-        try:
-            _wait(process)
-        except BaseException as error:
-            _kill(process)
-            if isinstance(error, subprocess.TimeoutExpired):
-                raise CompilerHangs(
-                    f"{command[0]} did not finish within {LIMIT_SECONDS:g} s and was stopped"
-                ) from error
-            raise
+    except (OSError, ValueError) as error:
+        raise EngineUnavailable(f"{command[0]} cannot be started: {error}") from error
+    try:
+        _wait(process)
+    except subprocess.TimeoutExpired as error:
+        _kill(process)
+        raise CompilerHangs(f"{command[0]} did not finish within {LIMIT_SECONDS:g} s and was stopped") from error
+    except BaseException:
+        _kill(process)
+        raise
     return process.returncode == 0, output.read_text(encoding="utf-8", errors="replace").strip()
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """Environment of a command: English messages, and temporary files in ``folder``."""
+    # What is preloaded into this process, such as a sanitizer, is not for compilers.
+    inherited = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    return {**inherited, **dict.fromkeys(("TMPDIR", "TMP", "TEMP"), str(folder)), "LC_ALL": "C"}
 
 
 def _wait(process: "subprocess.Popen[bytes]") -> None:
