@@ -64,4 +64,4 @@ def cache() -> str:
     found = Cache()
     entries, size = found.size()
     read_only = "" if found.writable else ", read-only"
-    return f"{found.folder}{read_only}, {entries} entries, {size / 2**20:.1f} MiB"
+    return f"{found.folder}{read_only}, {entries} librar{'y' if entries == 1 else 'ies'}, {size / 2**20:.1f} MiB"

@@ -95,7 +95,7 @@ class TestInfo:
         assert lines["cpu engine"] == "compiled kernels"
         assert lines["cpu compiler"].startswith(f"{gxx}, ")
         assert lines["cpu architecture"].startswith("native; ")
-        assert lines["cpu kernel cache"].startswith(f"{cache_folder.resolve()}, 1 entries, ")
+        assert lines["cpu kernel cache"].startswith(f"{cache_folder.resolve()}, 1 library, ")
 
     def test_no_compiler(self, only: Only) -> None:
         only()

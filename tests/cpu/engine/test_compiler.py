@@ -1,11 +1,14 @@
 """Compilers that are missing, broken, hanging, old or set to inexact arithmetic, and what a good one builds."""
 
+import _thread
 import importlib.util
 import os
 import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -106,19 +109,27 @@ def test_nobody_waits_twice_for_a_hanging_one(only: Only, monkeypatch: pytest.Mo
     assert time.monotonic() - begun < 0.4
 
 
-def test_an_exception_ends_the_compiler(only: Only, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    only(cxx=f"echo $$ > {tmp_path}/started; exec sleep 1000")
+def test_an_interrupt_ends_the_compiler(only: Only, gxx: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing of it is left, and the next call compiles."""
+    folder = only(cxx=f"echo $$ > {tmp_path}/new && mv {tmp_path}/new {tmp_path}/started; exec sleep 1000")
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
 
-    def interrupt(*arguments: object) -> None:
-        while not (tmp_path / "started").exists() or not (tmp_path / "started").read_text():
+    def interrupt() -> None:
+        while not (tmp_path / "started").exists():
             time.sleep(0.01)
-        raise KeyboardInterrupt
+        _thread.interrupt_main()
 
-    monkeypatch.setattr(child, "_wait", interrupt)
+    thread = threading.Thread(target=interrupt)
+    thread.start()
     with pytest.raises(KeyboardInterrupt):
         load_and_call()
+    thread.join()
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "started").read_text()), 0)
+    assert not list((tmp_path / "temporary").iterdir())
+    (folder / "c++").write_text(f'#!/bin/sh\nPATH=/usr/bin:/bin\nexec {gxx} "$@"\n')
+    assert load_and_call() == 6
 
 
 @pytest.mark.parametrize("flag", ["-ffast-math", "-Ofast", "-funsafe-math-optimizations"])

@@ -1,10 +1,12 @@
 """Loading a library leaves the floating-point arithmetic of every thread as it was."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from arrayops._backends.cpu.engine import compiler
 from arrayops._backends.cpu.engine.target import target_of
 from new_process import in_new_process
 
@@ -64,9 +66,13 @@ def reader(gxx: str, tmp_path: Path) -> list[str]:
     return [compiled(gxx, tmp_path / "reader.so", text)]
 
 
-def test_denormals_and_control_word(tmp_path: Path, reader: list[str]) -> None:
+@pytest.mark.parametrize("name", ["g++", "clang++", "zig"])
+def test_denormals_and_control_word(name: str, tmp_path: Path, reader: list[str]) -> None:
+    command = " ".join(compiler._ziglang() or ()) if name == "zig" else shutil.which(name)
+    if not command:
+        pytest.skip(f"{name} is not there")
     load = "assert planted_units.load_and_call() == 6"
-    printed = in_new_process(CODE.format(load=load), str(tmp_path / "kernels"), *reader)
+    printed = in_new_process(CODE.format(load=load), str(tmp_path / "kernels"), *reader, ARRAYOPS_CXX=command)
     assert printed.split() == ["True"] * 4 + [str(len(reader))]
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
 
+_FLAGS = re.compile(r"(?:flags|Features)\s*:(.*)")
+
 _V2 = frozenset({"pni", "ssse3", "sse4_1", "sse4_2", "popcnt", "cx16"})
 _V3 = _V2 | {"avx", "avx2", "f16c", "fma", "bmi1", "bmi2", "abm", "movbe"}
 _V4 = _V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
@@ -31,13 +33,17 @@ def processor_features() -> frozenset[str]:
     Linux lists all of them. NumPy's list serves elsewhere; it is shorter, and ``NPY_DISABLE_CPU_FEATURES`` takes names
     off it.
     """
+    return _features_of_linux() or _features_of_numpy() or frozenset({platform.processor() or platform.machine()})
+
+
+def _features_of_linux() -> frozenset[str]:
     try:
-        listed = re.search(r"^(?:flags|Features)\s*:(.*)$", CPUINFO.read_text(encoding="utf-8"), re.MULTILINE)
+        with CPUINFO.open(encoding="utf-8") as lines:
+            # The file goes on for all other processors, and takes long on machines that have many.
+            listed = next(filter(None, map(_FLAGS.match, lines)), None)
     except OSError:
-        listed = None
-    if listed is not None:
-        return frozenset(listed[1].split())
-    return _features_of_numpy() or frozenset({platform.processor() or platform.machine()})
+        return frozenset()
+    return frozenset(listed[1].split()) if listed else frozenset()
 
 
 def _features_of_numpy() -> frozenset[str]:

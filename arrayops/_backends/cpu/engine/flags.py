@@ -99,5 +99,5 @@ def _without_cxx_library(family: str, target: Target) -> list[str]:
     """Keep the driver from making libraries depend on the C++ library, of which kernels use nothing."""
     if family != GCC:
         return ["-nostdlib++"]
-    # GCC has that option since 13 only. A library for Windows names those that it uses.
-    return {"win32": [], "darwin": ["-Wl,-dead_strip_dylibs"]}.get(target.system, ["-Wl,--as-needed"])
+    # GCC has that option since 13 only. On Windows, a library names what it uses; GCC's own would not be found there.
+    return {"win32": ["-static-libgcc"], "darwin": ["-Wl,-dead_strip_dylibs"]}.get(target.system, ["-Wl,--as-needed"])
