@@ -4,7 +4,7 @@ import ctypes
 import shutil
 from pathlib import Path
 
-from arrayops._backends.cpu.engine import child, compiler, library
+from arrayops._backends.cpu.engine import child, compiler, library, notice
 from arrayops._backends.cpu.engine.unit import Unit
 from arrayops._core import kernel_source
 
@@ -37,7 +37,7 @@ def forget() -> None:
     library._loaded.clear()
     compiler._found.clear()
     child._waited_seconds = 0.0
-    child._noticed = False
+    notice._told.clear()
 
 
 def scaled(scale: int = 3) -> Unit:

@@ -169,23 +169,6 @@ class TestInexactArithmetic:
             find_compiler(target_of())
 
 
-class TestNotice:
-    @pytest.mark.parametrize("terminal", [True, False])
-    def test_of_a_long_wait(
-        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], terminal: bool
-    ) -> None:
-        monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
-        monkeypatch.setattr(child, "NOTICE_SECONDS", 0.01)
-        assert [load_and_call(3), load_and_call(4)] == [6, 8]
-        assert capsys.readouterr().err.count("compiling kernels") == terminal
-
-    def test_not_of_a_short_one(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-        monkeypatch.setattr(child, "NOTICE_SECONDS", 50)
-        load_and_call()
-        assert capsys.readouterr().err == ""
-
-
 class TestEnvironment:
     def test_arguments(self, monkeypatch: pytest.MonkeyPatch, gxx: str) -> None:
         environment = shutil.which("env")

@@ -12,13 +12,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from arrayops._backends.cpu.engine.errors import CompilerHangs, EngineUnavailable
+from arrayops._backends.cpu.engine.notice import tell
 
 # At its first use on Windows, zig builds the C library, which takes a minute.
 LIMIT_SECONDS = 300.0 if sys.platform == "win32" else 60.0
 NOTICE_SECONDS = 2.0
 
 _waited_seconds = 0.0
-_noticed = False
 
 
 @contextlib.contextmanager
@@ -101,20 +101,10 @@ def _wait(process: "subprocess.Popen[bytes]") -> None:
         try:
             process.wait(min(LIMIT_SECONDS, max(0.0, NOTICE_SECONDS - _waited_seconds)))
         except subprocess.TimeoutExpired:
-            _notice()
+            tell("compiling kernels for this processor")
         process.wait(max(0.0, LIMIT_SECONDS - (time.monotonic() - begun)))
     finally:
         _waited_seconds += time.monotonic() - begun
-
-
-def _notice() -> None:
-    """Tell a user who waits what for, once a process, on terminals and in notebooks."""
-    global _noticed
-    if _noticed or sys.stderr is None:
-        return
-    _noticed = True
-    if sys.stderr.isatty() or type(sys.stderr).__module__.partition(".")[0] == "ipykernel":
-        print("arrayops: compiling kernels for this processor (once, if they can be kept)", file=sys.stderr)
 
 
 def _kill(process: "subprocess.Popen[bytes]") -> None:

@@ -6,6 +6,7 @@ import ctypes
 from arrayops._backends.cpu.engine.cache import SUFFIX, Cache, CacheUnusable, Library
 from arrayops._backends.cpu.engine.child import work_folder
 from arrayops._backends.cpu.engine.errors import EngineUnavailable
+from arrayops._backends.cpu.engine.notice import tell
 from arrayops._backends.cpu.engine.target import check_processor, target_of
 from arrayops._backends.cpu.engine.trust import privileges_differ
 from arrayops._backends.cpu.engine.unit import TargetedUnit, Unit
@@ -44,10 +45,7 @@ def _load(unit: Unit) -> ctypes.CDLL:
     target = target_of()
     check_processor(target)
     targeted = TargetedUnit(unit, target)
-    try:
-        cache: Cache | None = Cache()
-    except CacheUnusable:
-        cache = None
+    cache, unkept = _cache()
     if cache is not None:
         for library in targeted.stored(cache):
             # One that was built for another C library does not load: then it is built again.
@@ -56,13 +54,24 @@ def _load(unit: Unit) -> ctypes.CDLL:
     compiler, data = targeted.build()
     kept: Library | None = None
     if cache is not None:
-        # The folder may be read-only, or the disk full.
-        with contextlib.suppress(OSError):
+        try:
             kept = targeted.store(cache, compiler, data)
+        except OSError as error:
+            unkept = str(error)
+    if kept is None:
+        tell(f"compiled kernels are not kept, so that each process compiles them: {unkept}")
     try:
         return _open(data, kept)
     except OSError as error:
         raise EngineUnavailable(f"{unit}, built by {compiler.command[0]}, cannot be loaded: {error}") from error
+
+
+def _cache() -> tuple[Cache | None, str]:
+    """The cache, or why there is none."""
+    try:
+        return Cache(), ""
+    except CacheUnusable as error:
+        return None, str(error)
 
 
 def _open(data: bytes, kept: Library | None) -> ctypes.CDLL:
