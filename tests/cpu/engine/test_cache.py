@@ -82,7 +82,9 @@ class TestEntries:
         load_anew()
         assert compilations(log) == 2
 
-    @pytest.mark.parametrize("damage", ["cut off", "altered", "longer", "gone", "record", "record of another", "path"])
+    @pytest.mark.parametrize(
+        "damage", ["cut off", "altered", "longer", "gone", "record", "record of another", "features", "path"]
+    )
     def test_a_damaged_one_is_built_again(self, damage: str, log: Path, cache_folder: Path) -> None:
         load_anew()
         (path,) = cache_folder.glob("*.so")
@@ -102,6 +104,8 @@ class TestEntries:
             replace(record, record.read_bytes()[:100])
         elif damage == "record of another":
             replace(record, b'{"another": "format"}')
+        elif damage == "features":
+            replace(record, json.dumps({**json.loads(record.read_text()), "features": [["avx"]]}).encode())
         else:
             (cache_folder / "other").mkdir()
             path.rename(cache_folder / "other" / path.name)

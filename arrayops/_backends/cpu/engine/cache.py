@@ -151,7 +151,7 @@ class Cache:
         try:
             record = Record(**json.loads(data or b""))
             # A name with a separator would lead out of the folder.
-            fits = _ENTRY.fullmatch(record.library) is not None and isinstance(record.features, list)
+            fits = _ENTRY.fullmatch(record.library) and all(isinstance(feature, str) for feature in record.features)
         except (ValueError, TypeError):
             return None
         return record if fits else None
