@@ -6,7 +6,7 @@ functions named ``<operator>_backward``.
 """
 
 from arrayops._core.precision import get_float32_precision, set_float32_precision
-from arrayops._core.threads import get_num_threads, set_num_threads
+from arrayops._core.threads import get_num_threads, num_threads, set_num_threads
 from arrayops._frameworks import saved_programs as _saved_programs
 from arrayops._typing import MaskedOutput, SavedOutput
 from arrayops.conv import conv2d, conv2d_backward, conv_transpose2d, conv_transpose2d_backward
@@ -55,6 +55,7 @@ __all__ = [
     "get_num_threads",
     "merge_feature_maps",
     "merge_feature_maps_backward",
+    "num_threads",
     "pac_conv2d",
     "pac_conv2d_backward",
     "pac_conv_transpose2d",

@@ -157,6 +157,20 @@ def merging(image: Float32, small: Float32) -> None:
     assert_type(ao.merge_feature_maps_backward(image, [image, small], size="smallest").maps, list[Float32] | None)
 
 
+@ao.num_threads(2)
+def decorated(image: Float32) -> Float32:
+    """A function whose calls use two threads."""
+    return image
+
+
+def threads(image: Float32) -> None:
+    """Numbers of threads."""
+    ao.set_num_threads(None)
+    with ao.num_threads(2):
+        assert_type(ao.get_num_threads(), int)
+    assert_type(decorated(image), Float32)
+
+
 def with_torch(image: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> None:
     """The same functions with tensors of PyTorch."""
     assert_type(ao.conv2d(image, weight, padding="same"), torch.Tensor)

@@ -79,8 +79,9 @@ def extra_flags() -> list[str]:
 
 def flags(family: str, target: Target) -> list[str]:
     """Arguments for a compiler of a family, without the names of files."""
-    position_independent = [] if target.system == "win32" else ["-fPIC"]
-    return [*COMMON, *position_independent, *_architecture(family, target), *_without_cxx_library(family, target)]
+    # Threads are a library of their own in glibc before 2.34.
+    posix = [] if target.system == "win32" else ["-fPIC", "-pthread"]
+    return [*COMMON, *posix, *_architecture(family, target), *_without_cxx_library(family, target)]
 
 
 def _architecture(family: str, target: Target) -> list[str]:
