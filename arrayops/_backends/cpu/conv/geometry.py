@@ -1,0 +1,67 @@
+"""Sizes and strides of the arrays of a correlation, without the arrays. Pure Python."""
+
+from typing import NamedTuple
+
+from arrayops._core.shapes import Axis
+
+FourInts = tuple[int, int, int, int]
+FiveInts = tuple[int, int, int, int, int]
+
+
+class Geometry(NamedTuple):
+    """Everything that the plan of a correlation depends on.
+
+    Strides count elements: of images those to the next image, channel, row and column; of the weight, in the order of
+    the correlation, those to the next group, row and column of taps, input and output.
+    """
+
+    dtype: str
+    itemsize: int
+    layout: str
+    images: int
+    groups: int
+    inputs: int
+    outputs: int
+    axes: tuple[Axis, Axis]
+    source: FourInts
+    target: FourInts
+    weight: FiveInts
+
+    @property
+    def taps(self) -> int:
+        """Taps of the filter."""
+        return self.axes[0].kernel * self.axes[1].kernel
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether every channel has a filter of its own."""
+        return self.inputs == self.outputs == 1
+
+    @property
+    def operations(self) -> float:
+        """Floating-point operations."""
+        rows, columns = self.axes
+        windows = min(rows.output, rows.size) * min(columns.output, columns.size) * self.images
+        return 2.0 * windows * self.groups * self.inputs * self.outputs * self.taps
+
+    @property
+    def nanoseconds(self) -> float:
+        """Rough estimate of the time on one thread."""
+        rows, columns = self.axes
+        values = self.inputs * rows.size * columns.size + self.outputs * rows.output * columns.output
+        weights = self.groups * self.inputs * self.outputs * self.taps
+        return self.operations / 60 + (values * self.images * self.groups + weights) / 2
+
+    def collapsed(self) -> "Geometry":
+        """The same correlation over images of one row, if its filter has one tap that reads every pixel in turn."""
+        rows, columns = self.axes
+        pointwise = all(
+            axis.kernel == axis.stride == 1 and axis.before == axis.after == 0 and axis.size == axis.output
+            for axis in self.axes
+        )
+        adjacent = all(strides[2] == columns.size * strides[3] for strides in (self.source, self.target))
+        if not pointwise or not adjacent or rows.size == 1:
+            return self
+        pixels = rows.size * columns.size
+        one = rows._replace(size=1, output=1, transposed=False)
+        return self._replace(axes=(one, columns._replace(size=pixels, output=pixels, transposed=False)))

@@ -1,0 +1,138 @@
+#pragma once
+// Vectors of accumulators: as wide as the registers that the compiler may use.
+
+#include "storage.h"
+
+#if defined(__AVX512F__)
+#define VECTOR_BYTES 64
+#elif defined(__AVX__)
+#define VECTOR_BYTES 32
+#else
+#define VECTOR_BYTES 16
+#endif
+
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define VECTOR_REGISTERS 32
+#else
+#define VECTOR_REGISTERS 16
+#endif
+
+// Loops over arrays of vectors must be unrolled whole: otherwise GCC keeps the arrays in memory.
+#define PRAGMA(text) _Pragma(#text)
+#ifdef __clang__
+#define UNROLL PRAGMA(clang loop unroll(full))
+#else
+#define UNROLL PRAGMA(GCC unroll 64)
+#endif
+#define NOINLINE static __attribute__((noinline))
+#define RESTRICT __restrict
+
+enum { LANES = VECTOR_BYTES / (int)sizeof(accumulator) };
+
+// aligned: arrays begin at any element. may_alias: loads and stores are those of the elements.
+template <int N> struct VectorOf {
+    typedef accumulator type __attribute__((vector_size(N * sizeof(accumulator)), aligned(sizeof(accumulator)), may_alias));
+};
+template <int N> using vector_of = typename VectorOf<N>::type;
+typedef vector_of<LANES> vector;
+
+// Integers of the same size: of shuffles and masks.
+template <int SIZE> struct IntegerOf;
+template <> struct IntegerOf<4> { typedef int32_t type; };
+template <> struct IntegerOf<8> { typedef int64_t type; };
+typedef IntegerOf<sizeof(accumulator)>::type lane_number;
+typedef lane_number lane_numbers __attribute__((vector_size(VECTOR_BYTES)));
+
+INLINE vector load(const accumulator *source) { return *(const vector *)source; }
+INLINE void store(accumulator *target, vector value) { *(vector *)target = value; }
+// Keeps a loaded value in its register: GCC would rather load it again for each product.
+#if defined(__x86_64__)
+#define KEEP_IN_REGISTER(value) __asm__("" : "+v"(value))
+#elif defined(__aarch64__)
+#define KEEP_IN_REGISTER(value) __asm__("" : "+w"(value))
+#else
+#define KEEP_IN_REGISTER(value)
+#endif
+
+// Minus zero, which changes no number: compilers fold it, but not plus zero, which changes the sign of -0.
+INLINE vector broadcast(accumulator value) { return value - vector{}; }
+
+// `count` elements, the last ones as a vector that ends with them: rows are short, and a call of memcpy takes longer.
+template <int WIDTH> INLINE void copy_short(accumulator *RESTRICT target, const accumulator *RESTRICT source, int64_t count) {
+    typedef vector_of<WIDTH> part;
+    if (count >= WIDTH) {
+        const part first = *(const part *)source, last = *(const part *)(source + count - WIDTH);
+        *(part *)target = first;
+        *(part *)(target + count - WIDTH) = last;
+    } else if constexpr (WIDTH > 1)
+        copy_short<WIDTH / 2>(target, source, count);
+}
+
+INLINE void copy(accumulator *RESTRICT target, const accumulator *RESTRICT source, int64_t count) {
+    for (int64_t i = 0; i + LANES < count; i += LANES) store(target + i, load(source + i));
+    copy_short<LANES>(target, source, count);
+}
+
+template <int WIDTH> INLINE void clear_short(accumulator *target, int64_t count) {
+    typedef vector_of<WIDTH> part;
+    if (count >= WIDTH) *(part *)target = *(part *)(target + count - WIDTH) = part{};
+    else if constexpr (WIDTH > 1)
+        clear_short<WIDTH / 2>(target, count);
+}
+
+INLINE void clear(accumulator *target, int64_t count) {
+    for (int64_t i = 0; i + LANES < count; i += LANES) store(target + i, vector{});
+    clear_short<LANES>(target, count);
+}
+
+// Adjacent values of an array, as accumulators; and back.
+INLINE void widen_row(accumulator *RESTRICT target, const accumulator *RESTRICT source, int64_t count) { copy(target, source, count); }
+template <class T> INLINE void widen_row(accumulator *RESTRICT target, const T *RESTRICT source, int64_t count) {
+    for (int64_t i = 0; i < count; i++) target[i] = widen(source[i]);
+}
+// A vector of adjacent values of an array. Conversions are not inlined, as they would be dozens of times.
+INLINE vector load_widened(const accumulator *source) { return load(source); }
+template <class T> NOINLINE vector load_widened(const T *source) {
+    accumulator values[LANES];
+    widen_row(values, source, LANES);
+    return load(values);
+}
+
+INLINE void narrow_row(accumulator *RESTRICT target, const accumulator *RESTRICT source, int64_t count) { copy(target, source, count); }
+template <class T> INLINE void narrow_row(T *RESTRICT target, const accumulator *RESTRICT source, int64_t count) {
+    for (int64_t i = 0; i < count; i++) narrow(target[i], source[i]);
+}
+
+INLINE accumulator sum_of_lanes(vector value) {
+    accumulator sums[LANES];
+    store(sums, value);
+    for (int width = LANES / 2; width; width /= 2)
+        for (int lane = 0; lane < width; lane++) sums[lane] += sums[lane + width];
+    return sums[0];
+}
+
+// A square of LANES x LANES values in registers, transposed: blocks off the diagonal are exchanged, halving their size.
+INLINE void transpose(vector (&rows)[LANES]) {
+    UNROLL for (int size = LANES / 2; size; size /= 2) {
+        UNROLL for (int row = 0; row < LANES; row++) {
+            if (row & size) continue;
+            vector upper = rows[row], lower = rows[row + size];
+#ifdef __clang__
+            vector first, second;
+            UNROLL for (int lane = 0; lane < LANES; lane++) {
+                first[lane] = lane & size ? lower[lane - size] : upper[lane];
+                second[lane] = lane & size ? lower[lane] : upper[lane + size];
+            }
+            rows[row] = first, rows[row + size] = second;
+#else
+            lane_numbers first = {}, second = {};
+            UNROLL for (int lane = 0; lane < LANES; lane++) {
+                first[lane] = lane & size ? LANES + lane - size : lane;
+                second[lane] = lane & size ? LANES + lane : lane + size;
+            }
+            rows[row] = __builtin_shuffle(upper, lower, first);
+            rows[row + size] = __builtin_shuffle(upper, lower, second);
+#endif
+        }
+    }
+}

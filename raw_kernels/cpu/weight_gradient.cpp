@@ -1,0 +1,222 @@
+// Gradients of the weights of groups of channels, in two algorithms.
+//
+// `weight_gradient_wide`: vectors of outputs, for groups of many outputs. A column block holds the samples that some
+// taps of some inputs read at up to COLUMN positions; each is broadcast and multiplied by the gradients at its position:
+//
+//     column   [tap, input][position]       ROWS of them at a time
+//     grad     [position][output]           one or two vectors
+//     sums     [tap, input][output]         in registers over the positions, then added in the workspace
+//
+// `weight_gradient_narrow`: vectors of positions, for groups of few outputs; lanes are added at the end of a split.
+//
+//     samples  [input][packed row, column]  read at each tap
+//     grad     [output][row, column]        rows filled up to whole vectors
+//     sums     [input][tap][output][lane]
+//
+// Lanes beyond the end of a row take no part: their samples are those of other windows, perhaps not finite.
+
+#include "pack_planes.h"
+#include "weight_gradient.h"
+
+#if VECTOR_REGISTERS == 32
+enum { PAIR_ROWS = 8, SINGLE_ROWS = 16, MOST_TAPS = 3, SINGLE_TAPS = 9 };
+#else
+enum { PAIR_ROWS = 4, SINGLE_ROWS = 8, MOST_TAPS = 2, SINGLE_TAPS = 5 };
+#endif
+// Rows of the column block are filled by whole vectors, of which the last may exceed the row.
+enum { COLUMN = 128, COLUMN_PITCH = COLUMN + LANES };
+
+EXPORTED int64_t lanes() { return LANES; }
+// Positions that a part may have at most in the wide algorithm, and the rows of its column block.
+EXPORTED int64_t column() { return COLUMN; }
+EXPORTED int64_t column_rows() { return SINGLE_ROWS; }
+
+// Pixels of a part with outputs side by side, `width` of them, zeros after the last output.
+INLINE void pack_grad_pixels(accumulator *packed, int64_t width, const WeightGradient &call, const Part &part, int64_t channel, int64_t outputs) {
+    const Strides &strides = call.grad_strides;
+    const storage *source = grad_at(call, part, channel);
+    // Rows that follow each other are one.
+    const bool flat = strides.row == part.range.columns * strides.column;
+    const int64_t rows = flat ? 1 : part.range.rows, columns = flat ? part.range.rows * part.range.columns : part.range.columns;
+    for (int64_t r = 0; r < rows; r++, source += strides.row) {
+        accumulator *target = packed + r * columns * width;
+        int64_t done = 0;
+        if (strides.channel != 1 && strides.column == 1)
+            // Squares of planes are transposed.
+            for (; done + LANES <= columns; done += LANES)
+                for (int64_t o = 0; o < outputs; o += LANES) {
+                    vector square[LANES];
+                    UNROLL for (int row = 0; row < LANES; row++) square[row] = o + row < outputs ? load_widened(source + (o + row) * strides.channel + done) : vector{};
+                    transpose(square);
+                    UNROLL for (int row = 0; row < LANES; row++) store(target + (done + row) * width + o, square[row]);
+                }
+        for (int64_t x = done; x < columns; x++) {
+            const storage *pixel = source + x * strides.column;
+            if (strides.channel == 1)
+                widen_row(target + x * width, pixel, outputs);
+            else
+                for (int64_t o = 0; o < outputs; o++) target[x * width + o] = widen(pixel[o * strides.channel]);
+            clear(target + x * width + outputs, width - outputs);
+        }
+    }
+}
+
+template <int ROWS, int VECTORS>
+NOINLINE void column_product(const accumulator *RESTRICT column, const accumulator *RESTRICT grad, int64_t width, int64_t count,
+                             accumulator *RESTRICT result, int64_t pitch) {
+    vector sums[ROWS][VECTORS] = {};
+    for (int64_t p = 0; p < count; p++, grad += width) {
+        vector values[VECTORS];
+        UNROLL for (int v = 0; v < VECTORS; v++) values[v] = load(grad + v * LANES);
+        UNROLL for (int row = 0; row < ROWS; row++) {
+            vector sample = broadcast(column[row * COLUMN_PITCH + p]);
+            if constexpr (VECTORS > 1) KEEP_IN_REGISTER(sample);
+            UNROLL for (int v = 0; v < VECTORS; v++) sums[row][v] += sample * values[v];
+        }
+    }
+    UNROLL for (int row = 0; row < ROWS; row++) UNROLL for (int v = 0; v < VECTORS; v++) {
+        accumulator *target = result + row * pitch + v * LANES;
+        store(target, load(target) + sums[row][v]);
+    }
+}
+
+template <int ROWS, int VECTORS> INLINE void wide(const WeightGradient &call, int64_t number, char *workspace) {
+    const Phase &phase = *call.phase;
+    int64_t rest = number;
+    const int64_t split = rest % call.splits;
+    rest /= call.splits;
+    const int64_t ob = rest % call.output_blocks;
+    rest /= call.output_blocks;
+    const int64_t ib = rest % call.input_blocks, group = rest / call.input_blocks;
+    const int64_t input = call.inputs * ib / call.input_blocks, inputs = call.inputs * (ib + 1) / call.input_blocks - input;
+    const int64_t output = call.outputs * ob / call.output_blocks, outputs = call.outputs * (ob + 1) / call.output_blocks - output;
+    const int64_t width = rounded_up(outputs, VECTORS * LANES), rows = call.taps * inputs;
+    const int64_t distance = phase.plane * phase.segments[1];
+    accumulator *const samples = (accumulator *)workspace;
+    accumulator *const grad = samples + rounded_up(distance * inputs + LANES, LANES);
+    accumulator *const column = grad + COLUMN * width;
+    accumulator *const sums = column + ROWS * COLUMN_PITCH;
+    memset(sums, 0, rounded_up(rows, ROWS) * width * sizeof(accumulator));
+    memset(column, 0, ROWS * COLUMN_PITCH * sizeof(accumulator));
+    for_parts(call, split, [&](const Part &part) {
+        const Range &range = part.range;
+        pack_planes(samples, distance, phase, range, call.size, call.stride,
+                    call.input + part.image * call.input_strides.image + (group * call.inputs + input) * call.input_strides.channel,
+                    call.input_strides, inputs);
+        pack_grad_pixels(grad, width, call, part, group * call.outputs + output, outputs);
+        for (int64_t from = 0; from < rows; from += ROWS) {
+            for (int64_t row = from; row < smaller(from + ROWS, rows); row++) {
+                const accumulator *source = samples + row % inputs * distance + phase.offsets[row / inputs];
+                accumulator *target = column + (row - from) * COLUMN_PITCH;
+                // What exceeds a row is overwritten by the next one.
+                for (int64_t r = 0; r < range.rows; r++)
+                    for (int64_t x = 0; x < range.columns; x += LANES) store(target + r * range.columns + x, load(source + r * phase.pitch + x));
+            }
+            for (int64_t o = 0; o < width; o += VECTORS * LANES)
+                column_product<ROWS, VECTORS>(column, grad + o, width, range.rows * range.columns, sums + from * width + o, width);
+        }
+    });
+    accumulator *target = call.partial + ((split * call.groups + group) * call.taps * call.inputs + input) * call.outputs + output;
+    for (int64_t t = 0; t < call.taps; t++)
+        for (int64_t c = 0; c < inputs; c++)
+            for (int64_t o = 0; o < outputs; o++) target[(t * call.inputs + c) * call.outputs + o] = sums[(t * inputs + c) * width + o];
+}
+
+// A block: group, range of inputs, range of outputs, split.
+EXPORTED void weight_gradient_wide(const void *arguments, int64_t first, int64_t last, char *workspace) {
+    const WeightGradient &call = *(const WeightGradient *)arguments;
+    for (int64_t number = first; number < last; number++)
+        if (ceil_div(call.outputs, call.output_blocks) > LANES) wide<PAIR_ROWS, 2>(call, number, workspace);
+        else wide<SINGLE_ROWS, 1>(call, number, workspace);
+}
+
+template <int OUTPUTS, int TAPS>
+NOINLINE void lanes_product(const accumulator *RESTRICT samples, const int64_t *RESTRICT offsets, int64_t pitch, const accumulator *RESTRICT grad,
+                            int64_t plane, int64_t grad_pitch, int64_t rows, int64_t columns, vector *RESTRICT result, int64_t outputs) {
+    vector sums[TAPS][OUTPUTS] = {};
+    const int64_t whole = columns / LANES * LANES;
+    lane_numbers inside = {};
+    UNROLL for (int lane = 0; lane < LANES; lane++) inside[lane] = whole + lane < columns ? -1 : 0;
+    for (int64_t r = 0; r < rows; r++, samples += pitch, grad += grad_pitch) {
+        for (int64_t x = 0; x < whole; x += LANES) {
+            vector values[OUTPUTS];
+            UNROLL for (int o = 0; o < OUTPUTS; o++) values[o] = load(grad + o * plane + x);
+            UNROLL for (int t = 0; t < TAPS; t++) {
+                const vector sample = load(samples + offsets[t] + x);
+                UNROLL for (int o = 0; o < OUTPUTS; o++) sums[t][o] += sample * values[o];
+            }
+        }
+        if (whole < columns) {
+            vector values[OUTPUTS];
+            UNROLL for (int o = 0; o < OUTPUTS; o++) values[o] = inside ? load(grad + o * plane + whole) : vector{};
+            UNROLL for (int t = 0; t < TAPS; t++) {
+                const vector sample = inside ? load(samples + offsets[t] + whole) : vector{};
+                UNROLL for (int o = 0; o < OUTPUTS; o++) sums[t][o] += sample * values[o];
+            }
+        }
+    }
+    UNROLL for (int t = 0; t < TAPS; t++) UNROLL for (int o = 0; o < OUTPUTS; o++) result[t * outputs + o] += sums[t][o];
+}
+
+template <int OUTPUTS, int TAPS> INLINE void narrow_taps(const WeightGradient &call, const accumulator *samples, const accumulator *grad, int64_t plane, int64_t pitch, const Range &range, vector *sums, int64_t outputs) {
+    const Phase &phase = *call.phase;
+    const int64_t count = ceil_div(call.taps, TAPS);
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t from = call.taps * i / count, to = call.taps * (i + 1) / count;
+        switch (to - from) {
+#define CASE(n)                                                                                                          \
+    case n:                                                                                                              \
+        if constexpr (n <= TAPS)                                                                                         \
+            lanes_product<OUTPUTS, n>(samples, phase.offsets + from, phase.pitch, grad, plane, pitch, range.rows,        \
+                                      range.columns, sums + from * outputs, outputs);                                    \
+        break;
+            CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9)
+#undef CASE
+        }
+    }
+}
+
+// A block: groups, split.
+EXPORTED void weight_gradient_narrow(const void *arguments, int64_t first, int64_t last, char *workspace) {
+    const WeightGradient &call = *(const WeightGradient *)arguments;
+    const Phase &phase = *call.phase;
+    // Outputs at a time: 4, 2 or 1.
+    const int64_t together = call.outputs >= 3 ? 4 : call.outputs, outputs = rounded_up(call.outputs, together);
+    const int64_t distance = phase.plane * phase.segments[1], pitch = rounded_up(phase.size[1], LANES), plane = phase.size[0] * pitch;
+    accumulator *const samples = (accumulator *)workspace;
+    // The planes of missing outputs of a group are those of the next group, or unused; their sums are dropped.
+    accumulator *const grad = samples + rounded_up(distance * call.inputs * call.grouped + LANES, LANES);
+    const int64_t planes = call.outputs * call.grouped + outputs - call.outputs;
+    vector *const sums = (vector *)(grad + planes * plane);
+    for (int64_t number = first; number < last; number++) {
+        const int64_t split = number % call.splits, from = number / call.splits * call.grouped;
+        const int64_t groups = smaller(call.grouped, call.groups - from);
+        memset((void *)grad, 0, planes * plane * sizeof(accumulator));
+        memset((void *)sums, 0, groups * call.inputs * call.taps * outputs * sizeof(vector));
+        for_parts(call, split, [&](const Part &part) {
+            const Range &range = part.range;
+            pack_planes(samples, distance, phase, range, call.size, call.stride,
+                        call.input + part.image * call.input_strides.image + from * call.inputs * call.input_strides.channel,
+                        call.input_strides, groups * call.inputs);
+            const storage *source = grad_at(call, part, from * call.outputs);
+            for (int64_t r = 0; r < range.rows; r++, source += call.grad_strides.row)
+                widen_rows(grad + r * pitch, plane, source, call.grad_strides.column, call.grad_strides.channel, range.columns, groups * call.outputs);
+            for (int64_t g = 0; g < groups; g++)
+                for (int64_t c = 0; c < call.inputs; c++)
+                    for (int64_t o = 0; o < outputs; o += together) {
+                        vector *target = sums + (g * call.inputs + c) * call.taps * outputs + o;
+                        const accumulator *gradients = grad + (g * call.outputs + o) * plane;
+                        const accumulator *values = samples + (g * call.inputs + c) * distance;
+                        if (together == 4) narrow_taps<4, MOST_TAPS>(call, values, gradients, plane, pitch, range, target, outputs);
+                        else if (together == 2) narrow_taps<2, MOST_TAPS>(call, values, gradients, plane, pitch, range, target, outputs);
+                        else narrow_taps<1, SINGLE_TAPS>(call, values, gradients, plane, pitch, range, target, outputs);
+                    }
+        });
+        accumulator *target = call.partial + (split * call.groups + from) * call.taps * call.inputs * call.outputs;
+        for (int64_t g = 0; g < groups; g++)
+            for (int64_t t = 0; t < call.taps; t++)
+                for (int64_t c = 0; c < call.inputs; c++)
+                    for (int64_t o = 0; o < call.outputs; o++)
+                        *target++ = sum_of_lanes(sums[((g * call.inputs + c) * call.taps + t) * outputs + o]);
+    }
+}

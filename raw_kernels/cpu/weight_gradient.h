@@ -1,0 +1,77 @@
+#pragma once
+// Gradients of the weights of a correlation: sums of products of samples and gradients over all windows,
+//
+//     dW[group][tap][input][output] = sum over images and outputs' positions of x[input, position at the tap] * g[output, position].
+//
+// The windows are split among blocks by shapes alone. Each block adds its products in registers over a few hundred
+// positions at a time, those sums in the dtype of the accumulator, and stores them; then sums of all blocks are added in
+// float64, in order.
+
+#include "task.h"
+#include "vectors.h"
+#include "window.h"
+
+struct WeightGradient {
+    const storage *input, *grad;
+    accumulator *partial;                   // of every split: groups, taps, inputs, outputs
+    storage *result;
+    Strides input_strides, grad_strides;
+    int64_t strides[5];                     // of the result: group, row and column of taps, input, output
+    int64_t size[2], stride[2];             // of the input; at which windows read it
+    int64_t images, groups, inputs, outputs;
+    int64_t grouped;                        // groups whose channels are packed together, in the narrow algorithm
+    int64_t splits;                         // of the windows
+    int64_t input_blocks, output_blocks;    // ranges of channels of a group that are blocks of their own
+    int64_t taps;
+    const int64_t *tap_numbers;             // row and column of each tap
+    int64_t vectors;                        // of taps and inputs, in the algorithm of runs
+    const int64_t *vector_list;             // of each: offset in the packed samples, number of the first tap and input, length
+    const Phase *phase;
+};
+
+// A part of the windows of a split: some rows and columns of one image.
+struct Part {
+    int64_t image;
+    Range range;
+};
+
+// Calls `body` for every part of a split.
+template <class Body> INLINE void for_parts(const WeightGradient &call, int64_t split, Body body) {
+    const Phase &phase = *call.phase;
+    const int64_t parts = call.images * phase.blocks[0] * phase.blocks[1];
+    for (int64_t number = parts * split / call.splits; number < parts * (split + 1) / call.splits; number++) {
+        const int64_t row = number % phase.blocks[0], column = number / phase.blocks[0] % phase.blocks[1];
+        Part part;
+        part.image = number / phase.blocks[0] / phase.blocks[1];
+        part.range.row = row * phase.size[0];
+        part.range.rows = smaller(phase.size[0], phase.length[0] - part.range.row);
+        part.range.column = column * phase.size[1];
+        part.range.columns = smaller(phase.size[1], phase.length[1] - part.range.column);
+        body(part);
+    }
+}
+
+INLINE const storage *grad_at(const WeightGradient &call, const Part &part, int64_t channel) {
+    const Strides &strides = call.grad_strides;
+    return call.grad + part.image * strides.image + channel * strides.channel + part.range.row * strides.row + part.range.column * strides.column;
+}
+
+// The sums of all splits, added in order: a block is the weights of one input of one group at one tap.
+EXPORTED void add_partial(const void *arguments, int64_t first, int64_t last, char *) {
+    const WeightGradient &call = *(const WeightGradient *)arguments;
+    const int64_t size = call.groups * call.taps * call.inputs * call.outputs;
+    for (int64_t number = first; number < last; number++) {
+        const int64_t input = number % call.inputs, tap = number / call.inputs % call.taps, group = number / call.inputs / call.taps;
+        storage *target = call.result + group * call.strides[0] + call.tap_numbers[2 * tap] * call.strides[1] +
+                          call.tap_numbers[2 * tap + 1] * call.strides[2] + input * call.strides[3];
+        const accumulator *source = call.partial + number * call.outputs;
+        enum { AT_ONCE = 64 };
+        for (int64_t from = 0; from < call.outputs; from += AT_ONCE) {
+            const int64_t count = smaller(AT_ONCE, call.outputs - from);
+            double sums[AT_ONCE] = {};
+            for (int64_t split = 0; split < call.splits; split++)
+                for (int64_t o = 0; o < count; o++) sums[o] += source[split * size + from + o];
+            for (int64_t o = 0; o < count; o++) narrow(target[(from + o) * call.strides[4]], (accumulator)sums[o]);
+        }
+    }
+}
