@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import arrayops as ao
+from arrayops._backends.cpu.engine import choice
 from arrayops._backends.numpy import blocks
 from arrayops._backends.numpy import conv as ways
 from case import Case
@@ -144,7 +145,11 @@ def test_many_blocks_equal_torch(name: str, layout: str) -> None:
 
 @pytest.fixture
 def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Small calls too may take several; whatever a test does to the number of threads ends with it."""
+    """NumPy serves, where small calls too may take several; whatever a test does to the number of threads ends with it.
+
+    tests/cpu/compiled has the same for compiled kernels.
+    """
+    monkeypatch.setattr(choice, "_choice", choice.NUMPY)
     monkeypatch.setattr(ways, "SMALL", 0)
     yield
     ao.set_num_threads(None)
@@ -169,7 +174,8 @@ def test_same_bits_for_every_number_of_threads(name: str, layout: str, threads: 
 
 
 @pytest.mark.parametrize(("size", "asked"), [((8, 8), False), ((160, 160), True)])
-def test_small_calls_wake_no_thread(size: tuple[int, int], asked: bool) -> None:
+def test_small_calls_wake_no_thread(size: tuple[int, int], asked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "_choice", choice.NUMPY)
     case = build("conv2d", FLOAT32, size=size, padding=1)
     ao.set_num_threads(2)
     try:
