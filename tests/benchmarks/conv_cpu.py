@@ -1,8 +1,10 @@
-"""Grouped convolution on the CPU beside torch, and beside depthwise convolution, reshape and sum.
+"""Convolution on the CPU beside torch, and beside depthwise convolution, reshape and sum.
 
-Run from a checkout with torch installed: ``PYTHONPATH=. python tests/benchmarks/conv_cpu.py``
+Run from a checkout with torch installed: ``PYTHONPATH=. python tests/benchmarks/conv_cpu.py``. With 256-bit vectors on
+both sides: ``ARRAYOPS_CPU_ARCH=x86-64-v3 ONEDNN_MAX_CPU_ISA=AVX2`` before it, which raises the limits by a fifth.
 """
 
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -14,17 +16,20 @@ from torch.nn import functional
 import arrayops as ao
 import harness
 
-# N, C (as many outputs), H and W, groups, k.
+# N, C (as many outputs), H and W, groups, k: ResNeXt-50 32x4d, depthwise, 1x1, dense.
 SHAPES = (
     (8, 128, 56, 32, 3),
     (8, 256, 28, 32, 3),
     (8, 512, 14, 32, 3),
     (8, 1024, 7, 32, 3),
     (8, 256, 28, 256, 3),
-    (8, 64, 56, 1, 3),
-    (8, 256, 56, 1, 1),
+    (8, 64, 112, 64, 3),
+    (8, 192, 14, 192, 7),
+    (4, 256, 56, 1, 1),
+    (4, 64, 56, 1, 3),
 )
-CONTIGUOUS, CHANNELS_LAST, DEPTHWISE, RECIPE = 2.0, 3.5, 3.0, 1 / 3.5
+FACTOR = 1.2 if "ARRAYOPS_CPU_ARCH" in os.environ else 1.0
+FORWARD, BOTH, RECIPE = 1.15 * FACTOR, 1.3 * FACTOR, 1 / 8
 
 
 def recipe(input: torch.Tensor, weight: torch.Tensor, groups: int) -> torch.Tensor:
@@ -74,10 +79,7 @@ def case(shape: tuple[int, int, int, int, int], layout: str, both: bool) -> harn
         return differentiated(functional.conv2d(*tensors, padding=padding, groups=groups))
 
     rivals = {"arrayops": ours, "torch": plain}
-    if layout == "NCHW":
-        limits = {"torch": DEPTHWISE if groups == channels else CONTIGUOUS}
-    else:
-        limits = {"torch": DEPTHWISE if groups == channels else CHANNELS_LAST}
+    limits = {"torch": BOTH if both else FORWARD}
     if 1 < groups < channels and layout == "NCHW":
         rivals["recipe"] = lambda: differentiated(recipe(*tensors, groups))
         limits["recipe"] = RECIPE
@@ -89,8 +91,9 @@ def case(shape: tuple[int, int, int, int, int], layout: str, both: bool) -> harn
             want = expected.numpy()
             if layout == "NHWC":
                 want = want.transpose((2, 3, 1, 0) if want.shape == weight.shape else (0, 2, 3, 1))
-            assert np.linalg.norm(got - want) <= 4e-6 * np.linalg.norm(want)
+            assert np.linalg.norm(got - want) <= 1e-5 * np.linalg.norm(want)
 
+    # Every value of a weight is multiplied once for each pixel; forward and each gradient do so.
     times = 3 if both else 1
     return harness.Case(
         f"{'forward + backward' if both else 'forward'} {layout} {shape}",
@@ -103,4 +106,4 @@ def case(shape: tuple[int, int, int, int, int], layout: str, both: bool) -> harn
 
 
 if __name__ == "__main__":
-    sys.exit(harness.main("Grouped convolution, float32, CPU", cases))
+    sys.exit(harness.main("Convolution, float32, CPU", cases))

@@ -1,7 +1,8 @@
 """Side-by-side timing: every rival runs in turn within each round, so that drift of the machine hits all alike.
 
-What is reported are medians over rounds, ratios of medians, and *floors*: the time that the operation count needs at
-the rate of a large matrix product measured on this machine, and that its bytes need at the measured rate of a copy.
+What is reported are medians over rounds, medians of the ratios of each round, and *floors*: the time that the operation
+count needs at the rate of a large matrix product measured on this machine, and that its bytes need at the measured rate
+of a copy.
 """
 
 import argparse
@@ -50,7 +51,7 @@ class Case:
 
 @dataclass
 class Row:
-    """Result of a case: medians in milliseconds, floors in milliseconds, our median over each rival's."""
+    """Result of a case: medians in milliseconds, floors in milliseconds, medians of our time over each rival's."""
 
     case: str
     median_ms: dict[str, float]
@@ -177,7 +178,10 @@ def measure(case: Case, rounds: int) -> Row:
         {name: (values[0], values[2]) for name, values in quartiles.items()},
         case.operations / product_rate() * 1e3,
         case.bytes / copy_rate() * 1e3,
-        {name: medians[ours] / medians[name] for name in others},
+        {
+            name: statistics.median(own / other for own, other in zip(times[ours], times[name], strict=True))
+            for name in others
+        },
         dict(case.limits),
     )
 
