@@ -72,6 +72,7 @@ class WeightGradient:
         grouped = 1
         input_blocks = output_blocks = 1
         positions = g.images * lengths[0] * lengths[1]
+        weights = g.groups * g.taps * g.inputs * g.outputs
 
         def packed(rows: int, columns: int) -> int:
             return phases_of(axes, rows, columns)[0].packed(rows, columns)
@@ -84,7 +85,12 @@ class WeightGradient:
             width = rounded_up(math.ceil(g.outputs / output_blocks), 2 * lanes)
             input_bytes = max(1, packed(rows, columns)) * item
             inputs = min(MAX_SUM_BYTES // (g.taps * width * item), PACKED_BYTES // input_bytes)
-            input_blocks = min(g.inputs, math.ceil(g.inputs / max(1, inputs)))
+            input_blocks = math.ceil(g.inputs / max(1, inputs))
+            if g.operations >= LARGE_OPERATIONS:
+                parts = g.images * math.ceil(lengths[0] / rows) * math.ceil(lengths[1] / columns)
+                splits = min(parts, max(1, MAX_PARTIAL_BYTES // (weights * item)))
+                input_blocks = max(input_blocks, math.ceil(MIN_BLOCKS / (splits * g.groups * output_blocks)))
+            input_blocks = min(g.inputs, input_blocks)
             inputs = math.ceil(g.inputs / input_blocks)
             samples = rounded_up(packed(rows, columns) * inputs + lanes, lanes)
             column_rows, most = library.number("column_rows"), library.number("column")
@@ -129,7 +135,7 @@ class WeightGradient:
         phases = phases_of(axes, rows, columns)
         table = phase_table(phases, size, g.images, 1, 1)
         self.workspace = workspace * item + 64
-        self.weights = g.groups * g.taps * g.inputs * g.outputs
+        self.weights = weights
         # Splits by shapes alone: their sums are added in order.
         splits = math.ceil(positions / MAX_POSITIONS)
         if g.operations >= LARGE_OPERATIONS:
