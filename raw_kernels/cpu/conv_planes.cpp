@@ -82,25 +82,35 @@ NOINLINE void store_rows(const Correlation &call, const Block &block, int64_t ou
     for (int64_t r = 0; r < block.range.rows; r++) {
         storage *row = output_at(call, block, output, r, 0);
         const accumulator *source = result + r * block.phase->pitch;
-        int64_t done = 0;
         if (call.output_strides.channel == 1 && count > 1) {
-            // Pixels whose channels are adjacent: squares are transposed.
-            for (; done + LANES <= columns; done += LANES)
+            // Pixels whose channels are adjacent: squares are transposed. The last one of a row overlaps the one before.
+            const int64_t wide = smaller(LANES, columns);
+            for (int64_t x = 0; x < columns; x += LANES) {
+                const int64_t from = smaller(x, columns - wide);
                 for (int64_t o = 0; o < count; o += LANES) {
                     vector square[LANES];
-                    UNROLL for (int k = 0; k < LANES; k++) square[k] = o + k < count ? load(source + (o + k) * pitch + done) : vector{};
+                    UNROLL for (int k = 0; k < LANES; k++) square[k] = o + k < count ? load(source + (o + k) * pitch + from) : vector{};
                     transpose(square);
-                    accumulator pixels[LANES][LANES];
-                    UNROLL for (int k = 0; k < LANES; k++) store(pixels[k], square[k]);
-                    for (int k = 0; k < LANES; k++) narrow_row(row + (done + k) * step + o, pixels[k], smaller(LANES, count - o));
+                    storage *pixel = row + from * step + o;
+                    if (count - o >= LANES)
+                        UNROLL for (int k = 0; k < LANES; k++) {
+                            if (k < wide) store_narrowed(pixel + k * step, square[k]);
+                        }
+                    else {
+                        accumulator pixels[LANES][LANES];
+                        UNROLL for (int k = 0; k < LANES; k++) store(pixels[k], square[k]);
+                        for (int k = 0; k < wide; k++) narrow_row(pixel + k * step, pixels[k], count - o);
+                    }
                 }
+            }
+            continue;
         }
         for (int64_t o = 0; o < count; o++) {
             storage *target = row + o * call.output_strides.channel;
             if (step == 1)
-                narrow_row(target + done, source + o * pitch + done, columns - done);
+                narrow_row(target, source + o * pitch, columns);
             else
-                for (int64_t x = done; x < columns; x++) narrow(target[x * step], source[o * pitch + x]);
+                for (int64_t x = 0; x < columns; x++) narrow(target[x * step], source[o * pitch + x]);
         }
     }
 }

@@ -25,6 +25,19 @@ NOINLINE void pixels_product(const accumulator *RESTRICT samples, const int64_t 
     UNROLL for (int t = 0; t < TAPS; t++) store(result + t * pitch, load(result + t * pitch) + sums[t]);
 }
 
+INLINE void pack_grad(accumulator *grad, int64_t width, const WeightGradient &call, const Range &range, const storage *source, int64_t channels) {
+    for (int64_t r = 0; r < range.rows; r++)
+        for (int64_t x = 0; x < range.columns; x++) {
+            const storage *pixel = source + r * call.grad_strides.row + x * call.grad_strides.column;
+            accumulator *target = grad + (r * range.columns + x) * width;
+            if (call.grad_strides.channel == 1)
+                widen_row(target, pixel, channels);
+            else
+                for (int64_t c = 0; c < channels; c++) target[c] = widen(pixel[c * call.grad_strides.channel]);
+            clear(target + channels, width - channels);
+        }
+}
+
 // A block: range of channels, split. Groups are the channels.
 EXPORTED void weight_gradient_depthwise_pixels(const void *arguments, int64_t first, int64_t last, char *workspace) {
     const WeightGradient &call = *(const WeightGradient *)arguments;
@@ -44,16 +57,12 @@ EXPORTED void weight_gradient_depthwise_pixels(const void *arguments, int64_t fi
             pack_pixels(samples, width, phase, range, call.size, call.stride,
                         call.input + part.image * call.input_strides.image + from * call.input_strides.channel, call.input_strides, channels);
             const storage *source = grad_at(call, part, from);
-            for (int64_t r = 0; r < range.rows; r++)
-                for (int64_t x = 0; x < range.columns; x++) {
-                    const storage *pixel = source + r * call.grad_strides.row + x * call.grad_strides.column;
-                    accumulator *target = grad + (r * range.columns + x) * width;
-                    if (call.grad_strides.channel == 1)
-                        widen_row(target, pixel, channels);
-                    else
-                        for (int64_t c = 0; c < channels; c++) target[c] = widen(pixel[c * call.grad_strides.channel]);
-                    clear(target + channels, width - channels);
-                }
+            // Gradients are read where they are if they are whole vectors of accumulators.
+            const bool direct = sizeof(storage) == sizeof(accumulator) && call.grad_strides.channel == 1 && channels == width;
+            const accumulator *const gradients = direct ? (const accumulator *)source : grad;
+            const int64_t grad_pixel = direct ? call.grad_strides.column : width;
+            const int64_t grad_row = direct ? call.grad_strides.row : range.columns * width;
+            if (!direct) pack_grad(grad, width, call, range, source, channels);
             for (int64_t c = 0; c < width; c += LANES) {
                 const int64_t count = ceil_div(call.taps, MOST_TAPS);
                 for (int64_t i = 0; i < count; i++) {
@@ -62,8 +71,8 @@ EXPORTED void weight_gradient_depthwise_pixels(const void *arguments, int64_t fi
 #define CASE(n)                                                                                                          \
     case n:                                                                                                              \
         if constexpr (n <= MOST_TAPS)                                                                                    \
-            pixels_product<n>(samples + c, phase.offsets + tap, width, phase.pitch * width, grad + c, width,             \
-                              range.columns * width, range.rows, range.columns, sums + tap * width + c, width);          \
+            pixels_product<n>(samples + c, phase.offsets + tap, width, phase.pitch * width, gradients + c, grad_pixel,   \
+                              grad_row, range.rows, range.columns, sums + tap * width + c, width);                       \
         break;
                         CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9)
 #undef CASE

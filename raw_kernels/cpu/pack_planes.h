@@ -11,23 +11,35 @@ INLINE void widen_row(accumulator *RESTRICT target, const storage *source, int64
         for (int64_t i = 0; i < count; i++) target[i] = widen(source[i * stride]);
 }
 
-// Rows of channels `channel` apart in `target`, from pixels whose channels are adjacent: squares are transposed.
+// Rows of channels `channel` apart in `target`, from pixels whose channels are adjacent: squares are transposed. The last
+// square of a row ends with it and overlaps the one before; of a shorter row, the last pixel is repeated.
 NOINLINE void widen_transposed(accumulator *target, int64_t channel, const storage *source, int64_t stride, int64_t count, int64_t channels) {
-    for (int64_t c = 0; c < channels; c += LANES) {
-        const int64_t high = smaller(LANES, channels - c);
+    int64_t c = 0;
+    for (; c + LANES <= channels; c += LANES)
         for (int64_t i = 0; i < count; i += LANES) {
-            const int64_t wide = smaller(LANES, count - i);
-            if (high == LANES && wide == LANES) {
-                vector square[LANES];
-                UNROLL for (int row = 0; row < LANES; row++) square[row] = load_widened(source + (i + row) * stride + c);
+            const int64_t wide = smaller(LANES, count), from = smaller(i, count - wide);
+            const storage *pixels = source + from * stride + c;
+            accumulator *rows = target + c * channel + from;
+            vector square[LANES];
+            if (wide == LANES) {
+                UNROLL for (int k = 0; k < LANES; k++) square[k] = load_widened(pixels + k * stride);
                 transpose(square);
-                UNROLL for (int row = 0; row < LANES; row++) store(target + (c + row) * channel + i, square[row]);
-            } else
-                for (int64_t row = 0; row < high; row++)
-                    for (int64_t k = 0; k < wide; k++)
-                        target[(c + row) * channel + i + k] = widen(source[(i + k) * stride + c + row]);
+                UNROLL for (int k = 0; k < LANES; k++) store(rows + k * channel, square[k]);
+            } else {
+                UNROLL for (int k = 0; k < LANES; k++) square[k] = load_widened(pixels + smaller(k, wide - 1) * stride);
+                transpose(square);
+                UNROLL for (int k = 0; k < LANES; k++) store_first(rows + k * channel, square[k], wide);
+            }
         }
-    }
+    for (; c < channels; c++)
+        for (int64_t i = 0; i < count; i++) target[c * channel + i] = widen(source[i * stride + c]);
+}
+
+// Pixels far apart are not foreseen by the processor, and a square waits for all of its pixels.
+INLINE void prefetch_pixels(const storage *source, int64_t stride, int64_t count, int64_t channels) {
+    enum { LINE = 64 / (int)sizeof(storage) };
+    for (int64_t i = 0; i < count; i++)
+        for (int64_t c = 0; c < channels; c += LINE) __builtin_prefetch(source + i * stride + c);
 }
 
 // A row of several channels: `step` elements to the next sample in the source, `channel` to the next channel, in planes
@@ -52,6 +64,7 @@ NOINLINE void pack_planes(accumulator *packed, int64_t distance, const Phase &ph
             clear(t, first);
             clear(t + last, phase.pitch - last);
         }
+        if (strides.channel == 1) prefetch_pixels(source + stride[0] * strides.row, step, last - first, channels);
         widen_rows(target + first, distance, source, step, strides.channel, last - first, channels);
     });
 }

@@ -73,6 +73,13 @@ INLINE void copy(accumulator *RESTRICT target, const accumulator *RESTRICT sourc
     copy_short<LANES>(target, source, count);
 }
 
+// The first `count` lanes.
+INLINE void store_first(accumulator *target, vector value, int64_t count) {
+    accumulator values[LANES];
+    store(values, value);
+    copy_short<LANES>(target, values, count);
+}
+
 template <int WIDTH> INLINE void clear_short(accumulator *target, int64_t count) {
     typedef vector_of<WIDTH> part;
     if (count >= WIDTH) *(part *)target = *(part *)(target + count - WIDTH) = part{};
@@ -101,6 +108,12 @@ template <class T> NOINLINE vector load_widened(const T *source) {
 INLINE void narrow_row(accumulator *RESTRICT target, const accumulator *RESTRICT source, int64_t count) { copy(target, source, count); }
 template <class T> INLINE void narrow_row(T *RESTRICT target, const accumulator *RESTRICT source, int64_t count) {
     for (int64_t i = 0; i < count; i++) narrow(target[i], source[i]);
+}
+INLINE void store_narrowed(accumulator *target, vector value) { store(target, value); }
+template <class T> NOINLINE void store_narrowed(T *target, vector value) {
+    accumulator values[LANES];
+    store(values, value);
+    narrow_row(target, values, LANES);
 }
 
 INLINE accumulator sum_of_lanes(vector value) {

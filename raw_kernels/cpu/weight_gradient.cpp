@@ -1,7 +1,8 @@
 // Gradients of the weights of groups of channels, in two algorithms.
 //
-// `weight_gradient_wide`: vectors of outputs, for groups of many outputs. A column block holds the samples that some
-// taps of some inputs read at up to COLUMN positions; each is broadcast and multiplied by the gradients at its position:
+// `weight_gradient_wide`: vectors of outputs, for groups of many outputs. A column block is the samples that some taps of
+// some inputs read at up to COLUMN positions, where they are packed if the inputs of a tap fill up blocks, or else copied
+// side by side. Each is broadcast and multiplied by the gradients at its position:
 //
 //     column   [tap, input][position]       ROWS of them at a time
 //     grad     [position][output]           one or two vectors
@@ -61,17 +62,26 @@ INLINE void pack_grad_pixels(accumulator *packed, int64_t width, const WeightGra
     }
 }
 
+// Rows of a column block: `distance` apart, each of so many rows and columns of an image.
+struct Column {
+    const accumulator *samples;
+    int64_t distance, image_rows, columns, pitch;
+};
+
 template <int ROWS, int VECTORS>
-NOINLINE void column_product(const accumulator *RESTRICT column, const accumulator *RESTRICT grad, int64_t width, int64_t count,
-                             accumulator *RESTRICT result, int64_t pitch) {
+NOINLINE void column_product(const Column &column, const accumulator *RESTRICT grad, int64_t width, accumulator *RESTRICT result, int64_t pitch) {
     vector sums[ROWS][VECTORS] = {};
-    for (int64_t p = 0; p < count; p++, grad += width) {
-        vector values[VECTORS];
-        UNROLL for (int v = 0; v < VECTORS; v++) values[v] = load(grad + v * LANES);
-        UNROLL for (int row = 0; row < ROWS; row++) {
-            vector sample = broadcast(column[row * COLUMN_PITCH + p]);
-            if constexpr (VECTORS > 1) KEEP_IN_REGISTER(sample);
-            UNROLL for (int v = 0; v < VECTORS; v++) sums[row][v] += sample * values[v];
+    const int64_t distance = column.distance;
+    for (int64_t r = 0; r < column.image_rows; r++) {
+        const accumulator *RESTRICT samples = column.samples + r * column.pitch;
+        for (int64_t x = 0; x < column.columns; x++, grad += width) {
+            vector values[VECTORS];
+            UNROLL for (int v = 0; v < VECTORS; v++) values[v] = load(grad + v * LANES);
+            UNROLL for (int row = 0; row < ROWS; row++) {
+                vector sample = broadcast(samples[row * distance + x]);
+                if constexpr (VECTORS > 1) KEEP_IN_REGISTER(sample);
+                UNROLL for (int v = 0; v < VECTORS; v++) sums[row][v] += sample * values[v];
+            }
         }
     }
     UNROLL for (int row = 0; row < ROWS; row++) UNROLL for (int v = 0; v < VECTORS; v++) {
@@ -105,15 +115,20 @@ template <int ROWS, int VECTORS> INLINE void wide(const WeightGradient &call, in
                     call.input_strides, inputs);
         pack_grad_pixels(grad, width, call, part, group * call.outputs + output, outputs);
         for (int64_t from = 0; from < rows; from += ROWS) {
-            for (int64_t row = from; row < smaller(from + ROWS, rows); row++) {
-                const accumulator *source = samples + row % inputs * distance + phase.offsets[row / inputs];
-                accumulator *target = column + (row - from) * COLUMN_PITCH;
-                // What exceeds a row is overwritten by the next one.
-                for (int64_t r = 0; r < range.rows; r++)
-                    for (int64_t x = 0; x < range.columns; x += LANES) store(target + r * range.columns + x, load(source + r * phase.pitch + x));
+            Column block = {samples + from % inputs * distance + phase.offsets[from / inputs], distance, range.rows, range.columns, phase.pitch};
+            if (inputs % ROWS) {
+                // Rows of several taps are copied: they are not equally far apart.
+                block = {column, COLUMN_PITCH, 1, range.rows * range.columns, 0};
+                for (int64_t row = from; row < smaller(from + ROWS, rows); row++) {
+                    const accumulator *source = samples + row % inputs * distance + phase.offsets[row / inputs];
+                    accumulator *target = column + (row - from) * COLUMN_PITCH;
+                    // What exceeds a row is overwritten by the next one.
+                    for (int64_t r = 0; r < range.rows; r++)
+                        for (int64_t x = 0; x < range.columns; x += LANES) store(target + r * range.columns + x, load(source + r * phase.pitch + x));
+                }
             }
             for (int64_t o = 0; o < width; o += VECTORS * LANES)
-                column_product<ROWS, VECTORS>(column, grad + o, width, range.rows * range.columns, sums + from * width + o, width);
+                column_product<ROWS, VECTORS>(block, grad + o, width, sums + from * width + o, width);
         }
     });
     accumulator *target = call.partial + ((split * call.groups + group) * call.taps * call.inputs + input) * call.outputs + output;

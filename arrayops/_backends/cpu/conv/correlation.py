@@ -146,8 +146,10 @@ class Correlation:
         packed_channels = self.width if self.depthwise else max(1, self.channels)
         self.grouped = 1
         if self.planes and g.layout == "NHWC" and self.channels == g.inputs:
-            # Channels side by side are turned into planes, a vector of them at a time.
-            self.grouped = max(1, min(g.groups, -(-2 * self.lanes // min(packed_channels, g.outputs))))
+            # Channels side by side are turned into planes, a vector of them at a time: many, long runs are read fast.
+            narrow, wide = min(packed_channels, g.outputs), max(packed_channels, g.outputs)
+            fitting = min(PACKED_BYTES // 2 // (wide * row_bytes), -(-8 * self.lanes // narrow))
+            self.grouped = max(1, min(g.groups, max(fitting, -(-2 * self.lanes // narrow))))
         elif not self.planes and not self.depthwise and self.channels == g.inputs:
             # Groups side by side are packed together: long rows of channels.
             # As long as there are enough blocks.
@@ -195,7 +197,8 @@ class Correlation:
             return rows * columns * self.width
         pitch = max((phase.pitch(columns) for phase in self._phases(rows, columns)), default=columns)
         outputs = self.width if self.grouped == 1 else self.grouped * self.outputs + self.width
-        return outputs * rounded_up((rows - 1) * pitch + columns, self.lanes)
+        # Squares that are transposed may end a vector after the last row.
+        return outputs * rounded_up((rows - 1) * pitch + columns, self.lanes) + self.lanes
 
     def _build(self) -> None:
         g, size = self.geometry, self.size

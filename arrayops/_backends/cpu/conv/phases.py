@@ -57,11 +57,14 @@ class PhaseTaps:
 def phases_of(axes: Sequence[AxisTaps], rows: int, columns: int, *, empty: bool = True) -> list[PhaseTaps]:
     """All phases with outputs, packed for blocks of so many outputs; without ``empty``, those with taps."""
     along = [
-        [packed_phase(axis, number, outputs) for number, phase in enumerate(axis.phases) if phase.length]
+        [
+            packed_phase(axis, number, outputs)
+            for number, phase in enumerate(axis.phases)
+            if phase.length and (empty or any(tap.plane >= 0 for tap in phase.taps))
+        ]
         for axis, outputs in zip(axes, (rows, columns), strict=True)
     ]
-    found = [PhaseTaps(row, column) for row in along[0] for column in along[1]]
-    return found if empty else [phase for phase in found if phase.taps]
+    return [PhaseTaps(row, column) for row in along[0] for column in along[1]]
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,12 @@ from arrayops._core.taps import axis_taps
 PACKED_BYTES = 128 << 10
 """Packed samples, and gradients, of a part."""
 
+DEPTHWISE_BYTES = 512 << 10
+"""The same of a depthwise part."""
+
+MAX_CHANNEL_BYTES = 256
+"""Channels of a depthwise part: short ranges are read slowly, long pixels share few sets of the cache."""
+
 MAX_SUM_BYTES = 192 << 10
 """Bytes of the sums of a block."""
 
@@ -110,16 +116,17 @@ class WeightGradient:
                 columns = equal_parts(lengths[1], columns // 2)
             if depthwise:
                 per_channel = (packed(min(4, lengths[0]), columns) + 4 * columns) * item
-                output_blocks = min(outputs // lanes, math.ceil(outputs * per_channel / PACKED_BYTES))
+                most = max(1, min(DEPTHWISE_BYTES // (per_channel * lanes), MAX_CHANNEL_BYTES // (lanes * item)))
+                output_blocks = math.ceil(outputs // lanes / most)
                 inputs = outputs = math.ceil(outputs // lanes / output_blocks) * lanes
             pitch = columns if depthwise or runs else rounded_up(columns, lanes)
-            most_rows = lengths[0]
+            most_rows, most_bytes = lengths[0], DEPTHWISE_BYTES if depthwise else PACKED_BYTES
             if depthwise or runs:
                 # Sums over the positions of a part are one chain of additions.
                 most_rows = min(most_rows, max(1, MAX_CHAIN // columns))
             while (
                 rows < most_rows
-                and (inputs * packed(rows + 1, columns) + outputs * (rows + 1) * pitch) * item <= PACKED_BYTES
+                and (inputs * packed(rows + 1, columns) + outputs * (rows + 1) * pitch) * item <= most_bytes
             ):
                 rows += 1
             rows = equal_parts(lengths[0], rows)
