@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 import arrayops as ao
 from case import Case
 from oracles import conv
@@ -21,6 +23,20 @@ def assert_equals_loops(call: Case) -> None:
         gradient = getattr(got, array)
         assert gradient.dtype == call.dtype
         assert_close(gradient, want[array], call.dtype, terms[array], f"{array} of {call}")
+
+
+def assert_equals_torch(call: Case, grad: np.ndarray | None = None) -> None:
+    """Output and all gradients of a call are those of torch in float64; ``grad`` is that of the output."""
+    oracle = conv.Call(call.operator, call.arrays, call.options)
+    output = call.call(ao)
+    assert output.dtype == call.dtype
+    assert_close(output, oracle.forward(), call.dtype, oracle.forward_magnitude(), f"output of {call}")
+    grad = call.grad(output.shape) if grad is None else grad
+    want, terms = oracle.backward(grad), oracle.backward_magnitude(grad)
+    got = call.backward(ao, grad)
+    for name in call.present:
+        assert getattr(got, name).dtype == call.dtype
+        assert_close(getattr(got, name), want[name], call.dtype, terms[name], f"{name} of {call}")
 
 
 def assert_equal_bits(call: Case) -> None:

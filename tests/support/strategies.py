@@ -6,7 +6,7 @@ size 1 test sums, and shrinking single values would only hide the shape that fai
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import hypothesis.strategies as st
 import numpy as np
@@ -78,12 +78,24 @@ def to_layout(name: str, array: np.ndarray, layout: str) -> np.ndarray:
 # --- calls ----------------------------------------------------------------------------------------
 
 
+class Ranges(NamedTuple):
+    """What calls are drawn from; a value that is given twice is drawn more often."""
+
+    kernel: tuple[int, ...] = (1, 2, 3, 4)
+    stride: tuple[int, ...] = (1, 2, 3)
+    dilation: tuple[int, ...] = (1, 1, 2, 3)
+    padding: int = 4
+    more: tuple[int, int] = (5, 3)  # rows beyond the fewest that are valid, at most: plain and transposed
+    groups: tuple[int, ...] = (1, 1, 2, 3, 5)
+    channels: tuple[int, ...] = (1, 1, 2, 3)  # inputs of a group, and outputs
+
+
 @st.composite
-def axes_options(draw: st.DrawFn, transposed: bool) -> dict[str, Any]:
+def axes_options(draw: st.DrawFn, transposed: bool, ranges: Ranges = Ranges()) -> dict[str, Any]:  # noqa: B008
     """Kernel size, stride, dilation, padding, output_padding, a valid input size and the output size it gives."""
-    kernel = [draw(st.integers(1, 4)) for _ in range(2)]
-    stride = [draw(st.sampled_from((1, 2, 3))) for _ in range(2)]
-    dilation = [draw(st.sampled_from((1, 1, 2, 3))) for _ in range(2)]
+    kernel = [draw(st.sampled_from(ranges.kernel)) for _ in range(2)]
+    stride = [draw(st.sampled_from(ranges.stride)) for _ in range(2)]
+    dilation = [draw(st.sampled_from(ranges.dilation)) for _ in range(2)]
     if draw(st.booleans()):
         stride[1], dilation[1] = stride[0], dilation[0]
     extent = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
@@ -95,7 +107,7 @@ def axes_options(draw: st.DrawFn, transposed: bool) -> dict[str, Any]:
         amounts = [draw(st.integers(0, 3)) for _ in range(2)]
         sides = [[a, a] for a in amounts]
     elif form == "sides":
-        sides = [[draw(st.integers(0, 4)) for _ in range(2)] for _ in range(2)]
+        sides = [[draw(st.integers(0, ranges.padding)) for _ in range(2)] for _ in range(2)]
     else:
         sides = [[0, 0], [0, 0]]
     same = form.upper() == "SAME"
@@ -108,11 +120,11 @@ def axes_options(draw: st.DrawFn, transposed: bool) -> dict[str, Any]:
             least = 1  # the smallest input whose output has at least one row
             while not same and (least - 1) * stride[a] + extent[a] + extra[a] - sum(sides[a]) < 1:
                 least += 1
-            size = draw(st.integers(least, least + 3))
+            size = draw(st.integers(least, least + ranges.more[1]))
             out = size * stride[a] if same else (size - 1) * stride[a] + extent[a] + extra[a] - sum(sides[a])
         else:
             least = 1 if same else max(1, extent[a] - sum(sides[a]))
-            size = draw(st.integers(least, least + 5))
+            size = draw(st.integers(least, least + ranges.more[0]))
             out = -(-size // stride[a]) if same else (size + sum(sides[a]) - extent[a]) // stride[a] + 1
         inputs.append(size)
         outputs.append(out)
@@ -257,6 +269,7 @@ def convolutions(
     dtypes: tuple[np.dtype, ...] = DTYPES,
     zero: str = "",
     memory: bool = True,
+    ranges: Ranges = Ranges(),  # noqa: B008
 ) -> Case:
     """A complete valid call of a plain convolution; `zero` names what has size 0: batch, input or output channels."""
     seed = draw(st.integers(0, 2**32 - 1))
@@ -264,15 +277,15 @@ def convolutions(
     layout = draw(st.sampled_from(("NCHW", "NHWC")))
     dtype = draw(st.sampled_from(dtypes))
     transposed = operator == "conv_transpose2d"
-    options = draw(axes_options(transposed))
+    options = draw(axes_options(transposed, ranges))
     kernel, size = options.pop("taps"), options.pop("inputs")
     options.pop("kernel_size"), options.pop("outputs")
     if not transposed:
         options.pop("output_padding", None)
-    groups = draw(st.sampled_from((1, 1, 2, 3, 5)))
+    groups = draw(st.sampled_from(ranges.groups))
     # One channel a group makes it depthwise, and more outputs than one a channel multiplier.
-    inputs = 0 if zero == "input" else groups * draw(st.sampled_from((1, 1, 2, 3)))
-    outputs = 0 if zero == "output" else groups * draw(st.sampled_from((1, 1, 2, 3)))
+    inputs = 0 if zero == "input" else groups * draw(st.sampled_from(ranges.channels))
+    outputs = 0 if zero == "output" else groups * draw(st.sampled_from(ranges.channels))
     if groups > 1 or draw(st.booleans()):
         options["groups"] = groups
     shape = (inputs, outputs // groups) if transposed else (outputs, inputs // groups)

@@ -1,89 +1,162 @@
-"""Blocks and workspace of compiled convolutions: enough for many threads, in little memory, by shapes alone."""
+"""How the compiled convolutions cut their work, by counting: nothing is computed."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-from contextlib import contextmanager
+import dataclasses
+import importlib
+import math
+from functools import cache
+from pathlib import Path
 from typing import Any
-from unittest import mock
 
+import hypothesis.strategies as st
 import numpy as np
 import pytest
+from hypothesis import given
 
 import arrayops as ao
-from arrayops._backends.cpu import conv
-from large_convolutions import SHAPES, Shape
+from recorded_jobs import Job, recorded_jobs
+from strategies import CONVOLUTIONS, FLOAT32, Ranges, convolutions, examples
 
-# Shapes of tests/benchmarks that take more than 2 ms on one thread.
-BENCHMARKS = {
-    "ResNeXt 56": Shape(8, 32, 4, 4, (56, 56)),
-    "ResNeXt 28": Shape(8, 32, 8, 8, (28, 28)),
-    "ResNeXt 14": Shape(8, 32, 16, 16, (14, 14)),
-    "ResNeXt 7": Shape(8, 32, 32, 32, (7, 7)),
-    "depthwise 112": Shape(8, 64, 1, 1, (112, 112)),
-    "1x1": Shape(4, 1, 256, 256, (56, 56), (1, 1), padding=(0, 0)),
-    "dense": Shape(4, 1, 64, 64, (56, 56)),
-    "large": Shape(1, 1, 64, 64, (224, 224)),
-    "many channels": Shape(8, 1, 256, 256, (14, 14)),
-    "stem": Shape(8, 1, 3, 32, (224, 224), (3, 3), (2, 2)),
-    "1x7": Shape(8, 1, 192, 192, (17, 17), (1, 7), padding=(0, 3)),
-    "stride 2": Shape(8, 1, 128, 128, (56, 56), (3, 3), (2, 2)),
-    "dilation 12": Shape(1, 1, 256, 256, (33, 33), padding=(12, 12), dilation=(12, 12)),
-    "transposed": Shape(8, 1, 128, 64, (32, 32), (4, 4), (2, 2), transposed=True),
-}
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+WORKSPACE_BYTES, THREADS, MIN_BLOCKS = 64 << 20, 64, 128
+LARGE_OPERATIONS = 2e8
+"""About 2 ms of one thread."""
+LAYOUTS = ("NCHW", "NHWC")
+
+LARGE = Ranges(
+    kernel=(1, 2, 3, 5, 7, 11),
+    stride=(1, 1, 2, 5),
+    dilation=(1, 1, 2, 30),
+    padding=20,
+    more=(120, 60),
+    groups=(1, 1, 2, 17),
+    channels=(1, 2, 4, 8, 40, 90),
+)
 
 
-@contextmanager
-def recorded() -> Iterator[list[tuple[list[Any], int, float]]]:
-    """The tasks, workspace and estimated time of all calls, none of which is computed."""
-    calls: list[tuple[list[Any], int, float]] = []
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """A convolution of square images."""
 
-    def record(tasks: list[Any], *, workspace: int, nanoseconds: float) -> None:
-        calls.append((tasks, workspace, nanoseconds))
+    operator: str
+    batch: int
+    channels: int
+    size: int
+    outputs: int
+    kernel_size: tuple[int, int]
+    padding: tuple[int, int]
+    stride: int = 1
+    dilation: int = 1
+    groups: int = 1
 
-    with mock.patch.object(conv, "run", record):
-        yield calls
+    def arrays(self, layout: str) -> list[np.ndarray]:
+        """Input and weight, of any values."""
+        inner, outer = self.channels // self.groups, self.outputs
+        if self.operator == "conv_transpose2d":
+            inner, outer = self.outputs // self.groups, self.channels
+        if layout == "NCHW":
+            shapes = (self.batch, self.channels, self.size, self.size), (outer, inner, *self.kernel_size)
+        else:
+            shapes = (self.batch, self.size, self.size, self.channels), (*self.kernel_size, inner, outer)
+        return [np.empty(shape, np.float32) for shape in shapes]
+
+    @property
+    def operations(self) -> float:
+        """Operations of the forward, and of each gradient."""
+        around = (
+            self.dilation * (length - 1) + 1 - 2 * pad
+            for length, pad in zip(self.kernel_size, self.padding, strict=True)
+        )
+        transposed = self.operator == "conv_transpose2d"
+        windows = (
+            self.size**2 if transposed else math.prod((self.size - beyond) // self.stride + 1 for beyond in around)
+        )
+        each = self.channels // self.groups * self.outputs * math.prod(self.kernel_size)
+        return 2.0 * self.batch * windows * each
+
+    def jobs(self, layout: str) -> list[Job]:
+        """Jobs of forward and backward."""
+        x, weight = self.arrays(layout)
+        options: dict[str, Any] = {name: getattr(self, name) for name in ("stride", "dilation", "padding", "groups")}
+        bias = np.empty(self.outputs, np.float32)
+        with recorded_jobs() as jobs:
+            output = getattr(ao, self.operator)(x, weight, bias, layout=layout, **options)
+            getattr(ao, f"{self.operator}_backward")(output, x, weight, bias, layout=layout, **options)
+        return jobs
 
 
-def tasks_of(shape: Shape, layout: str) -> list[tuple[list[Any], int, float]]:
-    """Tasks of the output and of each gradient."""
-    x = np.empty((shape.batch, shape.groups * shape.inputs, *shape.size), np.float32)
-    grad = np.empty((shape.batch, shape.groups * shape.outputs, *shape.output_size()), np.float32)
-    weight = np.empty((*shape.channels(), *shape.kernel), np.float32)
-    if layout == "NHWC":
-        x, grad = (np.ascontiguousarray(array.transpose(0, 2, 3, 1)) for array in (x, grad))
-        weight = np.ascontiguousarray(weight.transpose(2, 3, 1, 0))
-    if shape.transposed:
-        forward, backward = ao.conv_transpose2d, ao.conv_transpose2d_backward
-    else:
-        forward, backward = ao.conv2d, ao.conv2d_backward
-    with recorded() as calls:
-        forward(x, weight, **shape.options(layout))
-        for needs in ("input", "weight"):
-            backward(grad, x, weight, needs=(needs,), **shape.options(layout))
-    return calls
+@cache
+def shapes_of_benchmarks() -> dict[str, Shape]:
+    """Those of the benchmarks of convolutions on the CPU."""
+    pytest.importorskip("torch", reason="torch is not installed, which the benchmarks import")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BENCHMARKS)
+        plain, kinds = (importlib.import_module(name) for name in ("conv_cpu", "conv_kinds_cpu"))
+    found = {
+        f"{shape}": Shape("conv2d", batch, channels, size, channels, (k, k), (k // 2, k // 2), groups=groups)
+        for shape in plain.SHAPES
+        for batch, channels, size, groups, k in [shape]
+    }
+    for name, kind in kinds.KINDS.items():
+        operator = "conv_transpose2d" if kind.transposed else "conv2d"
+        found[name] = Shape(operator, *kind[:4], kind.kernel_size, kind.around, kind.stride, kind.dilation, kind.groups)
+    return found
 
 
-@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
-@pytest.mark.parametrize("name", BENCHMARKS)
-def test_enough_blocks(name: str, layout: str) -> None:
-    for tasks, _, nanoseconds in tasks_of(BENCHMARKS[name], layout):
-        assert nanoseconds > 1e6
-        assert max(task.blocks for task in tasks) >= 128
+def large_shapes() -> dict[str, Shape]:
+    """Those that take more than 2 ms on one thread."""
+    return {name: shape for name, shape in shapes_of_benchmarks().items() if shape.operations >= LARGE_OPERATIONS}
 
 
-@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
-@pytest.mark.parametrize("name", [*BENCHMARKS, *SHAPES])
-def test_workspace_of_64_threads(name: str, layout: str) -> None:
-    for _, workspace, _ in tasks_of({**SHAPES, **BENCHMARKS}[name], layout):
-        assert 64 * workspace <= 64 << 20
+def few_blocks(start: str) -> dict[str, list[int]]:
+    """Blocks of the functions whose names start so, in both layouts, of the large shapes for which they are too few."""
+    counts = {
+        f"{name}, {layout}": [blocks for job in shape.jobs(layout) for blocks in job.blocks(start)]
+        for name, shape in large_shapes().items()
+        for layout in LAYOUTS
+    }
+    assert counts
+    assert all(counts.values())
+    return {name: blocks for name, blocks in counts.items() if min(blocks) < MIN_BLOCKS}
 
 
-@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
-@pytest.mark.parametrize("name", BENCHMARKS)
-def test_blocks_are_cut_by_shapes_alone(name: str, layout: str) -> None:
-    found = []
-    for threads in (1, 64):
-        with ao.num_threads(threads):
-            found.append([[task.blocks for task in tasks] for tasks, _, _ in tasks_of(BENCHMARKS[name], layout)])
-    assert found[0] == found[1]
+def test_large_correlations_have_blocks_for_many_threads() -> None:
+    assert few_blocks("correlate_") == {}
+
+
+def test_large_gradients_of_weights_have_blocks_for_many_threads() -> None:
+    assert few_blocks("weight_gradient_") == {}
+
+
+def assert_little_memory(job: Job, weight_bytes: int) -> None:
+    """With as many threads as have workspace: see `scheduler.run`."""
+    threads = min(THREADS, WORKSPACE_BYTES // job.workspace) if job.workspace else THREADS
+    assert threads >= 1, job
+    assert job.workspace * threads + job.kept <= WORKSPACE_BYTES + 2 * weight_bytes, job
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_memory_of_64_threads(layout: str) -> None:
+    for shape in shapes_of_benchmarks().values():
+        for job in shape.jobs(layout):
+            assert_little_memory(job, shape.arrays(layout)[1].nbytes)
+
+
+@pytest.mark.parametrize("operator", CONVOLUTIONS)
+@examples(60)
+@given(data=st.data())
+def test_memory_of_drawn_calls(data: st.DataObject, operator: str) -> None:
+    case = data.draw(convolutions(operator, (FLOAT32,), memory=False, ranges=LARGE))
+    with recorded_jobs() as jobs:
+        case.backward(ao, case.call(ao))
+    for job in jobs:
+        assert_little_memory(job, case.arrays["weight"].nbytes)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_number_of_threads_cuts_nothing(layout: str) -> None:
+    for shape in large_shapes().values():
+        found = []
+        for threads in (1, 7, 64):
+            with ao.num_threads(threads):
+                found.append(shape.jobs(layout))
+        assert found[0] == found[1] == found[2], shape

@@ -73,8 +73,10 @@ def test_ranges_of_long_blocks_are_short(kernels: ctypes.CDLL) -> None:
     with ao.num_threads(2):
         sizes = Blocks(kernels, 40, nanoseconds=3_000_000).run(40, nanoseconds=40 * 3e6).sizes
         assert sizes.max() == 1
-        sizes = Blocks(kernels, 40, nanoseconds=3_000_000).run(3, nanoseconds=2e5).sizes
-        assert sizes[20:].max() == 1
+    # On one thread, and in less than the 80 ms after which a foreign call ends: the first range of each may be long.
+    with ao.num_threads(1):
+        sizes = Blocks(kernels, 12, nanoseconds=3_000_000).run(3, nanoseconds=2e5).sizes
+        assert sizes[3:].max() == 1
 
 
 def test_threads(kernels: ctypes.CDLL) -> None:

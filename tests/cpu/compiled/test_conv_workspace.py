@@ -1,0 +1,50 @@
+"""The compiled convolutions keep to their workspace, whatever it holds, and to their blocks, however they are taken."""
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+
+import arrayops as ao
+import compiled_calls
+from case import Case
+from exact_workspace import guarded, tasks_run
+from strategies import CONVOLUTIONS, DTYPES, FLOAT32, Ranges, convolutions, examples
+from tolerances import BFLOAT16
+
+RANGES = Ranges(
+    kernel=(1, 2, 3, 3, 5, 7),
+    dilation=(1, 1, 2, 40),
+    padding=9,
+    more=(40, 15),
+    groups=(1, 1, 2, 17),
+    channels=(1, 1, 2, 4, 9, 20),
+)
+
+
+def bits(case: Case, grad: np.ndarray) -> dict[str, bytes]:
+    """Of the output and of each gradient."""
+    found = {"output": case.call(ao)} | case.backward(ao, grad)._asdict()
+    return {name: array.tobytes() for name, array in found.items() if array is not None}
+
+
+def assert_same_in_guarded_workspace(case: Case, at_once: int | None) -> None:
+    grad = case.grad(case.call(ao).shape)
+    want = bits(case, grad)
+    with tasks_run(guarded, at_once):
+        assert bits(case, grad) == want
+
+
+@pytest.mark.parametrize("at_once", [None, 1])
+@pytest.mark.parametrize("dtype", [FLOAT32, pytest.param(BFLOAT16, marks=pytest.mark.slow)], ids=str)
+@pytest.mark.parametrize("name", [*compiled_calls.CALLS, *compiled_calls.LARGE_CALLS])
+def test_table_of_calls(name: str, dtype: np.dtype, at_once: int | None) -> None:
+    assert_same_in_guarded_workspace(compiled_calls.call(name, dtype), at_once)
+
+
+@pytest.mark.parametrize("operator", CONVOLUTIONS)
+@examples(100)
+@given(data=st.data())
+def test_drawn_calls(data: st.DataObject, operator: str) -> None:
+    case = data.draw(convolutions(operator, DTYPES, ranges=RANGES))
+    assert_same_in_guarded_workspace(case, data.draw(st.sampled_from((None, 1))))
