@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from arrayops._backends.cpu.engine import child
-from arrayops._backends.cpu.engine.errors import CompilerHangs, EngineUnavailable
+from arrayops._backends.cpu.engine.errors import CompilerHangs, EngineUnavailable, remembered
 from arrayops._backends.cpu.engine.features import ARCHITECTURES
 from arrayops._backends.cpu.engine.flags import CLANG, GCC, GUARD, ZIG, extra_flags, flags, refuse_inexact, split
 from arrayops._backends.cpu.engine.target import Target
@@ -45,7 +45,7 @@ class Compiler(NamedTuple):
     version: str
 
 
-_found: dict[Target, Compiler | str] = {}
+_found: dict[Target, Compiler | EngineUnavailable] = {}
 """Result of `find_compiler`, or why it failed."""
 
 
@@ -94,16 +94,7 @@ def find_compiler(target: Target) -> Compiler:
     EngineUnavailable
         If there is none. The message has the words of those that failed.
     """
-    found = _found.get(target)
-    if found is None:
-        try:
-            found = _find(target)
-        except EngineUnavailable as error:
-            found = str(error)
-        _found[target] = found
-    if isinstance(found, str):
-        raise EngineUnavailable(found)
-    return found
+    return remembered(_found, target, _find)
 
 
 def _find(target: Target) -> Compiler:

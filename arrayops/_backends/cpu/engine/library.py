@@ -5,15 +5,14 @@ import ctypes
 
 from arrayops._backends.cpu.engine.cache import SUFFIX, Cache, CacheUnusable, Library
 from arrayops._backends.cpu.engine.child import work_folder
-from arrayops._backends.cpu.engine.errors import EngineUnavailable
+from arrayops._backends.cpu.engine.errors import EngineUnavailable, remembered
 from arrayops._backends.cpu.engine.notice import tell
 from arrayops._backends.cpu.engine.target import check_processor, target_of
 from arrayops._backends.cpu.engine.trust import privileges_differ
 from arrayops._backends.cpu.engine.unit import TargetedUnit, Unit
 
-# Unit -> its library, or why there is none. No lock: two threads may do the same work, but neither a child that is
-# forked meanwhile nor a signal handler finds a lock held.
-_loaded: dict[Unit, ctypes.CDLL | str] = {}
+_loaded: dict[Unit, ctypes.CDLL | EngineUnavailable] = {}
+"""Result of `load`, or why it failed."""
 
 
 def load(unit: Unit) -> ctypes.CDLL:
@@ -26,17 +25,7 @@ def load(unit: Unit) -> ctypes.CDLL:
     ValueError
         If an environment variable has a value that it cannot have.
     """
-    found = _loaded.get(unit)
-    if found is None:
-        try:
-            found = _load(unit)
-        except EngineUnavailable as error:
-            found = str(error)
-        # Of two threads that come here at once, both take what the first has found.
-        found = _loaded.setdefault(unit, found)
-    if isinstance(found, str):
-        raise EngineUnavailable(found)
-    return found
+    return remembered(_loaded, unit, _load)
 
 
 def _load(unit: Unit) -> ctypes.CDLL:
