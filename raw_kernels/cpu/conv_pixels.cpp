@@ -13,8 +13,6 @@ enum { PAIR_PIXELS = 14, SINGLE_PIXELS = 14 };
 enum { PAIR_PIXELS = 6, SINGLE_PIXELS = 12 };
 #endif
 
-EXPORTED int64_t lanes() { return LANES; }
-
 // Columns of a tile of a wide group.
 EXPORTED int64_t tile_columns() { return PAIR_PIXELS; }
 

@@ -30,8 +30,6 @@ EXPORTED int64_t output_width(int64_t outputs) {
 // Elements beyond the packed samples of the last channel that tiles read and drop.
 EXPORTED int64_t slack() { return MOST_VECTORS * LANES; }
 
-EXPORTED int64_t lanes() { return LANES; }
-
 // Columns of a tile of a wide group.
 EXPORTED int64_t tile_columns() { return WIDE_VECTORS * LANES; }
 
@@ -59,21 +57,10 @@ NOINLINE void tile(const accumulator *RESTRICT samples, int64_t distance, const 
 template <int OUTPUTS, int VECTORS>
 INLINE void tiles(const accumulator *samples, int64_t distance, const Phase &phase, const accumulator *weight, int64_t channels,
                   const accumulator *initial, accumulator *result, int64_t length, int64_t pitch) {
-    const int64_t vectors = ceil_div(length, LANES), count = ceil_div(vectors, VECTORS);
-    for (int64_t i = 0, from = 0; i < count; i++) {
-        const int64_t to = vectors * (i + 1) / count;
-        switch (to - from) {
-#define CASE(n)                                                                                                         \
-    case n:                                                                                                             \
-        if constexpr (n <= VECTORS)                                                                                     \
-            tile<OUTPUTS, n>(samples + from * LANES, distance, phase.offsets, phase.taps, weight, channels, initial,    \
-                             result + from * LANES, pitch);                                                             \
-        break;
-            CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
-#undef CASE
-        }
-        from = to;
-    }
+    for_equal_parts<VECTORS>(ceil_div(length, LANES), [&](auto vectors, int64_t first) {
+        tile<OUTPUTS, decltype(vectors)::value>(samples + first * LANES, distance, phase.offsets, phase.taps, weight, channels, initial,
+                                                result + first * LANES, pitch);
+    });
 }
 
 // Rows of `count` outputs from `output` on, of which the positions between the rows are left out.

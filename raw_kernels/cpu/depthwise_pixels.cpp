@@ -9,8 +9,6 @@
 
 enum { PIXELS = 8 };
 
-EXPORTED int64_t lanes() { return LANES; }
-
 // Columns of a tile.
 EXPORTED int64_t tile_columns() { return PIXELS; }
 

@@ -1,12 +1,11 @@
 // Gradients of the weights of depthwise correlations, with vectors of channels (NHWC): as in weight_gradient.cpp, with
 // one input and one output for every group.
 
+#include "pack_grad.h"
 #include "pack_pixels.h"
 #include "weight_gradient.h"
 
 enum { MOST_TAPS = VECTOR_REGISTERS == 32 ? 9 : 7 };
-
-EXPORTED int64_t lanes() { return LANES; }
 
 template <int TAPS>
 NOINLINE void pixels_product(const accumulator *RESTRICT samples, const int64_t *RESTRICT offsets, int64_t pixel, int64_t row,
@@ -23,19 +22,6 @@ NOINLINE void pixels_product(const accumulator *RESTRICT samples, const int64_t 
         }
     }
     UNROLL for (int t = 0; t < TAPS; t++) store(result + t * pitch, load(result + t * pitch) + sums[t]);
-}
-
-INLINE void pack_grad(accumulator *grad, int64_t width, const WeightGradient &call, const Range &range, const storage *source, int64_t channels) {
-    for (int64_t r = 0; r < range.rows; r++)
-        for (int64_t x = 0; x < range.columns; x++) {
-            const storage *pixel = source + r * call.grad_strides.row + x * call.grad_strides.column;
-            accumulator *target = grad + (r * range.columns + x) * width;
-            if (call.grad_strides.channel == 1)
-                widen_row(target, pixel, channels);
-            else
-                for (int64_t c = 0; c < channels; c++) target[c] = widen(pixel[c * call.grad_strides.channel]);
-            clear(target + channels, width - channels);
-        }
 }
 
 // A block: range of channels, split. Groups are the channels.
@@ -62,23 +48,12 @@ EXPORTED void weight_gradient_depthwise_pixels(const void *arguments, int64_t fi
             const accumulator *const gradients = direct ? (const accumulator *)source : grad;
             const int64_t grad_pixel = direct ? call.grad_strides.column : width;
             const int64_t grad_row = direct ? call.grad_strides.row : range.columns * width;
-            if (!direct) pack_grad(grad, width, call, range, source, channels);
-            for (int64_t c = 0; c < width; c += LANES) {
-                const int64_t count = ceil_div(call.taps, MOST_TAPS);
-                for (int64_t i = 0; i < count; i++) {
-                    const int64_t tap = call.taps * i / count;
-                    switch (call.taps * (i + 1) / count - tap) {
-#define CASE(n)                                                                                                          \
-    case n:                                                                                                              \
-        if constexpr (n <= MOST_TAPS)                                                                                    \
-            pixels_product<n>(samples + c, phase.offsets + tap, width, phase.pitch * width, gradients + c, grad_pixel,   \
-                              grad_row, range.rows, range.columns, sums + tap * width + c, width);                       \
-        break;
-                        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9)
-#undef CASE
-                    }
-                }
-            }
+            if (!direct) pack_grad_pixels(grad, width, call, part, from, channels);
+            for (int64_t c = 0; c < width; c += LANES)
+                for_equal_parts<MOST_TAPS>(call.taps, [&](auto taps, int64_t tap) {
+                    pixels_product<decltype(taps)::value>(samples + c, phase.offsets + tap, width, phase.pitch * width, gradients + c,
+                                                          grad_pixel, grad_row, range.rows, range.columns, sums + tap * width + c, width);
+                });
         });
         // Of every group: the taps.
         accumulator *target = call.partial + split * call.groups * call.taps;

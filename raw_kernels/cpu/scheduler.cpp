@@ -11,6 +11,7 @@
 // the mutex while blocks are computed, nor while any code of a caller's runs.
 
 #include "float_mode.h"
+#include "registers.h"
 #include "system.h"
 #include "task.h"
 
@@ -340,3 +341,6 @@ EXPORTED int32_t arrayops_run(Job* job, int64_t nanoseconds) {
     job->next = call.next;
     return call.next < call.blocks ? TIME_IS_UP : FINISHED;
 }
+
+// Bytes of the vectors of kernels, which are compiled as this is: what plans of their blocks need.
+EXPORTED int32_t arrayops_vector_bytes() { return VECTOR_BYTES; }

@@ -1,21 +1,8 @@
 #pragma once
 // Vectors of accumulators: as wide as the registers that the compiler may use.
 
+#include "registers.h"
 #include "storage.h"
-
-#if defined(__AVX512F__)
-#define VECTOR_BYTES 64
-#elif defined(__AVX__)
-#define VECTOR_BYTES 32
-#else
-#define VECTOR_BYTES 16
-#endif
-
-#if defined(__AVX512F__) || defined(__aarch64__)
-#define VECTOR_REGISTERS 32
-#else
-#define VECTOR_REGISTERS 16
-#endif
 
 // Loops over arrays of vectors must be unrolled whole: otherwise GCC keeps the arrays in memory.
 #define PRAGMA(text) _Pragma(#text)
@@ -43,8 +30,31 @@ template <> struct IntegerOf<8> { typedef int64_t type; };
 typedef IntegerOf<sizeof(accumulator)>::type lane_number;
 typedef lane_number lane_numbers __attribute__((vector_size(VECTOR_BYTES)));
 
+// A number that the compiler knows, as an argument.
+template <int N> struct Number {
+    static constexpr int value = N;
+};
+
+// Calls `body(Number<length>(), first)` for each of the fewest, about equally long parts of `total` of at most MOST.
+template <int MOST, class Body> INLINE void for_equal_parts(int64_t total, Body body) {
+    static_assert(MOST <= 9, "a case for each length");
+    const int64_t count = ceil_div(total, MOST);
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t first = total * i / count, last = total * (i + 1) / count;
+        switch (last - first) {
+#define CASE(n)                                                 \
+    case n:                                                     \
+        if constexpr (n <= MOST) body(Number<n>(), first);      \
+        break;
+            CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9)
+#undef CASE
+        }
+    }
+}
+
 INLINE vector load(const accumulator *source) { return *(const vector *)source; }
 INLINE void store(accumulator *target, vector value) { *(vector *)target = value; }
+
 // Keeps a loaded value in its register: GCC would rather load it again for each product.
 #if defined(__x86_64__)
 #define KEEP_IN_REGISTER(value) __asm__("" : "+v"(value))
@@ -97,6 +107,7 @@ INLINE void widen_row(accumulator *RESTRICT target, const accumulator *RESTRICT 
 template <class T> INLINE void widen_row(accumulator *RESTRICT target, const T *RESTRICT source, int64_t count) {
     for (int64_t i = 0; i < count; i++) target[i] = widen(source[i]);
 }
+
 // A vector of adjacent values of an array. Conversions are not inlined, as they would be dozens of times.
 INLINE vector load_widened(const accumulator *source) { return load(source); }
 template <class T> NOINLINE vector load_widened(const T *source) {
@@ -109,6 +120,7 @@ INLINE void narrow_row(accumulator *RESTRICT target, const accumulator *RESTRICT
 template <class T> INLINE void narrow_row(T *RESTRICT target, const accumulator *RESTRICT source, int64_t count) {
     for (int64_t i = 0; i < count; i++) narrow(target[i], source[i]);
 }
+
 INLINE void store_narrowed(accumulator *target, vector value) { store(target, value); }
 template <class T> NOINLINE void store_narrowed(T *target, vector value) {
     accumulator values[LANES];

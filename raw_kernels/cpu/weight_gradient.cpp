@@ -16,6 +16,7 @@
 //
 // Lanes beyond the end of a row take no part: their samples are those of other windows, perhaps not finite.
 
+#include "pack_grad.h"
 #include "pack_planes.h"
 #include "weight_gradient.h"
 
@@ -27,40 +28,9 @@ enum { PAIR_ROWS = 4, SINGLE_ROWS = 8, MOST_TAPS = 2, SINGLE_TAPS = 5 };
 // Rows of the column block are filled by whole vectors, of which the last may exceed the row.
 enum { COLUMN = 128, COLUMN_PITCH = COLUMN + LANES };
 
-EXPORTED int64_t lanes() { return LANES; }
 // Positions that a part may have at most in the wide algorithm, and the rows of its column block.
 EXPORTED int64_t column() { return COLUMN; }
 EXPORTED int64_t column_rows() { return SINGLE_ROWS; }
-
-// Pixels of a part with outputs side by side, `width` of them, zeros after the last output.
-INLINE void pack_grad_pixels(accumulator *packed, int64_t width, const WeightGradient &call, const Part &part, int64_t channel, int64_t outputs) {
-    const Strides &strides = call.grad_strides;
-    const storage *source = grad_at(call, part, channel);
-    // Rows that follow each other are one.
-    const bool flat = strides.row == part.range.columns * strides.column;
-    const int64_t rows = flat ? 1 : part.range.rows, columns = flat ? part.range.rows * part.range.columns : part.range.columns;
-    for (int64_t r = 0; r < rows; r++, source += strides.row) {
-        accumulator *target = packed + r * columns * width;
-        int64_t done = 0;
-        if (strides.channel != 1 && strides.column == 1)
-            // Squares of planes are transposed.
-            for (; done + LANES <= columns; done += LANES)
-                for (int64_t o = 0; o < outputs; o += LANES) {
-                    vector square[LANES];
-                    UNROLL for (int row = 0; row < LANES; row++) square[row] = o + row < outputs ? load_widened(source + (o + row) * strides.channel + done) : vector{};
-                    transpose(square);
-                    UNROLL for (int row = 0; row < LANES; row++) store(target + (done + row) * width + o, square[row]);
-                }
-        for (int64_t x = done; x < columns; x++) {
-            const storage *pixel = source + x * strides.column;
-            if (strides.channel == 1)
-                widen_row(target + x * width, pixel, outputs);
-            else
-                for (int64_t o = 0; o < outputs; o++) target[x * width + o] = widen(pixel[o * strides.channel]);
-            clear(target + x * width + outputs, width - outputs);
-        }
-    }
-}
 
 // Rows of a column block: `distance` apart, each of so many rows and columns of an image.
 struct Column {
@@ -175,20 +145,10 @@ NOINLINE void lanes_product(const accumulator *RESTRICT samples, const int64_t *
 
 template <int OUTPUTS, int TAPS> INLINE void narrow_taps(const WeightGradient &call, const accumulator *samples, const accumulator *grad, int64_t plane, int64_t pitch, const Range &range, vector *sums, int64_t outputs) {
     const Phase &phase = *call.phase;
-    const int64_t count = ceil_div(call.taps, TAPS);
-    for (int64_t i = 0; i < count; i++) {
-        const int64_t from = call.taps * i / count, to = call.taps * (i + 1) / count;
-        switch (to - from) {
-#define CASE(n)                                                                                                          \
-    case n:                                                                                                              \
-        if constexpr (n <= TAPS)                                                                                         \
-            lanes_product<OUTPUTS, n>(samples, phase.offsets + from, phase.pitch, grad, plane, pitch, range.rows,        \
-                                      range.columns, sums + from * outputs, outputs);                                    \
-        break;
-            CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9)
-#undef CASE
-        }
-    }
+    for_equal_parts<TAPS>(call.taps, [&](auto taps, int64_t first) {
+        lanes_product<OUTPUTS, decltype(taps)::value>(samples, phase.offsets + first, phase.pitch, grad, plane, pitch, range.rows, range.columns,
+                                                      sums + first * outputs, outputs);
+    });
 }
 
 // A block: groups, split.

@@ -15,8 +15,6 @@ enum { MOST_VECTORS = 6 };
 enum { MOST_VECTORS = 3 };
 #endif
 
-EXPORTED int64_t lanes() { return LANES; }
-
 template <int OUTPUTS, int VECTORS>
 NOINLINE void runs_product(const accumulator *RESTRICT samples, const int64_t *RESTRICT list, int64_t pixel, int64_t pitch,
                            const accumulator *RESTRICT grad, int64_t grad_pitch, const Range &range,
@@ -45,20 +43,10 @@ NOINLINE void runs_product(const accumulator *RESTRICT samples, const int64_t *R
 template <int OUTPUTS>
 INLINE void all_runs(const WeightGradient &call, const accumulator *samples, const accumulator *grad, const Range &range, accumulator *sums) {
     const Phase &phase = *call.phase;
-    const int64_t count = ceil_div(call.vectors, MOST_VECTORS);
-    for (int64_t i = 0; i < count; i++) {
-        const int64_t from = call.vectors * i / count, to = call.vectors * (i + 1) / count;
-        switch (to - from) {
-#define CASE(n)                                                                                                          \
-    case n:                                                                                                              \
-        if constexpr (n <= MOST_VECTORS)                                                                                 \
-            runs_product<OUTPUTS, n>(samples, call.vector_list + 3 * from, call.inputs, phase.pitch * call.inputs, grad, \
-                                     range.columns * OUTPUTS, range, sums + from * LANES, call.vectors * LANES);         \
-        break;
-            CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
-#undef CASE
-        }
-    }
+    for_equal_parts<MOST_VECTORS>(call.vectors, [&](auto vectors, int64_t first) {
+        runs_product<OUTPUTS, decltype(vectors)::value>(samples, call.vector_list + 3 * first, call.inputs, phase.pitch * call.inputs, grad,
+                                                        range.columns * OUTPUTS, range, sums + first * LANES, call.vectors * LANES);
+    });
 }
 
 // A block: group, split.

@@ -19,6 +19,7 @@ from arrayops._backends.cpu.conv.structures import (
 )
 from arrayops._backends.cpu.conv.units import UnitFunctions, kernels
 from arrayops._backends.cpu.engine.scheduler import Task
+from arrayops._backends.numpy.stacks import balanced_share
 from arrayops._core.taps import axis_taps
 
 Array = np.ndarray[Any, Any]
@@ -44,9 +45,6 @@ LARGE_OPERATIONS = 5e7
 MAX_BLOCK_OPERATIONS = 2e8
 """Operations of a block: some milliseconds, after which a thread can be interrupted."""
 
-RANGE_NANOSECONDS = 30_000
-"""Work of the blocks that a thread takes at once, if blocks are less."""
-
 MAX_EMPTY_PHASES = 64
 """Phases without taps that kernels fill with the bias; with more, the whole output is filled first."""
 
@@ -69,19 +67,17 @@ class Correlation:
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry
         g = geometry
-        lanes = kernels("conv_planes.cpp", g.dtype).number("lanes")
-        self.depthwise = g.depthwise and g.layout == "NHWC" and g.groups >= lanes
+        self.lanes, self.accumulator = g.lanes, g.accumulator
+        self.depthwise = g.depthwise_pixels
         # Vectors of the outputs of a narrow group would be half empty.
-        self.planes = g.layout == "NCHW" or (2 * g.outputs <= lanes and not self.depthwise)
+        self.planes = g.layout == "NCHW" or (2 * g.outputs <= self.lanes and not self.depthwise)
         self.file = (
             "conv_planes.cpp" if self.planes else "depthwise_pixels.cpp" if self.depthwise else "conv_pixels.cpp"
         )
-        self.lanes = self.kernels.number("lanes")
         # Of a depthwise correlation in pixels, the channels are the outputs of one group.
         self.groups, self.outputs = (1, g.groups) if self.depthwise else (g.groups, g.outputs)
         self.axes = tuple(axis_taps(axis) for axis in g.axes)
         self.same_dtype = g.dtype in ("float32", "float64")
-        self.accumulator = np.dtype(np.float64 if g.dtype == "float64" else np.float32)
         self.width = (
             -(-self.outputs // self.lanes) * self.lanes
             if self.depthwise
@@ -131,10 +127,10 @@ class Correlation:
             most_columns = min(MAX_COLUMNS, max(1, wanted // tile) * tile)
             columns = min(most_columns, lengths[1])
         else:
-            columns = equal_parts(lengths[1], most_columns)
+            columns = balanced_share(lengths[1], most_columns)
         reads = self._reads_in_place
         while not reads and columns > 4 * self.lanes and channels * self._packed(1, columns) * item > MAX_PACKED_BYTES:
-            columns = equal_parts(lengths[1], max(4 * self.lanes, columns // 2))
+            columns = balanced_share(lengths[1], max(4 * self.lanes, columns // 2))
         row_bytes = 1 if reads else max(1, self._packed(1, columns) * item)
         if self.depthwise:
             self.channels = g.inputs
@@ -170,7 +166,7 @@ class Correlation:
         )
         copies = g.images * -(-self.groups // self.grouped) * -(-lengths[1] // columns) * max(1, phase_count)
         wanted_rows = max(1, lengths[0] * copies // MIN_BLOCKS) if g.operations >= LARGE_OPERATIONS else lengths[0]
-        rows = equal_parts(lengths[0], min(most_rows, wanted_rows))
+        rows = balanced_share(lengths[0], min(most_rows, wanted_rows))
         blocks = -(-lengths[0] // rows) * copies
         splittable = self.width // self.lanes if self.depthwise else self.output_widths
         if self.planes and self.grouped > 1:
@@ -237,8 +233,7 @@ class Correlation:
         call.width, call.output_blocks = self.width, self.output_blocks
         call.channels, call.grouped, call.together = max(1, self.channels), self.grouped, size.together
         call.phase_count, call.phases = len(self.phases), table.address
-        # Blocks that a thread takes at once: enough to look at the counter and the clock rarely.
-        self.most = max(size.together, int(RANGE_NANOSECONDS * self.blocks / max(g.nanoseconds, 1)))
+        self.most = max(size.together, g.blocks_at_once(self.blocks))
         kept: list[Any] = [table.kept]
         self._call: Any = call
         if self.depthwise:
@@ -270,9 +265,7 @@ class Correlation:
             structure.offsets = addressof(offsets)
             kept.append(offsets)
 
-    def tasks(
-        self, source: Array, weight: Array, bias: Array | None, target: Array, *, barrier: bool = False
-    ) -> list[Task]:
+    def tasks(self, source: Array, weight: Array, bias: Array | None, target: Array) -> list[Task]:
         """The tasks of a call; the arrays must live until they are finished."""
         if self.blocks == 0:
             return []
@@ -298,11 +291,6 @@ def pointer(array: Array) -> int:
     """Address of the first element."""
     address: int = array.__array_interface__["data"][0]
     return address
-
-
-def equal_parts(length: int, most: int) -> int:
-    """Size of the fewest equal parts of ``length`` that are at most ``most``."""
-    return max(1, -(-length // max(1, -(-length // max(1, most)))))
 
 
 def rounded_up(count: int, multiple: int) -> int:

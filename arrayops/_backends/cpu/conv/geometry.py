@@ -1,8 +1,14 @@
-"""Sizes and strides of the arrays of a correlation, without the arrays. Pure Python."""
+"""Sizes and strides of the arrays of a correlation, without the arrays."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+
+from arrayops._backends.cpu.engine.scheduler import vector_bytes
 from arrayops._core.shapes import Axis
+
+RANGE_NANOSECONDS = 30_000
+"""Work of the blocks that a thread takes at once, if blocks are less."""
 
 FourInts = tuple[int, int, int, int]
 FiveInts = tuple[int, int, int, int, int]
@@ -33,9 +39,24 @@ class Geometry(NamedTuple):
         return self.axes[0].kernel * self.axes[1].kernel
 
     @property
+    def accumulator(self) -> "np.dtype[Any]":
+        """Dtype of sums."""
+        return np.dtype(np.float64 if self.dtype == "float64" else np.float32)
+
+    @property
+    def lanes(self) -> int:
+        """Elements of a vector of sums."""
+        return vector_bytes() // self.accumulator.itemsize
+
+    @property
     def depthwise(self) -> bool:
         """Whether every channel has a filter of its own."""
         return self.inputs == self.outputs == 1
+
+    @property
+    def depthwise_pixels(self) -> bool:
+        """Whether there are vectors of channels, each with a filter of its own."""
+        return self.depthwise and self.layout == "NHWC" and self.groups >= self.lanes
 
     @property
     def operations(self) -> float:
@@ -51,6 +72,10 @@ class Geometry(NamedTuple):
         values = self.inputs * rows.size * columns.size + self.outputs * rows.output * columns.output
         weights = self.groups * self.inputs * self.outputs * self.taps
         return self.operations / 60 + (values * self.images * self.groups + weights) / 2
+
+    def blocks_at_once(self, blocks: int) -> int:
+        """How many of all blocks a thread takes at once: enough to look at the counter and the clock rarely."""
+        return max(1, int(RANGE_NANOSECONDS * blocks / max(self.nanoseconds, 1)))
 
     def collapsed(self) -> "Geometry":
         """The same correlation over images of one row, if its filter has one tap that reads every pixel in turn."""

@@ -36,6 +36,17 @@ class PhaseStructure(Structure):
     )
 
 
+# Of a correlation and of the gradient of its weight.
+_CALL_FIELDS = (
+    ("size", c_int64 * 2),
+    ("stride", c_int64 * 2),
+    ("images", c_int64),
+    ("groups", c_int64),
+    ("inputs", c_int64),
+    ("outputs", c_int64),
+)
+
+
 class CorrelationStructure(Structure):
     """``Correlation`` of correlation.h."""
 
@@ -46,12 +57,7 @@ class CorrelationStructure(Structure):
         ("output", c_void_p),
         ("input_strides", Strides),
         ("output_strides", Strides),
-        ("size", c_int64 * 2),
-        ("stride", c_int64 * 2),
-        ("images", c_int64),
-        ("groups", c_int64),
-        ("inputs", c_int64),
-        ("outputs", c_int64),
+        *_CALL_FIELDS,
         ("width", c_int64),
         ("output_blocks", c_int64),
         ("channels", c_int64),
@@ -113,12 +119,7 @@ class WeightGradientStructure(Structure):
         ("input_strides", Strides),
         ("grad_strides", Strides),
         ("strides", c_int64 * 5),
-        ("size", c_int64 * 2),
-        ("stride", c_int64 * 2),
-        ("images", c_int64),
-        ("groups", c_int64),
-        ("inputs", c_int64),
-        ("outputs", c_int64),
+        *_CALL_FIELDS,
         ("grouped", c_int64),
         ("splits", c_int64),
         ("input_blocks", c_int64),

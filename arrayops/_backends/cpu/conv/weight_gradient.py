@@ -10,9 +10,7 @@ import numpy as np
 from arrayops._backends.cpu.conv.correlation import (
     LARGE_OPERATIONS,
     MIN_BLOCKS,
-    RANGE_NANOSECONDS,
     Array,
-    equal_parts,
     pointer,
     rounded_up,
 )
@@ -21,6 +19,7 @@ from arrayops._backends.cpu.conv.phases import BlockSize, phase_table, phases_of
 from arrayops._backends.cpu.conv.structures import Strides, WeightGradientStructure, integers
 from arrayops._backends.cpu.conv.units import kernels
 from arrayops._backends.cpu.engine.scheduler import Task
+from arrayops._backends.numpy.stacks import balanced_share
 from arrayops._core.taps import axis_taps
 
 PACKED_BYTES = 128 << 10
@@ -61,17 +60,15 @@ class WeightGradient:
 
     def __init__(self, geometry: Geometry) -> None:
         g = self.geometry = geometry
-        self.accumulator = np.dtype(np.float64 if g.dtype == "float64" else np.float32)
+        self.accumulator, lanes = g.accumulator, g.lanes
         item = self.accumulator.itemsize
-        library = kernels("weight_gradient.cpp", g.dtype)
-        lanes = library.number("lanes")
-        depthwise = g.depthwise and g.layout == "NHWC" and g.groups >= lanes
+        depthwise = g.depthwise_pixels
         wide = not depthwise and g.outputs > max(4, lanes // 2)
         runs = not depthwise and not wide and self._runs_fill_vectors(lanes)
-        if depthwise:
-            library = kernels("depthwise_weight_gradient_pixels.cpp", g.dtype)
-        elif runs:
-            library = kernels("weight_gradient_runs.cpp", g.dtype)
+        file = (
+            "depthwise_weight_gradient_pixels" if depthwise else "weight_gradient_runs" if runs else "weight_gradient"
+        )
+        library = kernels(f"{file}.cpp", g.dtype)
         axes = tuple(axis_taps(axis) for axis in g.axes)
         lengths = [axis.output for axis in g.axes]
         rows, columns = 1, lengths[1]
@@ -85,8 +82,8 @@ class WeightGradient:
 
         if wide:
             most = library.number("column")
-            columns = equal_parts(lengths[1], most)
-            rows = equal_parts(lengths[0], most // columns)
+            columns = balanced_share(lengths[1], most)
+            rows = balanced_share(lengths[0], most // columns)
             output_blocks = math.ceil(g.outputs / MAX_WIDE_OUTPUTS)
             width = rounded_up(math.ceil(g.outputs / output_blocks), 2 * lanes)
             input_bytes = max(1, packed(rows, columns)) * item
@@ -111,9 +108,9 @@ class WeightGradient:
             if depthwise:
                 # Ranges of channels: all that fit, side by side.
                 inputs = outputs = rounded_up(g.groups, lanes)
-            columns = equal_parts(lengths[1], 512)
+            columns = balanced_share(lengths[1], 512)
             while columns > 4 * lanes and (inputs * packed(1, columns) + outputs * columns) * item > 2 * PACKED_BYTES:
-                columns = equal_parts(lengths[1], columns // 2)
+                columns = balanced_share(lengths[1], columns // 2)
             if depthwise:
                 per_channel = (packed(min(4, lengths[0]), columns) + 4 * columns) * item
                 most = max(1, min(DEPTHWISE_BYTES // (per_channel * lanes), MAX_CHANNEL_BYTES // (lanes * item)))
@@ -129,7 +126,7 @@ class WeightGradient:
                 and (inputs * packed(rows + 1, columns) + outputs * (rows + 1) * pitch) * item <= most_bytes
             ):
                 rows += 1
-            rows = equal_parts(lengths[0], rows)
+            rows = balanced_share(lengths[0], rows)
             samples = packed(rows, columns) * inputs + (0 if depthwise else 2 * lanes)
             sums = g.taps * inputs * (1 if depthwise else sums_outputs * lanes)
             workspace = samples + outputs * rows * pitch + sums
@@ -150,7 +147,7 @@ class WeightGradient:
         splits = min(splits, max(1, MAX_PARTIAL_BYTES // (self.weights * item)))
         self.splits = max(1, min(splits, table.blocks))
         self.blocks = units * self.splits
-        self.most = max(1, int(RANGE_NANOSECONDS * self.blocks / max(g.nanoseconds, 1)))
+        self.most = g.blocks_at_once(self.blocks)
         self._kept: list[Any] = [table]
         numbers = integers([place for phase in phases for tap in phase.numbers for place in tap])
         self._kept.append(numbers)

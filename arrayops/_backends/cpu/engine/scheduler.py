@@ -69,6 +69,13 @@ def _foreign_run() -> Callable[[Any, int], int]:
     return function
 
 
+@cache
+def vector_bytes() -> int:
+    """Size of the vectors of all kernels, in bytes."""
+    size: int = load(SCHEDULER).arrayops_vector_bytes()
+    return size
+
+
 def run(tasks: Sequence[Task], *, workspace: int = 0, nanoseconds: float) -> None:
     """Compute all blocks of some tasks.
 
