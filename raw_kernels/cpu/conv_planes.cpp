@@ -70,26 +70,10 @@ NOINLINE void store_rows(const Correlation &call, const Block &block, int64_t ou
         storage *row = output_at(call, block, output, r, 0);
         const accumulator *source = result + r * block.phase->pitch;
         if (call.output_strides.channel == 1 && count > 1) {
-            // Pixels whose channels are adjacent: squares are transposed. The last one of a row overlaps the one before.
-            const int64_t wide = smaller(LANES, columns);
-            for (int64_t x = 0; x < columns; x += LANES) {
-                const int64_t from = smaller(x, columns - wide);
-                for (int64_t o = 0; o < count; o += LANES) {
-                    vector square[LANES];
-                    UNROLL for (int k = 0; k < LANES; k++) square[k] = o + k < count ? load(source + (o + k) * pitch + from) : vector{};
-                    transpose(square);
-                    storage *pixel = row + from * step + o;
-                    if (count - o >= LANES)
-                        UNROLL for (int k = 0; k < LANES; k++) {
-                            if (k < wide) store_narrowed(pixel + k * step, square[k]);
-                        }
-                    else {
-                        accumulator pixels[LANES][LANES];
-                        UNROLL for (int k = 0; k < LANES; k++) store(pixels[k], square[k]);
-                        for (int k = 0; k < wide; k++) narrow_row(pixel + k * step, pixels[k], count - o);
-                    }
-                }
-            }
+            // Pixels whose channels are adjacent. Rows of results may be read beyond their end.
+            transpose_squares(
+                count, columns, [&](int64_t o, int64_t x, int64_t) { return load(source + o * pitch + x); },
+                [&](int64_t x, int64_t o, vector values, int64_t some) { store_first(row + x * step + o, values, some); });
             continue;
         }
         for (int64_t o = 0; o < count; o++) {
@@ -114,11 +98,10 @@ template <int OUTPUTS, int VECTORS> INLINE void correlate(const Correlation &cal
     const int64_t groups = smaller(call.grouped, call.groups - block.group);
     const bool whole = call.channels == call.inputs;
     double *const totals = (double *)(results + OUTPUTS * pitch);
-    const storage *image = call.input + block.image * call.input_strides.image + block.group * call.inputs * call.input_strides.channel;
     for (int64_t c = 0; c < call.inputs; c += call.channels) {
         const int64_t channels = smaller(call.channels, call.inputs - c);
-        pack_planes(packed, distance, phase, block.range, call.size, call.stride, image + c * call.input_strides.channel,
-                    call.input_strides, call.grouped > 1 ? groups * call.inputs : channels);
+        pack_planes(packed, distance, phase, block.range, call.input, block.image, block.group * call.inputs + c,
+                    call.grouped > 1 ? groups * call.inputs : channels);
         for (int64_t g = 0; g < groups; g++)
             for (int64_t b = from; b < to; b++) {
                 const int64_t number = (block.group + g) * blocks + b, output = (block.group + g) * call.outputs + b * OUTPUTS;

@@ -7,12 +7,11 @@
 #include "window.h"
 
 struct Correlation {
-    const storage *input;
+    Images input;
     const accumulator *weight;  // packed
     const accumulator *bias;    // packed: of every group, filled up to whole blocks of outputs
     storage *output;
-    Strides input_strides, output_strides;
-    int64_t size[2], stride[2];           // of the input; at which windows read it
+    Strides output_strides;
     int64_t images, groups;
     int64_t inputs, outputs;              // channels of a group
     int64_t width;                        // outputs that are computed at a time
@@ -64,4 +63,15 @@ INLINE storage *output_at(const Correlation &call, const Block &block, int64_t c
     return call.output + block.image * strides.image + channel * strides.channel +
            (phase.first[0] + (block.range.row + row) * phase.step[0]) * strides.row +
            (phase.first[1] + (block.range.column + column) * phase.step[1]) * strides.column;
+}
+
+// How many consecutive taps read adjacent pixels, `pixel` elements apart, as consecutive outputs do: 3, 5, 7, or 0 if none.
+INLINE int64_t adjacent_taps(const Phase &phase, int64_t pixel) {
+    for (int64_t adjacent = 7; adjacent >= 3; adjacent -= 2) {
+        bool runs = phase.taps % adjacent == 0;
+        for (int64_t t = 0; t < phase.taps; t++)
+            runs = runs && (t % adjacent == 0 || phase.offsets[t] == phase.offsets[t - 1] + pixel);
+        if (runs) return adjacent;
+    }
+    return 0;
 }

@@ -22,7 +22,7 @@ struct DepthwiseCorrelation {
 struct Filter {
     const int64_t *offsets;
     int64_t taps;
-    int64_t adjacent;  // taps that read adjacent pixels, as consecutive outputs do: 3, 5, 7, or 0 if there are none
+    int64_t adjacent;  // of `adjacent_taps`
     int64_t pixel;     // elements to the next pixel, and to the weights of the next tap
 };
 
@@ -68,17 +68,6 @@ template <int COUNT, class... Rest> INLINE void any_tile(const Filter &filter, R
     }
 }
 
-INLINE Filter filter_of(const Phase &phase, int64_t pixel) {
-    Filter filter = {phase.offsets, phase.taps, 0, pixel};
-    for (int64_t adjacent = 3; adjacent <= 7; adjacent += 2) {
-        bool runs = phase.taps % adjacent == 0;
-        for (int64_t t = 0; t < phase.taps; t++)
-            runs = runs && (t % adjacent == 0 || phase.offsets[t] == phase.offsets[t - 1] + pixel);
-        if (runs) filter.adjacent = adjacent;
-    }
-    return filter;
-}
-
 INLINE void correlate(const DepthwiseCorrelation &depthwise, const Block &block, char *workspace) {
     const Correlation &call = depthwise.call;
     const Phase &phase = *block.phase;
@@ -90,9 +79,8 @@ INLINE void correlate(const DepthwiseCorrelation &depthwise, const Block &block,
     const int64_t channels = smaller(to, call.outputs) - from;
     accumulator *const packed = (accumulator *)workspace;
     accumulator *const results = packed + phase.plane * phase.segments[1] * width;
-    pack_pixels(packed, width, phase, block.range, call.size, call.stride,
-                call.input + block.image * call.input_strides.image + from * call.input_strides.channel, call.input_strides, channels);
-    const Filter filter = filter_of(phase, width);
+    pack_pixels(packed, width, phase, block.range, call.input, block.image, from, channels);
+    const Filter filter = {phase.offsets, phase.taps, adjacent_taps(phase, width), width};
     const int64_t step = phase.step[1] * call.output_strides.column;
     for (int64_t r = 0; r < rows; r++) {
         storage *const target = output_at(call, block, from, r, 0);

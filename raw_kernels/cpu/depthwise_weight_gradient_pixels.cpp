@@ -40,8 +40,7 @@ EXPORTED void weight_gradient_depthwise_pixels(const void *arguments, int64_t fi
         memset(sums, 0, call.taps * width * sizeof(accumulator));
         for_parts(call, split, [&](const Part &part) {
             const Range &range = part.range;
-            pack_pixels(samples, width, phase, range, call.size, call.stride,
-                        call.input + part.image * call.input_strides.image + from * call.input_strides.channel, call.input_strides, channels);
+            pack_pixels(samples, width, phase, range, call.input, part.image, from, channels);
             const storage *source = grad_at(call, part, from);
             // Gradients are read where they are if they are whole vectors of accumulators.
             const bool direct = sizeof(storage) == sizeof(accumulator) && call.grad_strides.channel == 1 && channels == width;

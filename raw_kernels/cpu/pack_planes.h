@@ -11,30 +11,6 @@ INLINE void widen_row(accumulator *RESTRICT target, const storage *source, int64
         for (int64_t i = 0; i < count; i++) target[i] = widen(source[i * stride]);
 }
 
-// Rows of channels `channel` apart in `target`, from pixels whose channels are adjacent: squares are transposed. The last
-// square of a row ends with it and overlaps the one before; of a shorter row, the last pixel is repeated.
-NOINLINE void widen_transposed(accumulator *target, int64_t channel, const storage *source, int64_t stride, int64_t count, int64_t channels) {
-    int64_t c = 0;
-    for (; c + LANES <= channels; c += LANES)
-        for (int64_t i = 0; i < count; i += LANES) {
-            const int64_t wide = smaller(LANES, count), from = smaller(i, count - wide);
-            const storage *pixels = source + from * stride + c;
-            accumulator *rows = target + c * channel + from;
-            vector square[LANES];
-            if (wide == LANES) {
-                UNROLL for (int k = 0; k < LANES; k++) square[k] = load_widened(pixels + k * stride);
-                transpose(square);
-                UNROLL for (int k = 0; k < LANES; k++) store(rows + k * channel, square[k]);
-            } else {
-                UNROLL for (int k = 0; k < LANES; k++) square[k] = load_widened(pixels + smaller(k, wide - 1) * stride);
-                transpose(square);
-                UNROLL for (int k = 0; k < LANES; k++) store_first(rows + k * channel, square[k], wide);
-            }
-        }
-    for (; c < channels; c++)
-        for (int64_t i = 0; i < count; i++) target[c * channel + i] = widen(source[i * stride + c]);
-}
-
 // Pixels far apart are not foreseen by the processor, and a square waits for all of its pixels.
 INLINE void prefetch_pixels(const storage *source, int64_t stride, int64_t count, int64_t channels) {
     enum { LINE = 64 / (int)sizeof(storage) };
@@ -44,27 +20,67 @@ INLINE void prefetch_pixels(const storage *source, int64_t stride, int64_t count
 
 // A row of several channels: `step` elements to the next sample in the source, `channel` to the next channel, in planes
 // `distance` apart.
-INLINE void widen_rows(accumulator *target, int64_t distance, const storage *source, int64_t step, int64_t channel, int64_t count, int64_t channels) {
+NOINLINE void widen_rows(accumulator *target, int64_t distance, const storage *source, int64_t step, int64_t channel, int64_t count, int64_t channels) {
     if (channel == 1 && channels > 1 && step != 1)
-        widen_transposed(target, distance, source, step, count, channels);
+        transpose_squares(
+            count, channels, [&](int64_t i, int64_t c, int64_t some) { return load_first(source + i * step + c, some); },
+            [&](int64_t c, int64_t i, vector values, int64_t some) { store_first(target + c * distance + i, values, some); });
     else
         for (int64_t c = 0; c < channels; c++) widen_row(target + c * distance, source + c * channel, step, count);
 }
 
+// Rows of adjacent samples. Their ends are whole vectors; what exceeds a row is overwritten by the next ones. Samples `next`
+// elements away, which are packed soon, are prefetched: rows are too short for the processor to foresee them.
+INLINE void pack_adjacent(accumulator *target, const PackedRows &rows, const storage *source, int64_t next) {
+    const int64_t pitch = rows.pitch;
+    clear(target, rows.top * pitch);
+    for (int64_t r = rows.top; r < rows.bottom; r++) {
+        accumulator *const row = target + r * pitch;
+        const storage *const samples = source + r * rows.row;
+        auto end = [&](int64_t x) {
+            const vector values = masked(load_widened(samples + x), rows.first - x, rows.last - x);
+            store_first(row + x, values, smaller((rows.rows - r) * pitch - x, LANES));
+        };
+        for (int64_t i = 0; i < pitch; i += 64 / (int)sizeof(storage)) __builtin_prefetch(samples + next + i);
+        int64_t x = 0;
+        for (; x < rows.first; x += LANES) end(x);
+        const int64_t whole = rows.last / LANES * LANES;
+        if (x < whole) widen_row(row + x, samples + x, whole - x), x = whole;
+        for (; x < pitch; x += LANES) end(x);
+    }
+    clear(target + rows.bottom * pitch, (rows.rows - rows.bottom) * pitch);
+}
+
 // `channels` channels of an image, `distance` apart, as a block of outputs reads them.
-NOINLINE void pack_planes(accumulator *packed, int64_t distance, const Phase &phase, const Range &range,
-                          const int64_t (&size)[2], const int64_t (&stride)[2], const storage *image,
-                          const Strides &strides, int64_t channels) {
-    for_packed_rows(phase, range, size, stride, [&](int64_t row, int64_t plane, int64_t first, int64_t last, int64_t y, int64_t x) {
-        accumulator *target = packed + plane * phase.plane + row * phase.pitch;
-        const storage *source = image + y * strides.row + (x + first * stride[1]) * strides.column;
-        const int64_t step = stride[1] * strides.column;
-        for (int64_t c = 0; c < channels; c++) {
-            accumulator *t = target + c * distance;
-            clear(t, first);
-            clear(t + last, phase.pitch - last);
-        }
-        if (strides.channel == 1) prefetch_pixels(source + stride[0] * strides.row, step, last - first, channels);
-        widen_rows(target + first, distance, source, step, strides.channel, last - first, channels);
+NOINLINE void pack_planes(accumulator *packed, int64_t distance, const Phase &phase, const Range &range, const Images &images,
+                          int64_t image, int64_t channel, int64_t channels) {
+    const int64_t step = images.strides.channel;
+    for_packed_rows(phase, range, images, [&](const PackedRows &rows) {
+        const int64_t start = image_at(images, image, channel) + rows.source;
+        // The rows of `count` channels from `c` on, one by one.
+        auto pack = [&](int64_t c, int64_t count) {
+            for (int64_t r = 0; r < rows.rows; r++) {
+                accumulator *target = packed + c * distance + rows.position + r * rows.pitch;
+                const bool inside = r >= rows.top && r < rows.bottom;
+                const int64_t first = inside ? rows.first : 0, last = inside ? rows.last : 0;
+                for (int64_t k = 0; k < count; k++) {
+                    clear(target + k * distance, first);
+                    clear(target + k * distance + last, rows.pitch - last);
+                }
+                if (first == last) continue;
+                const storage *source = images.data + start + c * step + r * rows.row + first * rows.column;
+                if (step == 1) prefetch_pixels(source + rows.row, rows.column, last - first, count);
+                widen_rows(target + first, distance, source, rows.column, step, last - first, count);
+            }
+        };
+        if (rows.column != 1 || step == 1) return pack(0, channels);
+        // Vectors may exceed rows, but not the array.
+        const int64_t top = rows.top * rows.row, bottom = (rows.bottom - 1) * rows.row;
+        const int64_t lowest = start + smaller(top, bottom), highest = start + larger(top, bottom) + rounded_up(rows.pitch, LANES);
+        for (int64_t c = 0; c < channels; c++)
+            if (lowest + c * step >= images.begin && highest + c * step <= images.end)
+                pack_adjacent(packed + c * distance + rows.position, rows, images.data + start + c * step, 2 * step);
+            else
+                pack(c, 1);
     });
 }

@@ -37,7 +37,7 @@ template <int N> struct Number {
 
 // Calls `body(Number<length>(), first)` for each of the fewest, about equally long parts of `total` of at most MOST.
 template <int MOST, class Body> INLINE void for_equal_parts(int64_t total, Body body) {
-    static_assert(MOST <= 9, "a case for each length");
+    static_assert(MOST <= 16, "a case for each length");
     const int64_t count = ceil_div(total, MOST);
     for (int64_t i = 0; i < count; i++) {
         const int64_t first = total * i / count, last = total * (i + 1) / count;
@@ -46,7 +46,7 @@ template <int MOST, class Body> INLINE void for_equal_parts(int64_t total, Body 
     case n:                                                     \
         if constexpr (n <= MOST) body(Number<n>(), first);      \
         break;
-            CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9)
+            CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14) CASE(15) CASE(16)
 #undef CASE
         }
     }
@@ -79,15 +79,13 @@ template <int WIDTH> INLINE void copy_short(accumulator *RESTRICT target, const 
 }
 
 INLINE void copy(accumulator *RESTRICT target, const accumulator *RESTRICT source, int64_t count) {
-    for (int64_t i = 0; i + LANES < count; i += LANES) store(target + i, load(source + i));
+    for (int64_t i = 0; i + LANES < count; i += LANES) {
+        vector values = load(source + i);
+        // Else compilers call memcpy.
+        KEEP_IN_REGISTER(values);
+        store(target + i, values);
+    }
     copy_short<LANES>(target, source, count);
-}
-
-// The first `count` lanes.
-INLINE void store_first(accumulator *target, vector value, int64_t count) {
-    accumulator values[LANES];
-    store(values, value);
-    copy_short<LANES>(target, values, count);
 }
 
 template <int WIDTH> INLINE void clear_short(accumulator *target, int64_t count) {
@@ -128,6 +126,34 @@ template <class T> NOINLINE void store_narrowed(T *target, vector value) {
     narrow_row(target, values, LANES);
 }
 
+// The first `count` lanes; of a vector that is loaded, the others are zeros.
+template <class T> NOINLINE vector load_some(const T *source, int64_t count) {
+    accumulator values[LANES] = {};
+    widen_row(values, source, count);
+    return load(values);
+}
+
+template <class T> NOINLINE void store_some(T *target, vector value, int64_t count) {
+    accumulator values[LANES];
+    store(values, value);
+    narrow_row(target, values, count);
+}
+
+template <class T> INLINE vector load_first(const T *source, int64_t count) {
+    return count == LANES ? load_widened(source) : load_some(source, count);
+}
+template <class T> INLINE void store_first(T *target, vector value, int64_t count) {
+    if (count == LANES) store_narrowed(target, value);
+    else store_some(target, value, count);
+}
+
+// Lanes from `first` to `last`, of which either may be outside of the vector; in the others are zeros.
+INLINE vector masked(vector value, int64_t first, int64_t last) {
+    lane_numbers lanes = {};
+    UNROLL for (int lane = 0; lane < LANES; lane++) lanes[lane] = lane;
+    return (vector)((lane_numbers)value & (lanes >= (lane_number)first) & (lanes < (lane_number)last));
+}
+
 INLINE accumulator sum_of_lanes(vector value) {
     accumulator sums[LANES];
     store(sums, value);
@@ -160,4 +186,27 @@ INLINE void transpose(vector (&rows)[LANES]) {
 #endif
         }
     }
+}
+
+// A matrix in squares that are transposed in registers: `load(row, column, count)` returns `count` values of a row, and
+// `store(column, row, values, count)` takes as many of a column. The last squares overlap those before them; shorter rows
+// or columns are one square of fewer.
+template <class Load, class Store> INLINE void transpose_squares(int64_t rows, int64_t columns, Load load, Store store) {
+    const int64_t height = smaller(rows, LANES), width = smaller(columns, LANES);
+    for (int64_t c = 0; c < columns; c += LANES)
+        for (int64_t r = 0; r < rows; r += LANES) {
+            const int64_t row = smaller(r, rows - height), column = smaller(c, columns - width);
+            vector square[LANES];
+            if (height == LANES && width == LANES) {
+                UNROLL for (int k = 0; k < LANES; k++) square[k] = load(row + k, column, LANES);
+                transpose(square);
+                UNROLL for (int k = 0; k < LANES; k++) store(column + k, row, square[k], LANES);
+                continue;
+            }
+            UNROLL for (int k = 0; k < LANES; k++) square[k] = k < height ? load(row + k, column, width) : vector{};
+            transpose(square);
+            UNROLL for (int k = 0; k < LANES; k++) {
+                if (k < width) store(column + k, row, square[k], height);
+            }
+        }
 }

@@ -1,12 +1,12 @@
 // Gradients of the weights of groups of channels, in two algorithms.
 //
-// `weight_gradient_wide`: vectors of outputs, for groups of many outputs. A column block is the samples that some taps of
-// some inputs read at up to COLUMN positions, where they are packed if the inputs of a tap fill up blocks, or else copied
-// side by side. Each is broadcast and multiplied by the gradients at its position:
+// `weight_gradient_wide`: vectors of outputs, for groups of many outputs. Samples and gradients are packed in panels of a few
+// channels side by side, so that what some taps and inputs read is a run of samples. Each sample of a run is broadcast and
+// multiplied by the gradients at its position:
 //
-//     column   [tap, input][position]       ROWS of them at a time
-//     grad     [position][output]           one or two vectors
-//     sums     [tap, input][output]         in registers over the positions, then added in the workspace
+//     samples  [panel][row][column][input]     a run: up to ROWS samples from a pixel on, of adjacent inputs and taps
+//     grad     [panel][position][output]       one or two vectors
+//     sums     [panel][tap, input][output]     in registers over the positions, then added in the workspace
 //
 // `weight_gradient_narrow`: vectors of positions, for groups of few outputs; lanes are added at the end of a split.
 //
@@ -23,91 +23,76 @@
 #if VECTOR_REGISTERS == 32
 enum { PAIR_ROWS = 8, SINGLE_ROWS = 16, MOST_TAPS = 3, SINGLE_TAPS = 9 };
 #else
-enum { PAIR_ROWS = 4, SINGLE_ROWS = 8, MOST_TAPS = 2, SINGLE_TAPS = 5 };
+enum { PAIR_ROWS = 5, SINGLE_ROWS = 8, MOST_TAPS = 2, SINGLE_TAPS = 5 };
 #endif
-// Rows of the column block are filled by whole vectors, of which the last may exceed the row.
-enum { COLUMN = 128, COLUMN_PITCH = COLUMN + LANES };
-
-// Positions that a part may have at most in the wide algorithm, and the rows of its column block.
-EXPORTED int64_t column() { return COLUMN; }
-EXPORTED int64_t column_rows() { return SINGLE_ROWS; }
-
-// Rows of a column block: `distance` apart, each of so many rows and columns of an image.
-struct Column {
-    const accumulator *samples;
-    int64_t distance, image_rows, columns, pitch;
-};
 
 template <int ROWS, int VECTORS>
-NOINLINE void column_product(const Column &column, const accumulator *RESTRICT grad, int64_t width, accumulator *RESTRICT result, int64_t pitch) {
+NOINLINE void run_product(const accumulator *RESTRICT samples, int64_t pixel, int64_t pitch, const accumulator *RESTRICT grad, const Range &range,
+                          accumulator *RESTRICT result, int64_t width) {
     vector sums[ROWS][VECTORS] = {};
-    const int64_t distance = column.distance;
-    for (int64_t r = 0; r < column.image_rows; r++) {
-        const accumulator *RESTRICT samples = column.samples + r * column.pitch;
-        for (int64_t x = 0; x < column.columns; x++, grad += width) {
+    for (int64_t r = 0; r < range.rows; r++) {
+        const accumulator *source = samples + r * pitch;
+        for (int64_t x = 0; x < range.columns; x++, source += pixel, grad += VECTORS * LANES) {
             vector values[VECTORS];
             UNROLL for (int v = 0; v < VECTORS; v++) values[v] = load(grad + v * LANES);
             UNROLL for (int row = 0; row < ROWS; row++) {
-                vector sample = broadcast(samples[row * distance + x]);
+                vector sample = broadcast(source[row]);
                 if constexpr (VECTORS > 1) KEEP_IN_REGISTER(sample);
                 UNROLL for (int v = 0; v < VECTORS; v++) sums[row][v] += sample * values[v];
             }
         }
     }
     UNROLL for (int row = 0; row < ROWS; row++) UNROLL for (int v = 0; v < VECTORS; v++) {
-        accumulator *target = result + row * pitch + v * LANES;
+        accumulator *target = result + row * width + v * LANES;
         store(target, load(target) + sums[row][v]);
     }
 }
 
 template <int ROWS, int VECTORS> INLINE void wide(const WeightGradient &call, int64_t number, char *workspace) {
+    enum { PANEL = VECTORS * LANES };
     const Phase &phase = *call.phase;
+    // Blocks of one split follow each other: they read the same samples and gradients.
     int64_t rest = number;
-    const int64_t split = rest % call.splits;
-    rest /= call.splits;
     const int64_t ob = rest % call.output_blocks;
     rest /= call.output_blocks;
-    const int64_t ib = rest % call.input_blocks, group = rest / call.input_blocks;
-    const int64_t input = call.inputs * ib / call.input_blocks, inputs = call.inputs * (ib + 1) / call.input_blocks - input;
+    const int64_t ib = rest % call.input_blocks;
+    rest /= call.input_blocks;
+    const int64_t split = rest % call.splits, group = rest / call.splits;
+    const int64_t panels = ceil_div(call.inputs, call.panel);
+    const int64_t first_panel = panels * ib / call.input_blocks, last_panel = panels * (ib + 1) / call.input_blocks;
     const int64_t output = call.outputs * ob / call.output_blocks, outputs = call.outputs * (ob + 1) / call.output_blocks - output;
-    const int64_t width = rounded_up(outputs, VECTORS * LANES), rows = call.taps * inputs;
-    const int64_t distance = phase.plane * phase.segments[1];
+    const int64_t width = rounded_up(outputs, PANEL), rows = call.taps * call.panel, distance = phase.plane * phase.segments[1] * call.panel;
+    const int64_t positions = phase.size[0] * phase.size[1];
     accumulator *const samples = (accumulator *)workspace;
-    accumulator *const grad = samples + rounded_up(distance * inputs + LANES, LANES);
-    accumulator *const column = grad + COLUMN * width;
-    accumulator *const sums = column + ROWS * COLUMN_PITCH;
-    memset(sums, 0, rounded_up(rows, ROWS) * width * sizeof(accumulator));
-    memset(column, 0, ROWS * COLUMN_PITCH * sizeof(accumulator));
+    accumulator *const grad = samples + rounded_up(distance, LANES);
+    accumulator *const sums = grad + positions * width;
+    memset(sums, 0, (last_panel - first_panel) * rows * width * sizeof(accumulator));
     for_parts(call, split, [&](const Part &part) {
         const Range &range = part.range;
-        pack_planes(samples, distance, phase, range, call.size, call.stride,
-                    call.input + part.image * call.input_strides.image + (group * call.inputs + input) * call.input_strides.channel,
-                    call.input_strides, inputs);
-        pack_grad_pixels(grad, width, call, part, group * call.outputs + output, outputs);
-        for (int64_t from = 0; from < rows; from += ROWS) {
-            Column block = {samples + from % inputs * distance + phase.offsets[from / inputs], distance, range.rows, range.columns, phase.pitch};
-            if (inputs % ROWS) {
-                // Rows of several taps are copied: they are not equally far apart.
-                block = {column, COLUMN_PITCH, 1, range.rows * range.columns, 0};
-                for (int64_t row = from; row < smaller(from + ROWS, rows); row++) {
-                    const accumulator *source = samples + row % inputs * distance + phase.offsets[row / inputs];
-                    accumulator *target = column + (row - from) * COLUMN_PITCH;
-                    // What exceeds a row is overwritten by the next one.
-                    for (int64_t r = 0; r < range.rows; r++)
-                        for (int64_t x = 0; x < range.columns; x += LANES) store(target + r * range.columns + x, load(source + r * phase.pitch + x));
+        for (int64_t o = 0; o < outputs; o += PANEL)
+            pack_grad_pixels(grad + o * positions, PANEL, call, part, group * call.outputs + output + o, smaller(PANEL, outputs - o));
+        for (int64_t p = first_panel; p < last_panel; p++) {
+            pack_pixels(samples, call.panel, phase, range, call.input, part.image, group * call.inputs + p * call.panel,
+                        smaller(call.panel, call.inputs - p * call.panel));
+            accumulator *const result = sums + (p - first_panel) * rows * width;
+            for (int64_t o = 0; o < width; o += PANEL)
+                for (int64_t v = 0; v < call.runs; v++) {
+                    const int64_t *run = call.run_list + 3 * v;
+                    for_equal_parts<ROWS>(run[2], [&](auto length, int64_t from) {
+                        run_product<decltype(length)::value, VECTORS>(samples + run[0] + from, call.panel, phase.pitch * call.panel, grad + o * positions,
+                                                                      range, result + (run[1] + from) * width + o, width);
+                    });
                 }
-            }
-            for (int64_t o = 0; o < width; o += VECTORS * LANES)
-                column_product<ROWS, VECTORS>(block, grad + o, width, sums + from * width + o, width);
         }
     });
-    accumulator *target = call.partial + ((split * call.groups + group) * call.taps * call.inputs + input) * call.outputs + output;
-    for (int64_t t = 0; t < call.taps; t++)
-        for (int64_t c = 0; c < inputs; c++)
-            for (int64_t o = 0; o < outputs; o++) target[(t * call.inputs + c) * call.outputs + o] = sums[(t * inputs + c) * width + o];
+    accumulator *target = call.partial + (split * call.groups + group) * call.taps * call.inputs * call.outputs + output;
+    for (int64_t p = first_panel; p < last_panel; p++)
+        for (int64_t t = 0; t < call.taps; t++)
+            for (int64_t c = 0; c < smaller(call.panel, call.inputs - p * call.panel); c++)
+                copy(target + (t * call.inputs + p * call.panel + c) * call.outputs, sums + (((p - first_panel) * call.taps + t) * call.panel + c) * width, outputs);
 }
 
-// A block: group, range of inputs, range of outputs, split.
+// A block: group, split, range of inputs, range of outputs.
 EXPORTED void weight_gradient_wide(const void *arguments, int64_t first, int64_t last, char *workspace) {
     const WeightGradient &call = *(const WeightGradient *)arguments;
     for (int64_t number = first; number < last; number++)
@@ -170,9 +155,7 @@ EXPORTED void weight_gradient_narrow(const void *arguments, int64_t first, int64
         memset((void *)sums, 0, groups * call.inputs * call.taps * outputs * sizeof(vector));
         for_parts(call, split, [&](const Part &part) {
             const Range &range = part.range;
-            pack_planes(samples, distance, phase, range, call.size, call.stride,
-                        call.input + part.image * call.input_strides.image + from * call.inputs * call.input_strides.channel,
-                        call.input_strides, groups * call.inputs);
+            pack_planes(samples, distance, phase, range, call.input, part.image, from * call.inputs, groups * call.inputs);
             const storage *source = grad_at(call, part, from * call.outputs);
             for (int64_t r = 0; r < range.rows; r++, source += call.grad_strides.row)
                 widen_rows(grad + r * pitch, plane, source, call.grad_strides.column, call.grad_strides.channel, range.columns, groups * call.outputs);

@@ -12,20 +12,21 @@
 #include "window.h"
 
 struct WeightGradient {
-    const storage *input, *grad;
+    Images input;
+    const storage *grad;
     accumulator *partial;                   // of every split: groups, taps, inputs, outputs
     storage *result;
-    Strides input_strides, grad_strides;
+    Strides grad_strides;
     int64_t strides[5];                     // of the result: group, row and column of taps, input, output
-    int64_t size[2], stride[2];             // of the input; at which windows read it
     int64_t images, groups, inputs, outputs;
     int64_t grouped;                        // groups whose channels are packed together, in the narrow algorithm
     int64_t splits;                         // of the windows
     int64_t input_blocks, output_blocks;    // ranges of channels of a group that are blocks of their own
     int64_t taps;
     const int64_t *tap_numbers;             // row and column of each tap
-    int64_t vectors;                        // of taps and inputs, in the algorithm of runs
-    const int64_t *vector_list;             // of each: offset in the packed samples, number of the first tap and input, length
+    int64_t panel;                          // inputs that are packed side by side, in the wide algorithm
+    int64_t runs;                           // of samples that taps and inputs read, in the algorithms of runs
+    const int64_t *run_list;                // of each: offset in the packed samples, number of the first tap and input, length
     const Phase *phase;
 };
 

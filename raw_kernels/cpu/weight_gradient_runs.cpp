@@ -43,9 +43,9 @@ NOINLINE void runs_product(const accumulator *RESTRICT samples, const int64_t *R
 template <int OUTPUTS>
 INLINE void all_runs(const WeightGradient &call, const accumulator *samples, const accumulator *grad, const Range &range, accumulator *sums) {
     const Phase &phase = *call.phase;
-    for_equal_parts<MOST_VECTORS>(call.vectors, [&](auto vectors, int64_t first) {
-        runs_product<OUTPUTS, decltype(vectors)::value>(samples, call.vector_list + 3 * first, call.inputs, phase.pitch * call.inputs, grad,
-                                                        range.columns * OUTPUTS, range, sums + first * LANES, call.vectors * LANES);
+    for_equal_parts<MOST_VECTORS>(call.runs, [&](auto vectors, int64_t first) {
+        runs_product<OUTPUTS, decltype(vectors)::value>(samples, call.run_list + 3 * first, call.inputs, phase.pitch * call.inputs, grad,
+                                                        range.columns * OUTPUTS, range, sums + first * LANES, call.runs * LANES);
     });
 }
 
@@ -60,12 +60,10 @@ EXPORTED void weight_gradient_runs(const void *arguments, int64_t first, int64_t
     accumulator *const sums = grad + rounded_up(outputs * phase.size[0] * phase.size[1], LANES);
     for (int64_t number = first; number < last; number++) {
         const int64_t split = number % call.splits, group = number / call.splits;
-        memset(sums, 0, outputs * call.vectors * LANES * sizeof(accumulator));
+        memset(sums, 0, outputs * call.runs * LANES * sizeof(accumulator));
         for_parts(call, split, [&](const Part &part) {
             const Range &range = part.range;
-            pack_pixels(samples, call.inputs, phase, range, call.size, call.stride,
-                        call.input + part.image * call.input_strides.image + group * call.inputs * call.input_strides.channel,
-                        call.input_strides, call.inputs);
+            pack_pixels(samples, call.inputs, phase, range, call.input, part.image, group * call.inputs, call.inputs);
             const int64_t positions = range.rows * range.columns;
             for (int64_t o = 0; o < outputs; o += together) {
                 // [block of outputs][position][output of the block]
@@ -79,16 +77,16 @@ EXPORTED void weight_gradient_runs(const void *arguments, int64_t first, int64_t
                         for (int64_t x = 0; x < range.columns; x++)
                             for (int64_t k = 0; k < together; k++)
                                 target[x * together + k] = k < count ? widen(source[x * call.grad_strides.column + k * call.grad_strides.channel]) : 0;
-                accumulator *result = sums + o * call.vectors * LANES;
+                accumulator *result = sums + o * call.runs * LANES;
                 if (together == 4) all_runs<4>(call, samples, grad + o * positions, range, result);
                 else if (together == 2) all_runs<2>(call, samples, grad + o * positions, range, result);
                 else all_runs<1>(call, samples, grad + o * positions, range, result);
             }
         });
         accumulator *target = call.partial + (split * call.groups + group) * call.taps * call.inputs * call.outputs;
-        for (int64_t v = 0; v < call.vectors; v++)
-            for (int64_t k = 0; k < call.vector_list[3 * v + 2]; k++)
+        for (int64_t v = 0; v < call.runs; v++)
+            for (int64_t k = 0; k < call.run_list[3 * v + 2]; k++)
                 for (int64_t o = 0; o < call.outputs; o++)
-                    target[(call.vector_list[3 * v + 1] + k) * call.outputs + o] = sums[(o * call.vectors + v) * LANES + k];
+                    target[(call.run_list[3 * v + 1] + k) * call.outputs + o] = sums[(o * call.runs + v) * LANES + k];
     }
 }

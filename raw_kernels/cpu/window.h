@@ -39,27 +39,56 @@ struct Strides {
     int64_t image, channel, row, column;
 };
 
+// Images that windows slide over.
+struct Images {
+    const storage *data;         // their first element
+    int64_t begin, end;          // memory of the array, in elements from there: vectors may read all of it
+    Strides strides;
+    int64_t size[2], stride[2];  // rows and columns; at which windows read them
+};
+
 // Ranges of the outputs of a block along both axes.
 struct Range {
     int64_t row, rows, column, columns;
 };
 
-// Calls `pack(row, plane, first, last, source row, source column)` for every packed row: `first` to `last` are the
-// samples inside of the image, the others of the `pitch` are zeros; with none inside, first is last.
-template <class Pack>
-INLINE void for_packed_rows(const Phase &phase, const Range &range, const int64_t (&size)[2], const int64_t (&stride)[2], Pack pack) {
+// What a block of outputs reads of one segment of the rows and one of the columns: `rows` packed rows, from `position` on.
+// Those from `top` to `bottom` are inside of the image, and of their samples those from `first` to `last`; the others of
+// the `pitch` are zeros.
+struct PackedRows {
+    int64_t position, rows, pitch;
+    int64_t top, bottom, first, last;
+    int64_t source, row, column;  // elements from the image's first to the first sample, which may be outside; to the next row, column
+};
+
+// Of the samples `start + i * stride`, with `i` below `count`: the range of those from 0 to `size`.
+INLINE void range_inside(int64_t start, int64_t stride, int64_t count, int64_t size, int64_t &first, int64_t &last) {
+    first = smaller(larger(ceil_div(-start, stride), 0), count);
+    last = larger(smaller(ceil_div(size - start, stride), count), first);
+}
+
+template <class Body> INLINE void for_packed_rows(const Phase &phase, const Range &range, const Images &images, Body body) {
+    const Strides &strides = images.strides;
+    PackedRows packed;
+    packed.pitch = phase.pitch;
+    packed.row = images.stride[0] * strides.row;
+    packed.column = images.stride[1] * strides.column;
     for (int64_t s = 0; s < phase.segments[1]; s++) {
         const Segment &columns = phase.segment[1][s];
-        const int64_t x = columns.start + range.column * stride[1], wide = range.columns + columns.extra;
-        const int64_t first = smaller(larger(ceil_div(-x, stride[1]), 0), wide);
-        const int64_t last = larger(smaller(ceil_div(size[1] - x, stride[1]), wide), first);
+        const int64_t x = columns.start + range.column * images.stride[1];
+        range_inside(x, images.stride[1], range.columns + columns.extra, images.size[1], packed.first, packed.last);
         for (int64_t q = 0; q < phase.segments[0]; q++) {
             const Segment &rows = phase.segment[0][q];
-            for (int64_t r = 0; r < range.rows + rows.extra; r++) {
-                const int64_t y = rows.start + (range.row + r) * stride[0];
-                const bool inside = y >= 0 && y < size[0];
-                pack(rows.base + r, s, inside ? first : 0, inside ? last : 0, y, x);
-            }
+            const int64_t y = rows.start + range.row * images.stride[0];
+            packed.rows = range.rows + rows.extra;
+            packed.position = s * phase.plane + rows.base * phase.pitch;
+            packed.source = y * strides.row + x * strides.column;
+            range_inside(y, images.stride[0], packed.rows, images.size[0], packed.top, packed.bottom);
+            body(packed);
         }
     }
+}
+
+INLINE int64_t image_at(const Images &images, int64_t image, int64_t channel) {
+    return image * images.strides.image + channel * images.strides.channel;
 }

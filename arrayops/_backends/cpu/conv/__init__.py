@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from arrayops._backends.cpu.conv.channel_sums import channel_sums
-from arrayops._backends.cpu.conv.correlation import Array, correlation
+from arrayops._backends.cpu.conv.correlation import Array
+from arrayops._backends.cpu.conv.correlation_kernels import correlation
 from arrayops._backends.cpu.conv.geometry import Geometry
-from arrayops._backends.cpu.conv.weight_gradient import weight_gradient
+from arrayops._backends.cpu.conv.weight_gradient_kernels import weight_gradient
 from arrayops._backends.cpu.engine.choice import compiled_or
 from arrayops._backends.cpu.engine.scheduler import Task, run
 from arrayops._backends.numpy import conv as plain

@@ -54,17 +54,40 @@ class PhaseTaps:
         ]
 
 
-def phases_of(axes: Sequence[AxisTaps], rows: int, columns: int, *, empty: bool = True) -> list[PhaseTaps]:
-    """All phases with outputs, packed for blocks of so many outputs; without ``empty``, those with taps."""
-    along = [
-        [
-            packed_phase(axis, number, outputs)
-            for number, phase in enumerate(axis.phases)
-            if phase.length and (empty or any(tap.plane >= 0 for tap in phase.taps))
-        ]
-        for axis, outputs in zip(axes, (rows, columns), strict=True)
-    ]
-    return [PhaseTaps(row, column) for row in along[0] for column in along[1]]
+class Phases:
+    """All phases with outputs, packed for blocks of any size.
+
+    Parameters
+    ----------
+    axes : sequence of AxisTaps
+        Rows and columns.
+    empty : bool
+        Whether phases without taps are listed.
+    """
+
+    def __init__(self, axes: Sequence[AxisTaps], *, empty: bool = True) -> None:
+        self._axes = tuple(axes)
+        self._empty = empty
+        self._packed: dict[tuple[int, int], list[PackedPhase]] = {}
+
+    def of(self, rows: int, columns: int) -> list[PhaseTaps]:
+        """The phases, packed for blocks of so many outputs."""
+        return [PhaseTaps(row, column) for row in self._along(0, rows) for column in self._along(1, columns)]
+
+    def packed(self, rows: int, columns: int) -> int:
+        """Packed samples of a channel of a block."""
+        return max((phase.packed(rows, columns) for phase in self.of(rows, columns)), default=0)
+
+    def _along(self, number: int, outputs: int) -> list[PackedPhase]:
+        key = number, outputs
+        if key not in self._packed:
+            axis = self._axes[number]
+            self._packed[key] = [
+                packed_phase(axis, index, outputs)
+                for index, phase in enumerate(axis.phases)
+                if phase.length and (self._empty or any(tap.plane >= 0 for tap in phase.taps))
+            ]
+        return self._packed[key]
 
 
 @dataclass(frozen=True)

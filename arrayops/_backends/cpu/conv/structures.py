@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from ctypes import Array, Structure, c_int64, c_void_p
 
+from arrayops._backends.cpu.conv.geometry import Geometry
+from arrayops._core.taps import axis_taps
+
 
 class Strides(Structure):
     """``Strides`` of window.h: elements to the next image, channel, row and column."""
@@ -36,10 +39,21 @@ class PhaseStructure(Structure):
     )
 
 
+class ImagesStructure(Structure):
+    """``Images`` of window.h."""
+
+    _fields_ = (
+        ("data", c_void_p),
+        ("begin", c_int64),
+        ("end", c_int64),
+        ("strides", Strides),
+        ("size", c_int64 * 2),
+        ("stride", c_int64 * 2),
+    )
+
+
 # Of a correlation and of the gradient of its weight.
 _CALL_FIELDS = (
-    ("size", c_int64 * 2),
-    ("stride", c_int64 * 2),
     ("images", c_int64),
     ("groups", c_int64),
     ("inputs", c_int64),
@@ -51,11 +65,10 @@ class CorrelationStructure(Structure):
     """``Correlation`` of correlation.h."""
 
     _fields_ = (
-        ("input", c_void_p),
+        ("input", ImagesStructure),
         ("weight", c_void_p),
         ("bias", c_void_p),
         ("output", c_void_p),
-        ("input_strides", Strides),
         ("output_strides", Strides),
         *_CALL_FIELDS,
         ("width", c_int64),
@@ -112,11 +125,10 @@ class WeightGradientStructure(Structure):
     """``WeightGradient`` of weight_gradient.h."""
 
     _fields_ = (
-        ("input", c_void_p),
+        ("input", ImagesStructure),
         ("grad", c_void_p),
         ("partial", c_void_p),
         ("result", c_void_p),
-        ("input_strides", Strides),
         ("grad_strides", Strides),
         ("strides", c_int64 * 5),
         *_CALL_FIELDS,
@@ -126,8 +138,9 @@ class WeightGradientStructure(Structure):
         ("output_blocks", c_int64),
         ("taps", c_int64),
         ("tap_numbers", c_void_p),
-        ("vectors", c_int64),
-        ("vector_list", c_void_p),
+        ("panel", c_int64),
+        ("runs", c_int64),
+        ("run_list", c_void_p),
         ("phase", c_void_p),
     )
 
@@ -147,6 +160,19 @@ class ChannelSumsStructure(Structure):
         ("parts", c_int64),
         ("result_stride", c_int64),
     )
+
+
+def images_structure(geometry: Geometry) -> ImagesStructure:
+    """The images of a correlation, without their address."""
+    rows, columns = geometry.axes
+    sizes = geometry.images, geometry.groups * geometry.inputs, rows.size, columns.size
+    ends = [(size - 1) * stride for size, stride in zip(sizes, geometry.source, strict=True)]
+    structure = ImagesStructure()
+    structure.begin, structure.end = sum(min(end, 0) for end in ends), sum(max(end, 0) for end in ends) + 1
+    structure.strides = Strides(*geometry.source)
+    structure.size[:] = rows.size, columns.size
+    structure.stride[:] = [axis_taps(axis).input.stride for axis in geometry.axes]
+    return structure
 
 
 def integers(values: Sequence[int]) -> Array[c_int64]:
