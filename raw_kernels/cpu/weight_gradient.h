@@ -19,7 +19,7 @@ struct WeightGradient {
     Strides grad_strides;
     int64_t strides[5];                     // of the result: group, row and column of taps, input, output
     int64_t images, groups, inputs, outputs;
-    int64_t grouped;                        // groups whose channels are packed together, in the narrow algorithm
+    int64_t grouped;                        // groups of a block, in the algorithms for narrow groups
     int64_t splits;                         // of the windows
     int64_t input_blocks, output_blocks;    // ranges of channels of a group that are blocks of their own
     int64_t taps;

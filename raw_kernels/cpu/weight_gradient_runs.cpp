@@ -6,8 +6,7 @@
 //     packed   [row][column][input]     a run: 3 taps x 4 inputs = 12 of 16 lanes
 //     sums     [output][vector]         in registers over the positions of a part, then added in the workspace
 
-#include "pack_pixels.h"
-#include "weight_gradient.h"
+#include "pack_grad.h"
 
 #if VECTOR_REGISTERS == 32
 enum { MOST_VECTORS = 6 };
@@ -49,44 +48,41 @@ INLINE void all_runs(const WeightGradient &call, const accumulator *samples, con
     });
 }
 
-// A block: group, split.
+// Adds the sums of a part of one group, whose channels are packed as [block of outputs][position][output of the block].
+INLINE void add_part(const WeightGradient &call, const Part &part, int64_t group, accumulator *samples, accumulator *grad, accumulator *sums) {
+    const Range &range = part.range;
+    // Outputs at a time: 4, 2 or 1.
+    const int64_t together = call.outputs >= 3 ? 4 : call.outputs, positions = range.rows * range.columns;
+    pack_pixels(samples, call.inputs, *call.phase, range, call.input, part.image, group * call.inputs, call.inputs);
+    for (int64_t o = 0; o < call.outputs; o += together) {
+        pack_grad_pixels(grad, together, call, part, group * call.outputs + o, smaller(together, call.outputs - o));
+        accumulator *result = sums + o * call.runs * LANES;
+        if (together == 4) all_runs<4>(call, samples, grad, range, result);
+        else if (together == 2) all_runs<2>(call, samples, grad, range, result);
+        else all_runs<1>(call, samples, grad, range, result);
+    }
+}
+
+// A block: groups, split. Groups whose channels share cache lines are computed in turn for each part.
 EXPORTED void weight_gradient_runs(const void *arguments, int64_t first, int64_t last, char *workspace) {
     const WeightGradient &call = *(const WeightGradient *)arguments;
     const Phase &phase = *call.phase;
-    // Outputs at a time: 4, 2 or 1.
-    const int64_t together = call.outputs >= 3 ? 4 : call.outputs, outputs = rounded_up(call.outputs, together);
+    const int64_t outputs = call.outputs >= 3 ? rounded_up(call.outputs, 4) : call.outputs, sums_of_group = outputs * call.runs * LANES;
     accumulator *const samples = (accumulator *)workspace;
     accumulator *const grad = samples + rounded_up(phase.plane * phase.segments[1] * call.inputs + LANES, LANES);
-    accumulator *const sums = grad + rounded_up(outputs * phase.size[0] * phase.size[1], LANES);
+    accumulator *const sums = grad + rounded_up(smaller(outputs, 4) * phase.size[0] * phase.size[1], LANES);
     for (int64_t number = first; number < last; number++) {
-        const int64_t split = number % call.splits, group = number / call.splits;
-        memset(sums, 0, outputs * call.runs * LANES * sizeof(accumulator));
+        const int64_t split = number % call.splits, from = number / call.splits * call.grouped;
+        const int64_t groups = smaller(call.grouped, call.groups - from);
+        memset(sums, 0, groups * sums_of_group * sizeof(accumulator));
         for_parts(call, split, [&](const Part &part) {
-            const Range &range = part.range;
-            pack_pixels(samples, call.inputs, phase, range, call.input, part.image, group * call.inputs, call.inputs);
-            const int64_t positions = range.rows * range.columns;
-            for (int64_t o = 0; o < outputs; o += together) {
-                // [block of outputs][position][output of the block]
-                const storage *source = grad_at(call, part, group * call.outputs + o);
-                const int64_t count = smaller(together, call.outputs - o);
-                accumulator *target = grad + o * positions;
-                for (int64_t r = 0; r < range.rows; r++, source += call.grad_strides.row, target += range.columns * together)
-                    if (count == 4)
-                        widen_pixels<4>(target, source, call.grad_strides.column, call.grad_strides.channel, range.columns);
-                    else
-                        for (int64_t x = 0; x < range.columns; x++)
-                            for (int64_t k = 0; k < together; k++)
-                                target[x * together + k] = k < count ? widen(source[x * call.grad_strides.column + k * call.grad_strides.channel]) : 0;
-                accumulator *result = sums + o * call.runs * LANES;
-                if (together == 4) all_runs<4>(call, samples, grad + o * positions, range, result);
-                else if (together == 2) all_runs<2>(call, samples, grad + o * positions, range, result);
-                else all_runs<1>(call, samples, grad + o * positions, range, result);
-            }
+            for (int64_t g = 0; g < groups; g++) add_part(call, part, from + g, samples, grad, sums + g * sums_of_group);
         });
-        accumulator *target = call.partial + (split * call.groups + group) * call.taps * call.inputs * call.outputs;
-        for (int64_t v = 0; v < call.runs; v++)
-            for (int64_t k = 0; k < call.run_list[3 * v + 2]; k++)
-                for (int64_t o = 0; o < call.outputs; o++)
-                    target[(call.run_list[3 * v + 1] + k) * call.outputs + o] = sums[(o * call.runs + v) * LANES + k];
+        accumulator *target = call.partial + (split * call.groups + from) * call.taps * call.inputs * call.outputs;
+        for (int64_t g = 0; g < groups; g++, target += call.taps * call.inputs * call.outputs)
+            for (int64_t v = 0; v < call.runs; v++)
+                for (int64_t k = 0; k < call.run_list[3 * v + 2]; k++)
+                    for (int64_t o = 0; o < call.outputs; o++)
+                        target[(call.run_list[3 * v + 1] + k) * call.outputs + o] = sums[g * sums_of_group + (o * call.runs + v) * LANES + k];
     }
 }

@@ -14,6 +14,9 @@ PACKED_BYTES = 128 << 10
 DEPTHWISE_BYTES = 512 << 10
 """The same of a depthwise part."""
 
+LINE_BYTES = 64
+"""A cache line."""
+
 MAX_CHANNEL_BYTES = 256
 """Channels of a depthwise part: short ranges are read slowly, long pixels share few sets of the cache."""
 
@@ -90,15 +93,18 @@ class RunsWeightGradient(WeightGradient):
     def _choose_blocks(self) -> None:
         g = self.geometry
         outputs = _filled_outputs(g)
+        if g.layout == "NHWC":
+            # Groups whose channels share cache lines, as long as there are enough blocks by splits.
+            self.grouped = min(g.groups, max(1, LINE_BYTES // (g.itemsize * min(g.inputs, g.outputs))))
         self.columns = _columns(self, g.inputs, outputs)
         # Sums over the positions of a part are one chain of additions.
         most_rows = min(self.lengths[0], max(1, MAX_CHAIN // self.columns))
         self.rows = _rows(self, g.inputs, outputs, self.columns, most_rows, PACKED_BYTES)
         self.runs = self._runs(g.inputs, self.lanes)
         samples = rounded_up(self.phases.packed(self.rows, self.columns) * g.inputs + 2 * self.lanes, self.lanes)
-        grads = rounded_up(outputs * self.rows * self.columns, self.lanes)
-        self.elements = samples + grads + outputs * len(self.runs) * self.lanes
-        self.units = g.groups
+        grads = rounded_up(min(outputs, 4) * self.rows * self.columns, self.lanes)
+        self.elements = samples + grads + self.grouped * outputs * len(self.runs) * self.lanes
+        self.units = math.ceil(g.groups / self.grouped)
 
 
 class DepthwiseWeightGradient(WeightGradient):
