@@ -15,6 +15,7 @@ EXPORTED int64_t tile_columns() { return PIXELS; }
 // Of one group, whose outputs are the channels; `width` is their number filled up.
 struct DepthwiseCorrelation {
     Correlation call;
+    int64_t depth;   // channels that are packed side by side
     int64_t direct;  // whether tiles are stored in the output
 };
 
@@ -23,7 +24,8 @@ struct Filter {
     const int64_t *offsets;
     int64_t taps;
     int64_t adjacent;  // of `adjacent_taps`
-    int64_t pixel;     // elements to the next pixel, and to the weights of the next tap
+    int64_t pixel;     // elements to the next pixel
+    int64_t weights;   // elements to the weights of the next tap
 };
 
 template <int COUNT>
@@ -31,7 +33,7 @@ NOINLINE void tile(const Filter &filter, const accumulator *RESTRICT samples, co
                    const accumulator *RESTRICT initial, accumulator *RESTRICT result, int64_t pitch) {
     vector sums[COUNT];
     UNROLL for (int p = 0; p < COUNT; p++) sums[p] = load(initial);
-    for (int64_t t = 0; t < filter.taps; t++, weight += filter.pixel) {
+    for (int64_t t = 0; t < filter.taps; t++, weight += filter.weights) {
         const accumulator *source = samples + filter.offsets[t];
         const vector factor = load(weight);
         UNROLL for (int p = 0; p < COUNT; p++) sums[p] += factor * load(source + p * filter.pixel);
@@ -45,10 +47,10 @@ NOINLINE void tile_of_runs(const Filter &filter, const accumulator *RESTRICT sam
                            const accumulator *RESTRICT initial, accumulator *RESTRICT result, int64_t pitch) {
     vector sums[COUNT];
     UNROLL for (int p = 0; p < COUNT; p++) sums[p] = load(initial);
-    for (int64_t t = 0; t < filter.taps; t += ADJACENT, weight += ADJACENT * filter.pixel) {
+    for (int64_t t = 0; t < filter.taps; t += ADJACENT, weight += ADJACENT * filter.weights) {
         const accumulator *source = samples + filter.offsets[t];
         vector factors[ADJACENT];
-        UNROLL for (int j = 0; j < ADJACENT; j++) factors[j] = load(weight + j * filter.pixel);
+        UNROLL for (int j = 0; j < ADJACENT; j++) factors[j] = load(weight + j * filter.weights);
         UNROLL for (int q = 0; q < COUNT + ADJACENT - 1; q++) {
             vector sample = load(source + q * filter.pixel);
             KEEP_IN_REGISTER(sample);
@@ -71,16 +73,16 @@ template <int COUNT, class... Rest> INLINE void any_tile(const Filter &filter, R
 INLINE void correlate(const DepthwiseCorrelation &depthwise, const Block &block, char *workspace) {
     const Correlation &call = depthwise.call;
     const Phase &phase = *block.phase;
-    const int64_t rows = block.range.rows, columns = block.range.columns, width = call.width;
+    const int64_t rows = block.range.rows, columns = block.range.columns, width = depthwise.depth;
     // Ranges of channels begin at whole vectors.
-    const int64_t vectors = width / LANES;
+    const int64_t vectors = call.width / LANES;
     const int64_t from = vectors * block.output_block / call.output_blocks * LANES;
     const int64_t to = vectors * (block.output_block + 1) / call.output_blocks * LANES;
     const int64_t channels = smaller(to, call.outputs) - from;
     accumulator *const packed = (accumulator *)workspace;
     accumulator *const results = packed + phase.plane * phase.segments[1] * width;
     pack_pixels(packed, width, phase, block.range, call.input, block.image, from, channels);
-    const Filter filter = {phase.offsets, phase.taps, adjacent_taps(phase, width), width};
+    const Filter filter = {phase.offsets, phase.taps, adjacent_taps(phase, width), width, call.width};
     const int64_t step = phase.step[1] * call.output_strides.column;
     for (int64_t r = 0; r < rows; r++) {
         storage *const target = output_at(call, block, from, r, 0);

@@ -114,6 +114,11 @@ class Correlation(ABC):
     def _splittable(self) -> int:
         """Ranges of the outputs of a group that can be blocks of their own."""
 
+    @property
+    def _least_output_blocks(self) -> int:
+        """Ranges of outputs that must be blocks of their own."""
+        return 1
+
     @abstractmethod
     def _workspace(self) -> int:
         """Bytes of packed samples and results."""
@@ -129,6 +134,10 @@ class Correlation(ABC):
     def _sample_depth(self) -> int:
         """Packed values of a sample."""
         return self.channels * self.grouped
+
+    def _fits(self, rows: int, columns: int) -> bool:
+        """Whether a block of so many rows is not too large."""
+        return self._sample_depth() * self._packed_bytes(rows, columns) <= PACKED_BYTES
 
     def _distance(self) -> int:
         """Elements from one packed sample to the next."""
@@ -170,11 +179,8 @@ class Correlation(ABC):
         parts = max(-(-self.inputs * most_taps // MAX_TERMS), -(-depth * row_bytes // MAX_PACKED_BYTES), 1)
         self.channels = max(1, -(-self.inputs // parts))
         self.grouped = max(1, self._together(row_bytes)) if self.channels == self.inputs else 1
-        depth = self._sample_depth()
         most_rows = 1
-        while (
-            most_rows < min(lengths[0], MAX_ROWS) and depth * self._packed_bytes(most_rows + 1, columns) <= PACKED_BYTES
-        ):
+        while most_rows < min(lengths[0], MAX_ROWS) and self._fits(most_rows + 1, columns):
             most_rows += 1
         copies = g.images * -(-self.groups // self.grouped) * -(-lengths[1] // columns) * phase_count
         rows = balanced_share(
@@ -189,7 +195,7 @@ class Correlation(ABC):
         self.size = BlockSize(rows, columns, max(1, together))
         if self.channels < self.inputs:
             output_blocks = max(output_blocks, math.ceil(self.output_widths * self._results() * 8 / MAX_TOTAL_BYTES))
-        self.output_blocks = min(max(1, output_blocks), max(1, self._splittable))
+        self.output_blocks = min(max(self._least_output_blocks, output_blocks), max(1, self._splittable))
 
     def _build(self) -> None:
         g, size = self.geometry, self.size

@@ -3,7 +3,14 @@
 from ctypes import addressof
 from functools import lru_cache
 
-from arrayops._backends.cpu.conv.correlation import LARGE_OPERATIONS, MIN_BLOCKS, PACKED_BYTES, Correlation, rounded_up
+from arrayops._backends.cpu.conv.correlation import (
+    LARGE_OPERATIONS,
+    MAX_PACKED_BYTES,
+    MIN_BLOCKS,
+    PACKED_BYTES,
+    Correlation,
+    rounded_up,
+)
 from arrayops._backends.cpu.conv.geometry import FiveInts, Geometry
 from arrayops._backends.cpu.conv.structures import (
     CorrelationStructure,
@@ -11,12 +18,16 @@ from arrayops._backends.cpu.conv.structures import (
     PixelCorrelationStructure,
     integers,
 )
+from arrayops._backends.numpy.stacks import balanced_share
 
 PLANES_COST, SINGLE_COST, RUNS_COST = 1.1, 1.25, 1.05
 """Measured time beside two vectors of outputs: vectors of pixels; one of outputs, without and with runs of taps."""
 
 TO_PLANES, TO_PIXELS = 0.15, 0.05
 """What the other layout adds."""
+
+DEPTHWISE_VECTORS = 16
+"""Vectors of channels that a depthwise block packs side by side at most."""
 
 
 class PlaneCorrelation(Correlation):
@@ -34,8 +45,17 @@ class PlaneCorrelation(Correlation):
             return 1
         # Channels side by side are turned into planes, a vector of them at a time: many, long runs are read fast.
         narrow, wide = sorted((max(1, g.inputs), g.outputs))
-        fitting = min(PACKED_BYTES // 2 // (wide * row_bytes), -(-8 * self.lanes // narrow))
-        return min(g.groups, max(fitting, -(-2 * self.lanes // narrow)))
+        fitting, most = (size // (wide * row_bytes) for size in (PACKED_BYTES // 2, MAX_PACKED_BYTES))
+        wanted, least = (-(-vectors * self.lanes // narrow) for vectors in (8, 2))
+        return min(g.groups, max(min(fitting, wanted), min(most, least)))
+
+    def _fits(self, rows: int, columns: int) -> bool:
+        if self.grouped == 1:
+            return super()._fits(rows, columns)
+        # Results of all groups wait to be stored.
+        results = self.grouped * self.outputs * rows * columns * self.item
+        packed = self._sample_depth() * self._packed_bytes(rows, columns)
+        return packed <= PACKED_BYTES and packed + results <= MAX_PACKED_BYTES
 
     @property
     def _splittable(self) -> int:
@@ -137,13 +157,17 @@ class DepthwiseCorrelation(Correlation):
         return rounded_up(self.outputs, self.lanes)
 
     def _most_channels(self) -> int:
-        return self.width
+        return balanced_share(self.width // self.lanes, DEPTHWISE_VECTORS) * self.lanes
 
     def _together(self, row_bytes: int) -> int:
         return 1
 
     def _sample_depth(self) -> int:
-        return self.width
+        return self._most_channels()
+
+    @property
+    def _least_output_blocks(self) -> int:
+        return -(-self.width // self._sample_depth())
 
     @property
     def _splittable(self) -> int:
@@ -156,15 +180,15 @@ class DepthwiseCorrelation(Correlation):
 
     def _workspace(self) -> int:
         rows, columns = self.size.most_rows, self.size.columns
-        results = 0 if self._direct else columns * self.width
-        return (self.phases.packed(rows, columns) * self.width + results) * self.item
+        results = 0 if self._direct else columns
+        return (self.phases.packed(rows, columns) + results) * self._sample_depth() * self.item
 
     def _weight_strides(self) -> FiveInts:
         group, row, column, _, _ = self.geometry.weight
         return 0, row, column, 0, group
 
     def _structure(self, call: CorrelationStructure) -> DepthwiseCorrelationStructure:
-        return DepthwiseCorrelationStructure(call, self._direct)
+        return DepthwiseCorrelationStructure(call, self._sample_depth(), self._direct)
 
 
 @lru_cache(maxsize=512)

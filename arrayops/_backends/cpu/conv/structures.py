@@ -96,7 +96,7 @@ class PixelCorrelationStructure(Structure):
 class DepthwiseCorrelationStructure(Structure):
     """``DepthwiseCorrelation`` of depthwise_pixels.cpp."""
 
-    _fields_ = (("call", CorrelationStructure), ("direct", c_int64))
+    _fields_ = (("call", CorrelationStructure), ("depth", c_int64), ("direct", c_int64))
 
 
 class PackWeightsStructure(Structure):

@@ -8,8 +8,8 @@ from arrayops._backends.cpu.conv.geometry import Geometry
 from arrayops._backends.cpu.conv.weight_gradient import MAX_PARTIAL_BYTES, WeightGradient
 from arrayops._backends.numpy.stacks import balanced_share
 
-PACKED_BYTES = 128 << 10
-"""Packed samples, and gradients, of a part."""
+PACKED_BYTES, MAX_PACKED_BYTES = 128 << 10, 1 << 20
+"""Packed samples, and gradients, of a part, and the most."""
 
 DEPTHWISE_BYTES = 512 << 10
 """The same of a depthwise part."""
@@ -136,11 +136,13 @@ def _filled_outputs(g: Geometry) -> int:
 
 def _columns(plan: WeightGradient, inputs: int, outputs: int) -> int:
     """Columns of a part: not all of long rows of many channels."""
+
+    def fits(columns: int) -> bool:
+        most = 2 * PACKED_BYTES if columns > 4 * plan.lanes else MAX_PACKED_BYTES
+        return (inputs * plan.phases.packed(1, columns) + outputs * columns) * plan.item <= most
+
     columns = balanced_share(plan.lengths[1], MAX_COLUMNS)
-    while (
-        columns > 4 * plan.lanes
-        and (inputs * plan.phases.packed(1, columns) + outputs * columns) * plan.item > 2 * PACKED_BYTES
-    ):
+    while columns > 1 and not fits(columns):
         columns = balanced_share(plan.lengths[1], columns // 2)
     return columns
 
@@ -170,6 +172,7 @@ def weight_gradient(geometry: Geometry) -> WeightGradient:
     """The plan of the gradient of a weight by the fastest kernel."""
     if geometry.depthwise_pixels:
         return DepthwiseWeightGradient(geometry)
-    if geometry.outputs > max(4, geometry.lanes // 2):
+    sums = geometry.outputs * geometry.inputs * geometry.taps * geometry.accumulator.itemsize
+    if geometry.outputs > max(4, geometry.lanes // 2) or sums > MAX_PACKED_BYTES:
         return WideWeightGradient(geometry)
     return (RunsWeightGradient if _runs_fill_vectors(geometry) else NarrowWeightGradient)(geometry)
