@@ -52,7 +52,7 @@ INLINE void all_runs(const WeightGradient &call, const accumulator *samples, con
 INLINE void add_part(const WeightGradient &call, const Part &part, int64_t group, accumulator *samples, accumulator *grad, accumulator *sums) {
     const Range &range = part.range;
     // Outputs at a time: 4, 2 or 1.
-    const int64_t together = call.outputs >= 3 ? 4 : call.outputs, positions = range.rows * range.columns;
+    const int64_t together = call.outputs >= 3 ? 4 : call.outputs;
     pack_pixels(samples, call.inputs, *call.phase, range, call.input, part.image, group * call.inputs, call.inputs);
     for (int64_t o = 0; o < call.outputs; o += together) {
         pack_grad_pixels(grad, together, call, part, group * call.outputs + o, smaller(together, call.outputs - o));
