@@ -25,6 +25,18 @@ NCHW: dict[str, tuple[str, Options]] = {
     "long row": ("conv2d", {"channels": 3, "outputs": 3, "padding": (0, 1), "kernel_size": (1, 3), "size": (1, 1500)}),
     "dilation 12": ("conv2d", {"channels": 8, "outputs": 9, "dilation": 12, "padding": 12, "size": (15, 29)}),
     "many inputs": ("conv2d", {"channels": 700, "outputs": 6, "padding": 1, "size": (3, 5), "batch": 1}),
+    "32 outputs, small images": ("conv2d", {"channels": 20, "outputs": 32, "padding": 1, "size": (7, 7)}),
+    "32 outputs, stride 2": ("conv2d", {"channels": 18, "outputs": 32, "padding": 1, "stride": 2, "size": (15, 23)}),
+    "32 outputs, many inputs": ("conv2d", {"channels": 500, "outputs": 32, "size": (5, 7), "batch": 1}),
+    "32 outputs, transposed": ("conv_transpose2d", {"outputs": 32, "stride": 2, "size": (6, 11)}),
+    "5x5, 16 outputs": (
+        "conv2d",
+        {"channels": 6, "outputs": 16, "kernel_size": (5, 5), "padding": 2, "size": (9, 15)},
+    ),
+    "rows of one sample for each tap": (
+        "conv2d",
+        {"channels": 9, "outputs": 9, "kernel_size": (1, 3), "dilation": (1, 7), "size": (2, 15)},
+    ),
     "transposed": (
         "conv_transpose2d",
         {"outputs": 9, "stride": 2, "padding": 1, "kernel_size": (4, 4), "size": (11, 20)},
@@ -37,6 +49,8 @@ NHWC: dict[str, tuple[str, Options]] = {
     "19 outputs, read in place": ("conv2d", {"channels": 8, "outputs": 19, "size": (13, 18)}),
     "1x1": ("conv2d", {"channels": 20, "outputs": 24, "kernel_size": (1, 1), "size": (14, 23)}),
     "wide groups": ("conv2d", {"channels": 60, "outputs": 60, "groups": 3, "padding": 1, "size": (9, 14)}),
+    "3x3, 16 outputs": ("conv2d", {"channels": 3, "outputs": 16, "padding": 1, "size": (9, 15)}),
+    "5x5, 16 outputs": ("conv2d", {"channels": 6, "outputs": 16, "kernel_size": (5, 5), "size": (9, 15)}),
     "groups, 4 to 4": ("conv2d", {"channels": 36, "outputs": 36, "groups": 9, "padding": 1, "size": (9, 22)}),
     "groups, 2 to 1": ("conv2d", {"channels": 18, "outputs": 9, "groups": 9, "kernel_size": (5, 2), "size": (9, 22)}),
     "groups, 1 to 2": ("conv2d", {"channels": 5, "outputs": 10, "groups": 5, "padding": 1, "size": (9, 22)}),
@@ -53,6 +67,10 @@ NHWC: dict[str, tuple[str, Options]] = {
             "stride": 2,
             "size": (11, 18),
         },
+    ),
+    "depthwise, many channels": (
+        "conv2d",
+        {"groups": 300, "channels": 300, "outputs": 300, "padding": 1, "size": (5, 6), "batch": 1},
     ),
     "many inputs": ("conv2d", {"channels": 4500, "outputs": 18, "kernel_size": (1, 1), "size": (2, 3)}),
     "transposed": (

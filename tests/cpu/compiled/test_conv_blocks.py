@@ -152,6 +152,21 @@ def test_memory_of_drawn_calls(data: st.DataObject, operator: str) -> None:
         assert_little_memory(job, case.arrays["weight"].nbytes)
 
 
+UNUSUAL = {
+    "narrow groups, large filters": Shape("conv2d", 1, 512, 300, 32, (11, 11), (5, 5), stride=2, groups=32),
+    "many channels, depthwise": Shape("conv2d", 1, 1000, 112, 1000, (11, 1), (5, 0), groups=1000),
+    "one output of many inputs": Shape("conv2d", 1, 2000, 112, 1, (7, 7), (36, 36), dilation=12),
+    "few outputs of many inputs": Shape("conv2d", 1, 4000, 60, 16, (3, 11), (6, 30), dilation=6, groups=2),
+    "many outputs of one input": Shape("conv2d", 1, 32, 600, 640, (11, 3), (5, 1), groups=32),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_workspace_of_unusual_shapes(name: str, layout: str) -> None:
+    assert max(job.workspace for job in UNUSUAL[name].jobs(layout)) <= 3 << 20
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_number_of_threads_cuts_nothing(layout: str) -> None:
     for shape in large_shapes().values():
