@@ -1,4 +1,4 @@
-// Correlations with vectors of pixels, for channels that are planes (NCHW).
+// Correlations with vectors of pixels, packed as planes of channels: for groups of few outputs.
 //
 // A block's rows are packed with their halo; a tile is several vectors of consecutive positions of the *packed* rows,
 // across the ends of rows, so that each tap is one constant offset for all of them. The positions between the rows are

@@ -2,6 +2,8 @@
 
 import math
 from abc import ABC, abstractmethod
+from bisect import bisect_left
+from collections.abc import Callable
 from ctypes import addressof
 from typing import Any, ClassVar
 
@@ -179,9 +181,7 @@ class Correlation(ABC):
         parts = max(-(-self.inputs * most_taps // MAX_TERMS), -(-depth * row_bytes // MAX_PACKED_BYTES), 1)
         self.channels = max(1, -(-self.inputs // parts))
         self.grouped = max(1, self._together(row_bytes)) if self.channels == self.inputs else 1
-        most_rows = 1
-        while most_rows < min(lengths[0], MAX_ROWS) and self._fits(most_rows + 1, columns):
-            most_rows += 1
+        most_rows = most_that_fits(min(lengths[0], MAX_ROWS), lambda rows: self._fits(rows, columns))
         copies = g.images * -(-self.groups // self.grouped) * -(-lengths[1] // columns) * phase_count
         rows = balanced_share(
             lengths[0], min(most_rows, max(1, lengths[0] * copies // MIN_BLOCKS) if large else most_rows)
@@ -261,3 +261,8 @@ def pointer(array: Array) -> int:
 
 def rounded_up(count: int, multiple: int) -> int:
     return -(-count // multiple) * multiple
+
+
+def most_that_fits(most: int, fits: Callable[[int], bool]) -> int:
+    """The largest number up to ``most`` that fits, or 1: larger numbers fit less."""
+    return bisect_left(range(2, most + 1), True, key=lambda number: not fits(number)) + 1

@@ -3,7 +3,13 @@
 import math
 from functools import lru_cache
 
-from arrayops._backends.cpu.conv.correlation import LARGE_OPERATIONS, MAX_COLUMNS, MIN_BLOCKS, rounded_up
+from arrayops._backends.cpu.conv.correlation import (
+    LARGE_OPERATIONS,
+    MAX_COLUMNS,
+    MIN_BLOCKS,
+    most_that_fits,
+    rounded_up,
+)
 from arrayops._backends.cpu.conv.geometry import Geometry
 from arrayops._backends.cpu.conv.weight_gradient import MAX_PARTIAL_BYTES, WeightGradient
 from arrayops._backends.numpy.stacks import balanced_share
@@ -149,14 +155,11 @@ def _columns(plan: WeightGradient, inputs: int, outputs: int) -> int:
 
 def _rows(plan: WeightGradient, inputs: int, outputs: int, pitch: int, most: int, most_bytes: int) -> int:
     """Rows of a part, at most so many, whose samples and gradients fit."""
-    rows = 1
-    while (
-        rows < most
-        and (inputs * plan.phases.packed(rows + 1, plan.columns) + outputs * (rows + 1) * pitch) * plan.item
-        <= most_bytes
-    ):
-        rows += 1
-    return balanced_share(plan.lengths[0], rows)
+
+    def fits(rows: int) -> bool:
+        return (inputs * plan.phases.packed(rows, plan.columns) + outputs * rows * pitch) * plan.item <= most_bytes
+
+    return balanced_share(plan.lengths[0], most_that_fits(most, fits))
 
 
 def _runs_fill_vectors(g: Geometry) -> bool:
