@@ -57,22 +57,25 @@ INLINE const storage *grad_at(const WeightGradient &call, const Part &part, int6
     return call.grad + part.image * strides.image + channel * strides.channel + part.range.row * strides.row + part.range.column * strides.column;
 }
 
-// The sums of all splits, added in order: a block is the weights of one input of one group at one tap.
+// The sums of all splits, added in order: a block is the weights of one input of one group at all taps, which may be adjacent
+// in the result: threads that wrote in turn to the same cache lines would wait for each other.
 EXPORTED void add_partial(const void *arguments, int64_t first, int64_t last, char *) {
     const WeightGradient &call = *(const WeightGradient *)arguments;
     const int64_t size = call.groups * call.taps * call.inputs * call.outputs;
     for (int64_t number = first; number < last; number++) {
-        const int64_t input = number % call.inputs, tap = number / call.inputs % call.taps, group = number / call.inputs / call.taps;
-        storage *target = call.result + group * call.strides[0] + call.tap_numbers[2 * tap] * call.strides[1] +
-                          call.tap_numbers[2 * tap + 1] * call.strides[2] + input * call.strides[3];
-        const accumulator *source = call.partial + number * call.outputs;
-        enum { AT_ONCE = 64 };
-        for (int64_t from = 0; from < call.outputs; from += AT_ONCE) {
-            const int64_t count = smaller(AT_ONCE, call.outputs - from);
-            double sums[AT_ONCE] = {};
-            for (int64_t split = 0; split < call.splits; split++)
-                for (int64_t o = 0; o < count; o++) sums[o] += source[split * size + from + o];
-            for (int64_t o = 0; o < count; o++) narrow(target[(from + o) * call.strides[4]], (accumulator)sums[o]);
+        const int64_t input = number % call.inputs, group = number / call.inputs;
+        for (int64_t tap = 0; tap < call.taps; tap++) {
+            storage *target = call.result + group * call.strides[0] + call.tap_numbers[2 * tap] * call.strides[1] +
+                              call.tap_numbers[2 * tap + 1] * call.strides[2] + input * call.strides[3];
+            const accumulator *source = call.partial + ((group * call.taps + tap) * call.inputs + input) * call.outputs;
+            enum { AT_ONCE = 64 };
+            for (int64_t from = 0; from < call.outputs; from += AT_ONCE) {
+                const int64_t count = smaller(AT_ONCE, call.outputs - from);
+                double sums[AT_ONCE] = {};
+                for (int64_t split = 0; split < call.splits; split++)
+                    for (int64_t o = 0; o < count; o++) sums[o] += source[split * size + from + o];
+                for (int64_t o = 0; o < count; o++) narrow(target[(from + o) * call.strides[4]], (accumulator)sums[o]);
+            }
         }
     }
 }

@@ -54,6 +54,9 @@ class WideWeightGradient(WeightGradient):
             splits = math.ceil(MIN_BLOCKS / (g.groups * self.output_blocks))
             most_splits = max(1, MAX_PARTIAL_BYTES // (self.weights * self.item))
             most_positions = min(most_positions, max(1, g.images * math.prod(self.lengths) // min(splits, most_splits)))
+            if g.images * math.prod(self.lengths) < 2 * g.taps * g.inputs:
+                # Of few positions, gradients are packed again faster than the sums of splits are added.
+                most_splits = min(most_splits, math.ceil(splits * PANEL_INPUTS / g.inputs))
             ranges = math.ceil(splits / most_splits)
             most_inputs = min(most_inputs, max(1, g.inputs // ranges))
         self.columns = balanced_share(self.lengths[1], most_positions)
