@@ -69,7 +69,7 @@ NOINLINE void store_rows(const Correlation &call, const Block &block, int64_t ou
     for (int64_t r = 0; r < block.range.rows; r++) {
         storage *row = output_at(call, block, output, r, 0);
         const accumulator *source = result + r * block.phase->pitch;
-        if (call.output_strides.channel == 1 && count > 1) {
+        if (call.output_strides.channel == 1 && 2 * count > LANES) {
             // Pixels whose channels are adjacent. Rows of results may be read beyond their end.
             transpose_squares(
                 count, columns, [&](int64_t o, int64_t x, int64_t) { return load(source + o * pitch + x); },

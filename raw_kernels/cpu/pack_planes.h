@@ -21,7 +21,7 @@ INLINE void prefetch_pixels(const storage *source, int64_t stride, int64_t count
 // A row of several channels: `step` elements to the next sample in the source, `channel` to the next channel, in planes
 // `distance` apart.
 NOINLINE void widen_rows(accumulator *target, int64_t distance, const storage *source, int64_t step, int64_t channel, int64_t count, int64_t channels) {
-    if (channel == 1 && channels > 1 && step != 1)
+    if (channel == 1 && 2 * channels > LANES && step != 1)
         transpose_squares(
             count, channels, [&](int64_t i, int64_t c, int64_t some) { return load_first(source + i * step + c, some); },
             [&](int64_t c, int64_t i, vector values, int64_t some) { store_first(target + c * distance + i, values, some); });

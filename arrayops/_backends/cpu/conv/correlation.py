@@ -89,6 +89,7 @@ class Correlation(ABC):
         self.phases = Phases(axes, empty=not self.fill)
         self.lengths = [max((phase.length for phase in axis.phases), default=1) or 1 for axis in axes]
         phase_count = math.prod(sum(phase.length > 0 for phase in axis.phases) for axis in axes)
+        self.output_blocks = 1
         self._choose_blocks(max(1, phase_count))
         self.workspace = self._workspace() + self._total_bytes() + 64
         self._build()

@@ -163,11 +163,11 @@ class DepthwiseCorrelation(Correlation):
         return 1
 
     def _sample_depth(self) -> int:
-        return self._most_channels()
+        return min(self._most_channels(), -(-self.width // self.lanes // self.output_blocks) * self.lanes)
 
     @property
     def _least_output_blocks(self) -> int:
-        return -(-self.width // self._sample_depth())
+        return -(-self.width // self._most_channels())
 
     @property
     def _splittable(self) -> int:
