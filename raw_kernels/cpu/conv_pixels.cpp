@@ -94,6 +94,12 @@ INLINE void row(const accumulator *samples, int64_t pixel, const Phase &phase, i
     });
 }
 
+NOINLINE void store_strided(storage *target, int64_t step, vector values, int64_t count) {
+    accumulator lanes[LANES];
+    store(lanes, values);
+    for (int64_t k = 0; k < count; k++) narrow(target[k * step], lanes[k]);
+}
+
 // A run of `count` pixels of results, stored `step` apart.
 NOINLINE void store_pixels(storage *target, int64_t step, int64_t channel, const accumulator *results, int64_t width, int64_t count, int64_t outputs) {
     if (channel == 1)
@@ -104,10 +110,8 @@ NOINLINE void store_pixels(storage *target, int64_t step, int64_t channel, const
             count, outputs, [&](int64_t x, int64_t o, int64_t) { return load(results + x * width + o); },
             [&](int64_t o, int64_t x, vector values, int64_t some) {
                 storage *row = target + o * channel + x * step;
-                if (step == 1) return store_first(row, values, some);
-                accumulator lanes[LANES];
-                store(lanes, values);
-                for (int64_t k = 0; k < some; k++) narrow(row[k * step], lanes[k]);
+                if (step == 1) store_first(row, values, some);
+                else store_strided(row, step, values, some);
             });
 }
 
