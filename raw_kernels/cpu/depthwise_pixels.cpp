@@ -86,22 +86,14 @@ INLINE void correlate(const DepthwiseCorrelation &depthwise, const Block &block,
     const int64_t step = phase.step[1] * call.output_strides.column;
     for (int64_t r = 0; r < rows; r++) {
         storage *const target = output_at(call, block, from, r, 0);
-        for (int64_t x = 0; x < columns;) {
-            const int64_t count = columns - x >= PIXELS ? PIXELS : columns - x >= 4 ? 4 : columns - x >= 2 ? 2 : 1;
+        for_equal_parts<PIXELS>(columns, [&](auto count, int64_t x) {
             for (int64_t c = 0; c < to - from; c += LANES) {
                 const accumulator *source = packed + (r * phase.pitch + x) * width + c;
                 accumulator *result = depthwise.direct ? (accumulator *)target + x * step + c : results + x * width + c;
-                const int64_t pitch = depthwise.direct ? step : width;
-                const accumulator *weight = call.weight + phase.weight + from + c, *initial = call.bias + from + c;
-                switch (count) {
-                case 8: any_tile<8>(filter, source, weight, initial, result, pitch); break;
-                case 4: any_tile<4>(filter, source, weight, initial, result, pitch); break;
-                case 2: any_tile<2>(filter, source, weight, initial, result, pitch); break;
-                case 1: any_tile<1>(filter, source, weight, initial, result, pitch); break;
-                }
+                any_tile<decltype(count)::value>(filter, source, call.weight + phase.weight + from + c, call.bias + from + c, result,
+                                                 depthwise.direct ? step : width);
             }
-            x += count;
-        }
+        });
         if (depthwise.direct) continue;
         for (int64_t x = 0; x < columns; x++) {
             storage *pixel = target + x * step;

@@ -52,16 +52,14 @@ NOINLINE void pack_pixels(accumulator *packed, int64_t distance, const Phase &ph
                           int64_t image, int64_t channel, int64_t channels) {
     const int64_t step = images.strides.channel;
     for_packed_rows(phase, range, images, [&](const PackedRows &rows) {
-        for (int64_t r = 0; r < rows.rows; r++) {
+        for_rows(rows, [&](int64_t r, int64_t first, int64_t last) {
             accumulator *target = packed + (rows.position + r * rows.pitch) * distance;
-            const bool inside = r >= rows.top && r < rows.bottom;
-            const int64_t first = inside ? rows.first : 0, last = inside ? rows.last : 0;
             clear(target, first * distance);
             clear(target + last * distance, (rows.pitch - last) * distance);
-            if (first == last) continue;
+            if (first == last) return;
             const int64_t source = image_at(images, image, channel) + rows.source + r * rows.row + first * rows.column;
             gather_pixels(target + first * distance, distance, images.data + source, rows.column, step, last - first, channels,
                           step > 0 && source + (channels - 1) * step + LANES <= images.end);
-        }
+        });
     });
 }

@@ -59,19 +59,17 @@ NOINLINE void pack_planes(accumulator *packed, int64_t distance, const Phase &ph
         const int64_t start = image_at(images, image, channel) + rows.source;
         // The rows of `count` channels from `c` on, one by one.
         auto pack = [&](int64_t c, int64_t count) {
-            for (int64_t r = 0; r < rows.rows; r++) {
+            for_rows(rows, [&](int64_t r, int64_t first, int64_t last) {
                 accumulator *target = packed + c * distance + rows.position + r * rows.pitch;
-                const bool inside = r >= rows.top && r < rows.bottom;
-                const int64_t first = inside ? rows.first : 0, last = inside ? rows.last : 0;
                 for (int64_t k = 0; k < count; k++) {
                     clear(target + k * distance, first);
                     clear(target + k * distance + last, rows.pitch - last);
                 }
-                if (first == last) continue;
+                if (first == last) return;
                 const storage *source = images.data + start + c * step + r * rows.row + first * rows.column;
                 if (step == 1) prefetch_pixels(source + rows.row, rows.column, last - first, count);
                 widen_rows(target + first, distance, source, rows.column, step, last - first, count);
-            }
+            });
         };
         if (rows.column != 1 || step == 1) return pack(0, channels);
         // Vectors may exceed rows, but not the array.

@@ -140,8 +140,7 @@ template <int OUTPUTS, int TAPS> INLINE void narrow_taps(const WeightGradient &c
 EXPORTED void weight_gradient_narrow(const void *arguments, int64_t first, int64_t last, char *workspace) {
     const WeightGradient &call = *(const WeightGradient *)arguments;
     const Phase &phase = *call.phase;
-    // Outputs at a time: 4, 2 or 1.
-    const int64_t together = call.outputs >= 3 ? 4 : call.outputs, outputs = rounded_up(call.outputs, together);
+    const int64_t together = outputs_together(call), outputs = rounded_up(call.outputs, together);
     const int64_t distance = phase.plane * phase.segments[1], pitch = rounded_up(phase.size[1], LANES), plane = phase.size[0] * pitch;
     accumulator *const samples = (accumulator *)workspace;
     // The planes of missing outputs of a group are those of the next group, or unused; their sums are dropped.

@@ -52,6 +52,9 @@ template <class Body> INLINE void for_parts(const WeightGradient &call, int64_t 
     }
 }
 
+// Outputs that the algorithms for narrow groups compute at a time: 4, 2 or 1.
+INLINE int64_t outputs_together(const WeightGradient &call) { return call.outputs >= 3 ? 4 : call.outputs; }
+
 INLINE const storage *grad_at(const WeightGradient &call, const Part &part, int64_t channel) {
     const Strides &strides = call.grad_strides;
     return call.grad + part.image * strides.image + channel * strides.channel + part.range.row * strides.row + part.range.column * strides.column;

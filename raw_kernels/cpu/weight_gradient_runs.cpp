@@ -51,8 +51,7 @@ INLINE void all_runs(const WeightGradient &call, const accumulator *samples, con
 // Adds the sums of a part of one group, whose channels are packed as [block of outputs][position][output of the block].
 INLINE void add_part(const WeightGradient &call, const Part &part, int64_t group, accumulator *samples, accumulator *grad, accumulator *sums) {
     const Range &range = part.range;
-    // Outputs at a time: 4, 2 or 1.
-    const int64_t together = call.outputs >= 3 ? 4 : call.outputs;
+    const int64_t together = outputs_together(call);
     pack_pixels(samples, call.inputs, *call.phase, range, call.input, part.image, group * call.inputs, call.inputs);
     for (int64_t o = 0; o < call.outputs; o += together) {
         pack_grad_pixels(grad, together, call, part, group * call.outputs + o, smaller(together, call.outputs - o));
@@ -67,10 +66,10 @@ INLINE void add_part(const WeightGradient &call, const Part &part, int64_t group
 EXPORTED void weight_gradient_runs(const void *arguments, int64_t first, int64_t last, char *workspace) {
     const WeightGradient &call = *(const WeightGradient *)arguments;
     const Phase &phase = *call.phase;
-    const int64_t outputs = call.outputs >= 3 ? rounded_up(call.outputs, 4) : call.outputs, sums_of_group = outputs * call.runs * LANES;
+    const int64_t outputs = rounded_up(call.outputs, outputs_together(call)), sums_of_group = outputs * call.runs * LANES;
     accumulator *const samples = (accumulator *)workspace;
     accumulator *const grad = samples + rounded_up(phase.plane * phase.segments[1] * call.inputs + LANES, LANES);
-    accumulator *const sums = grad + rounded_up(smaller(outputs, 4) * phase.size[0] * phase.size[1], LANES);
+    accumulator *const sums = grad + rounded_up(outputs_together(call) * phase.size[0] * phase.size[1], LANES);
     for (int64_t number = first; number < last; number++) {
         const int64_t split = number % call.splits, from = number / call.splits * call.grouped;
         const int64_t groups = smaller(call.grouped, call.groups - from);

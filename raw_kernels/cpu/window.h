@@ -89,6 +89,14 @@ template <class Body> INLINE void for_packed_rows(const Phase &phase, const Rang
     }
 }
 
+// Calls `body(row, first, last)` for every packed row: with none of its samples inside of the image, first and last are 0.
+template <class Body> INLINE void for_rows(const PackedRows &rows, Body body) {
+    for (int64_t r = 0; r < rows.rows; r++) {
+        const bool inside = r >= rows.top && r < rows.bottom;
+        body(r, inside ? rows.first : 0, inside ? rows.last : 0);
+    }
+}
+
 INLINE int64_t image_at(const Images &images, int64_t image, int64_t channel) {
     return image * images.strides.image + channel * images.strides.channel;
 }

@@ -104,18 +104,24 @@ class Correlation(ABC):
         g = self.geometry
         return g.groups, g.inputs, g.outputs
 
-    @abstractmethod
     def _width(self) -> int:
         """Outputs that are computed at a time."""
+        return self.kernels.number("output_width", self.outputs)
 
-    @abstractmethod
     def _together(self, row_bytes: int) -> int:
         """Groups that are packed together, of a channel whose packed rows have so many bytes."""
+        return 1
 
     @property
-    @abstractmethod
     def _splittable(self) -> int:
         """Ranges of the outputs of a group that can be blocks of their own."""
+        return self.output_widths
+
+    @property
+    def _direct(self) -> bool:
+        """Whether tiles of pixels are stored in the output."""
+        whole = self.outputs % self.width == 0 and self.channels == self.inputs
+        return self.same_dtype and self.geometry.target[1] == 1 and whole
 
     @property
     def _least_output_blocks(self) -> int:
@@ -209,7 +215,7 @@ class Correlation(ABC):
         self.blocks = table.blocks
         self.most = max(size.together, g.blocks_at_once(self.blocks))
         call = CorrelationStructure()
-        call.input, call.output_strides = images_structure(g), Strides(*g.target)
+        call.input, call.output_strides = images_structure(g, self.strides), Strides(*g.target)
         call.images, call.groups, call.inputs, call.outputs = g.images, self.groups, self.inputs, self.outputs
         call.width, call.output_blocks = self.width, self.output_blocks
         call.channels, call.grouped, call.together = self.channels, self.grouped, size.together

@@ -36,9 +36,6 @@ class PlaneCorrelation(Correlation):
     name = "conv_planes"
     taps_first = False
 
-    def _width(self) -> int:
-        return self.kernels.number("output_width", self.outputs)
-
     def _together(self, row_bytes: int) -> int:
         g = self.geometry
         if g.layout == "NCHW":
@@ -86,21 +83,12 @@ class PixelCorrelation(Correlation):
     name = "conv_pixels"
     taps_first = True
 
-    def _width(self) -> int:
-        return self.kernels.number("output_width", self.outputs)
-
     @property
     def _reads_in_place(self) -> bool:
         """Whether tiles read the input, not packed samples."""
         g = self.geometry
         inside = all(axis.before <= 0 and axis.after <= 0 for axis in g.axes)
         return self.same_dtype and g.source[1] == 1 and inside and not any(axis.transposed for axis in g.axes)
-
-    @property
-    def _direct(self) -> bool:
-        """Whether tiles are stored in the output."""
-        whole = self.outputs % self.width == 0 and self.channels == self.inputs
-        return self.same_dtype and self.geometry.target[1] == 1 and whole
 
     def _packed_bytes(self, rows: int, columns: int) -> int:
         return 0 if self._reads_in_place else super()._packed_bytes(rows, columns)
@@ -111,25 +99,14 @@ class PixelCorrelation(Correlation):
             return 1
         # Groups side by side are packed together: long rows of channels, as long as there are enough blocks.
         grouped = min(g.groups, PACKED_BYTES // 2 // (max(1, g.inputs) * row_bytes))
-        return (
-            min(grouped, g.images * g.groups * self.lengths[0] // MIN_BLOCKS)
-            if g.operations >= LARGE_OPERATIONS
-            else grouped
-        )
-
-    @property
-    def _splittable(self) -> int:
-        return self.output_widths
+        large = g.operations >= LARGE_OPERATIONS
+        return min(grouped, g.images * g.groups * self.lengths[0] // MIN_BLOCKS) if large else grouped
 
     def _workspace(self) -> int:
         rows, columns = self.size.most_rows, self.size.columns
-        packed = (
-            0
-            if self._reads_in_place
-            else rounded_up(self.phases.packed(rows, columns) * self._sample_depth(), self.lanes)
-        )
+        packed = rounded_up(self._packed_bytes(rows, columns) * self._sample_depth(), self.lanes * self.item)
         results = 0 if self._direct else self.kernels.number("result_pixels", columns) * self.width
-        return (packed + results) * self.item
+        return packed + results * self.item
 
     def _structure(self, call: CorrelationStructure) -> PixelCorrelationStructure:
         if not self._reads_in_place:
@@ -159,9 +136,6 @@ class DepthwiseCorrelation(Correlation):
     def _most_channels(self) -> int:
         return balanced_share(self.width // self.lanes, DEPTHWISE_VECTORS) * self.lanes
 
-    def _together(self, row_bytes: int) -> int:
-        return 1
-
     def _sample_depth(self) -> int:
         return min(self._most_channels(), -(-self.width // self.lanes // self.output_blocks) * self.lanes)
 
@@ -172,11 +146,6 @@ class DepthwiseCorrelation(Correlation):
     @property
     def _splittable(self) -> int:
         return self.width // self.lanes
-
-    @property
-    def _direct(self) -> bool:
-        """Whether tiles are stored in the output."""
-        return self.same_dtype and self.geometry.target[1] == 1 and self.outputs == self.width
 
     def _workspace(self) -> int:
         rows, columns = self.size.most_rows, self.size.columns

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from ctypes import Array, Structure, c_int64, c_void_p
 
 from arrayops._backends.cpu.conv.geometry import Geometry
-from arrayops._core.taps import axis_taps
 
 
 class Strides(Structure):
@@ -162,8 +161,8 @@ class ChannelSumsStructure(Structure):
     )
 
 
-def images_structure(geometry: Geometry) -> ImagesStructure:
-    """The images of a correlation, without their address."""
+def images_structure(geometry: Geometry, strides: Sequence[int]) -> ImagesStructure:
+    """The images of a correlation, without their address; windows read them with ``strides``."""
     rows, columns = geometry.axes
     sizes = geometry.images, geometry.groups * geometry.inputs, rows.size, columns.size
     ends = [(size - 1) * stride for size, stride in zip(sizes, geometry.source, strict=True)]
@@ -171,7 +170,7 @@ def images_structure(geometry: Geometry) -> ImagesStructure:
     structure.begin, structure.end = sum(min(end, 0) for end in ends), sum(max(end, 0) for end in ends) + 1
     structure.strides = Strides(*geometry.source)
     structure.size[:] = rows.size, columns.size
-    structure.stride[:] = [axis_taps(axis).input.stride for axis in geometry.axes]
+    structure.stride[:] = strides
     return structure
 
 

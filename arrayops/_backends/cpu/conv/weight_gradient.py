@@ -49,6 +49,7 @@ class WeightGradient(ABC):
         self.lanes, self.accumulator = g.lanes, g.accumulator
         self.item = self.accumulator.itemsize
         axes = tuple(axis_taps(axis) for axis in g.axes)
+        self.strides = [axis.input.stride for axis in axes]
         self.phases = Phases(axes)
         self.lengths = g.axes[0].output, g.axes[1].output
         self.weights = g.groups * g.taps * g.inputs * g.outputs
@@ -100,7 +101,7 @@ class WeightGradient(ABC):
         numbers = integers([place for phase in phases for tap in phase.numbers for place in tap])
         runs = integers([value for run in self.runs for value in run])
         call = WeightGradientStructure()
-        call.input, call.grad_strides = images_structure(g), Strides(*g.target)
+        call.input, call.grad_strides = images_structure(g, self.strides), Strides(*g.target)
         call.strides[:] = g.weight
         call.images, call.groups, call.inputs, call.outputs = g.images, g.groups, g.inputs, g.outputs
         call.grouped, call.panel = self.grouped, self.panel
