@@ -9,8 +9,9 @@ from typing import Any
 from unittest import mock
 
 from arrayops._backends.cpu import conv
-from arrayops._backends.cpu.conv.units import FILES, kernels
+from arrayops._backends.cpu.conv.units import FILES
 from arrayops._backends.cpu.engine.scheduler import Task
+from arrayops._backends.cpu.window.units import kernels
 from arrayops._core import kernel_source
 
 BLOCK_FUNCTION = re.compile(r"^EXPORTED void (\w+)\(const void", re.MULTILINE)

@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 
 from arrayops._backends.cpu.conv.channel_sums import channel_sums
-from arrayops._backends.cpu.conv.correlation import Array
 from arrayops._backends.cpu.conv.correlation_kernels import correlation
 from arrayops._backends.cpu.conv.geometry import Geometry
 from arrayops._backends.cpu.conv.weight_gradient_kernels import weight_gradient
 from arrayops._backends.cpu.engine.choice import compiled_or
 from arrayops._backends.cpu.engine.scheduler import Task, run
+from arrayops._backends.cpu.window.arrays import Array, dtype_name, image_strides, whole
 from arrayops._backends.numpy import conv as plain
 from arrayops._backends.numpy.layouts import channels_first, exchanged, grouped_weight
 from arrayops._backends.numpy.memory import empty
-from arrayops._core.dtypes import BFLOAT16, BFLOAT16_DTYPE
 from arrayops._core.op import BackwardParameters
 from arrayops._core.shapes import Axis
 from arrayops._ops import images
@@ -53,8 +52,8 @@ def conv_transpose2d_backward(arrays: tuple[Any, ...], parameters: BackwardParam
 
 
 def _forward(op: str, arrays: tuple[Any, ...], p: ConvParameters) -> tuple[Array | None, ...]:
-    samples, weight = _whole(arrays[0]), _whole(arrays[1])
-    bias = None if arrays[2] is None else _whole(arrays[2])
+    samples, weight = whole(arrays[0]), whole(arrays[1])
+    bias = None if arrays[2] is None else whole(arrays[2])
     work = _Work()
     ordered = grouped_weight(weight, p.layout, p.transposed, p.groups)
     output = work.correlate(samples, ordered, _axes(op, samples, weight, p), p.layout, bias)
@@ -63,7 +62,7 @@ def _forward(op: str, arrays: tuple[Any, ...], p: ConvParameters) -> tuple[Array
 
 
 def _backward(op: str, arrays: tuple[Any, ...], parameters: BackwardParameters) -> tuple[Array | None, ...]:
-    grad, samples, weight = _whole(arrays[0]), _whole(arrays[1]), _whole(arrays[2])
+    grad, samples, weight = whole(arrays[0]), whole(arrays[1]), whole(arrays[2])
     bias = arrays[3]
     p, needs = parameters.forward, parameters.needs
     axes = _axes(op, samples, weight, p)
@@ -133,7 +132,7 @@ class _Work:
         if grad.size == 0:
             target[...] = np.zeros((), target.dtype)
             return
-        self._add(channel_sums(channels_first(grad, layout), target, _name(grad)), 0, grad.size / 4)
+        self._add(channel_sums(channels_first(grad, layout), target), 0, grad.size / 4)
 
 
 def _axes(op: str, samples: Array, weight: Array, p: ConvParameters) -> Axes:
@@ -141,28 +140,11 @@ def _axes(op: str, samples: Array, weight: Array, p: ConvParameters) -> Axes:
     return images.windows(op, p, images.weight_extents(weight.shape, p).kernel_size, size)
 
 
-def _name(array: Array) -> str:
-    return BFLOAT16 if array.dtype == BFLOAT16_DTYPE else array.dtype.name
-
-
-def _whole(array: Array) -> Array:
-    """The array itself, or a copy if its elements are not aligned as their dtype asks: kernels count whole elements."""
-    if array.flags.aligned and not any(stride % array.itemsize for stride in array.strides):
-        return array
-    return np.ascontiguousarray(array)
-
-
-def _image_strides(images: Array, layout: str) -> tuple[int, int, int, int]:
-    image, channel, row, column = channels_first(images, layout).strides
-    item = images.itemsize
-    return image // item, channel // item, row // item, column // item
-
-
 def _geometry(samples: Array, weight: Array, axes: Axes, layout: str, target: Array) -> Geometry:
     groups, _, _, inputs, outputs = weight.shape
     item, steps = samples.itemsize, weight.strides
     return Geometry(
-        dtype=_name(samples),
+        dtype=dtype_name(samples),
         itemsize=item,
         layout=layout,
         images=len(samples),
@@ -170,7 +152,7 @@ def _geometry(samples: Array, weight: Array, axes: Axes, layout: str, target: Ar
         inputs=inputs,
         outputs=outputs,
         axes=axes,
-        source=_image_strides(samples, layout),
-        target=_image_strides(target, layout),
+        source=image_strides(samples, layout),
+        target=image_strides(target, layout),
         weight=(steps[0] // item, steps[1] // item, steps[2] // item, steps[3] // item, steps[4] // item),
     )

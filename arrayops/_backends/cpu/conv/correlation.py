@@ -2,28 +2,18 @@
 
 import math
 from abc import ABC, abstractmethod
-from bisect import bisect_left
-from collections.abc import Callable
-from ctypes import addressof
 from typing import Any, ClassVar
 
-import numpy as np
-
 from arrayops._backends.cpu.conv.geometry import Geometry
-from arrayops._backends.cpu.conv.phases import BlockSize, Phases, phase_table
-from arrayops._backends.cpu.conv.structures import (
-    CorrelationStructure,
-    PackWeightsStructure,
-    Strides,
-    images_structure,
-    integers,
-)
-from arrayops._backends.cpu.conv.units import UnitFunctions, kernels
+from arrayops._backends.cpu.conv.structures import CorrelationStructure
 from arrayops._backends.cpu.engine.scheduler import Task
+from arrayops._backends.cpu.window.arrays import Array, most_that_fits, pointer
+from arrayops._backends.cpu.window.phases import BlockSize, Phases, phase_table
+from arrayops._backends.cpu.window.structures import Strides
+from arrayops._backends.cpu.window.units import UnitFunctions, kernels
+from arrayops._backends.cpu.window.weights import PackedWeights
 from arrayops._backends.numpy.stacks import balanced_share
 from arrayops._core.taps import axis_taps
-
-Array = np.ndarray[Any, Any]
 
 MAX_TERMS = 4096
 """Products that are added in the dtype of the accumulator; more are added in float64."""
@@ -210,26 +200,26 @@ class Correlation(ABC):
         copies = g.images * -(-self.groups // self.grouped) * self.output_blocks
         weights = self.groups * self.output_widths * self.width * self.inputs
         table = phase_table(phases, size, copies, self._distance(), weights)
-        self.packed_weights = weights * sum(phase.taps for phase in phases)
-        self.packed_bias = self.groups * self.output_widths * self.width
         self.blocks = table.blocks
         self.most = max(size.together, g.blocks_at_once(self.blocks))
         call = CorrelationStructure()
-        call.input, call.output_strides = images_structure(g, self.strides), Strides(*g.target)
+        call.input, call.output_strides = g.images_structure(self.strides), Strides(*g.target)
         call.images, call.groups, call.inputs, call.outputs = g.images, self.groups, self.inputs, self.outputs
         call.width, call.output_blocks = self.width, self.output_blocks
         call.channels, call.grouped, call.together = self.channels, self.grouped, size.together
         call.phase_count, call.phases = len(phases), table.address
-        pack = PackWeightsStructure()
-        pack.groups, pack.inputs, pack.outputs = self.groups, self.inputs, self.outputs
-        pack.width, pack.blocks, pack.taps_first = self.width, self.output_widths, self.taps_first
-        pack.strides[:] = self._weight_strides()
-        numbers = integers([place for phase in phases for tap in phase.numbers for place in tap])
-        sizes = integers([value for structure in table.kept[0] for value in (structure.taps, structure.weight)])
-        pack.phase_count, pack.phases, pack.taps = len(phases), addressof(sizes), addressof(numbers)
+        self._packed = PackedWeights(
+            phases,
+            table,
+            channels=(self.groups, self.inputs, self.outputs),
+            width=self.width,
+            taps_first=self.taps_first,
+            strides=self._weight_strides(),
+            dtype=self.accumulator,
+        )
         self._table = table
-        self._kept: list[Any] = [table.kept, numbers, sizes]
-        self._pack, self._call = pack, self._structure(call)
+        self._kept: list[Any] = [table.kept]
+        self._call = self._structure(call)
         self._functions = (
             self.kernels.address("pack_weights"),
             self.kernels.address(f"correlate_{self.name.removeprefix('conv_')}"),
@@ -242,34 +232,10 @@ class Correlation(ABC):
         """The tasks of a call; the arrays must live until they are finished."""
         if self.blocks == 0:
             return []
-        packed = np.empty(self.packed_weights + self.packed_bias, self.accumulator)
-        pack = PackWeightsStructure.from_buffer_copy(self._pack)
-        pack.weight, pack.packed = pointer(weight), pointer(packed)
-        pack.packed_bias = pack.packed + self.packed_weights * packed.itemsize
-        if bias is not None:
-            pack.bias, pack.bias_stride = pointer(bias), bias.strides[0] // bias.itemsize
+        pack, packed = self._packed.task(self._functions[0], weight, bias)
         arguments = type(self._call).from_buffer_copy(self._call)
         call = arguments if isinstance(arguments, CorrelationStructure) else arguments.call
         call.input.data, call.output = pointer(source), pointer(target)
-        call.weight, call.bias = pack.packed, pack.packed_bias
-        arguments.kept = packed
-        count = self.groups * self.output_widths
-        return [
-            Task(self._functions[0], pack, count, count),
-            Task(self._functions[1], arguments, self.blocks, self.most, True),
-        ]
-
-
-def pointer(array: Array) -> int:
-    """Address of the first element."""
-    address: int = array.__array_interface__["data"][0]
-    return address
-
-
-def rounded_up(count: int, multiple: int) -> int:
-    return -(-count // multiple) * multiple
-
-
-def most_that_fits(most: int, fits: Callable[[int], bool]) -> int:
-    """The largest number up to ``most`` that fits, or 1: larger numbers fit less."""
-    return bisect_left(range(2, most + 1), True, key=lambda number: not fits(number)) + 1
+        call.weight, call.bias = packed.weight, packed.bias
+        arguments.kept = packed.array
+        return [pack, Task(self._functions[1], arguments, self.blocks, self.most, True)]

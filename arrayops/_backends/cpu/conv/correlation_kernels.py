@@ -9,15 +9,15 @@ from arrayops._backends.cpu.conv.correlation import (
     MIN_BLOCKS,
     PACKED_BYTES,
     Correlation,
-    rounded_up,
 )
 from arrayops._backends.cpu.conv.geometry import FiveInts, Geometry
 from arrayops._backends.cpu.conv.structures import (
     CorrelationStructure,
     DepthwiseCorrelationStructure,
     PixelCorrelationStructure,
-    integers,
 )
+from arrayops._backends.cpu.window.arrays import rounded_up
+from arrayops._backends.cpu.window.structures import integers
 from arrayops._backends.numpy.stacks import balanced_share
 
 PLANES_COST, SINGLE_COST, RUNS_COST = 1.1, 1.25, 1.05

@@ -1,10 +1,13 @@
 """Sizes and strides of the arrays of a correlation, without the arrays."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from arrayops._backends.cpu.engine.scheduler import vector_bytes
+from arrayops._backends.cpu.window import arrays
+from arrayops._backends.cpu.window.structures import ImagesStructure, images_structure
 from arrayops._core.shapes import Axis
 
 RANGE_NANOSECONDS = 30_000
@@ -41,7 +44,7 @@ class Geometry(NamedTuple):
     @property
     def accumulator(self) -> "np.dtype[Any]":
         """Dtype of sums."""
-        return np.dtype(np.float64 if self.dtype == "float64" else np.float32)
+        return arrays.accumulator(self.dtype)
 
     @property
     def lanes(self) -> int:
@@ -57,6 +60,11 @@ class Geometry(NamedTuple):
     def depthwise_pixels(self) -> bool:
         """Whether there are vectors of channels, each with a filter of its own."""
         return self.depthwise and self.layout == "NHWC" and self.groups >= self.lanes
+
+    def images_structure(self, steps: Sequence[int]) -> ImagesStructure:
+        """The images, of which windows read rows and columns with ``steps``."""
+        rows, columns = self.axes
+        return images_structure((self.images, self.groups * self.inputs, rows.size, columns.size), self.source, steps)
 
     @property
     def operations(self) -> float:

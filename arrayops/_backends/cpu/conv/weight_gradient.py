@@ -7,17 +7,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from arrayops._backends.cpu.conv.correlation import LARGE_OPERATIONS, MIN_BLOCKS, Array, pointer
+from arrayops._backends.cpu.conv.correlation import LARGE_OPERATIONS, MIN_BLOCKS
 from arrayops._backends.cpu.conv.geometry import Geometry
-from arrayops._backends.cpu.conv.phases import BlockSize, Phases, phase_table
-from arrayops._backends.cpu.conv.structures import (
-    Strides,
-    WeightGradientStructure,
-    images_structure,
-    integers,
-)
-from arrayops._backends.cpu.conv.units import kernels
+from arrayops._backends.cpu.conv.structures import WeightGradientStructure
 from arrayops._backends.cpu.engine.scheduler import Task
+from arrayops._backends.cpu.window.arrays import Array, pointer
+from arrayops._backends.cpu.window.phases import BlockSize, Phases, phase_table
+from arrayops._backends.cpu.window.structures import Strides, integers
+from arrayops._backends.cpu.window.units import kernels
 from arrayops._core.taps import axis_taps
 
 MAX_PARTIAL_BYTES = 8 << 20
@@ -101,7 +98,7 @@ class WeightGradient(ABC):
         numbers = integers([place for phase in phases for tap in phase.numbers for place in tap])
         runs = integers([value for run in self.runs for value in run])
         call = WeightGradientStructure()
-        call.input, call.grad_strides = images_structure(g, self.strides), Strides(*g.target)
+        call.input, call.grad_strides = g.images_structure(self.strides), Strides(*g.target)
         call.strides[:] = g.weight
         call.images, call.groups, call.inputs, call.outputs = g.images, g.groups, g.inputs, g.outputs
         call.grouped, call.panel = self.grouped, self.panel

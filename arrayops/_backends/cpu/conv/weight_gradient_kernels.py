@@ -3,15 +3,10 @@
 import math
 from functools import lru_cache
 
-from arrayops._backends.cpu.conv.correlation import (
-    LARGE_OPERATIONS,
-    MAX_COLUMNS,
-    MIN_BLOCKS,
-    most_that_fits,
-    rounded_up,
-)
+from arrayops._backends.cpu.conv.correlation import LARGE_OPERATIONS, MAX_COLUMNS, MIN_BLOCKS
 from arrayops._backends.cpu.conv.geometry import Geometry
 from arrayops._backends.cpu.conv.weight_gradient import MAX_PARTIAL_BYTES, WeightGradient
+from arrayops._backends.cpu.window.arrays import most_that_fits, rounded_up
 from arrayops._backends.numpy.stacks import balanced_share
 
 PACKED_BYTES, MAX_PACKED_BYTES = 128 << 10, 1 << 20

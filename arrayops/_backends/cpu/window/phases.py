@@ -5,8 +5,8 @@ from ctypes import addressof
 from dataclasses import dataclass
 from typing import Any
 
-from arrayops._backends.cpu.conv.packing import PackedPhase, bases, packed_phase
-from arrayops._backends.cpu.conv.structures import PhaseStructure, SegmentStructure, integers
+from arrayops._backends.cpu.window.packing import PackedPhase, bases, packed_phase
+from arrayops._backends.cpu.window.structures import PhaseStructure, SegmentStructure, integers
 from arrayops._core.taps import AxisTaps
 
 

@@ -1,0 +1,1 @@
+"""What kernels of sliding windows share: where their taps read, how samples and weights are packed."""
