@@ -12,6 +12,7 @@
 #include "correlation.h"
 #include "pack_planes.h"
 #include "pack_weights.h"
+#include "store_planes.h"
 
 #if VECTOR_REGISTERS == 32
 enum { WIDE = 8, WIDE_VECTORS = 3, FEW_VECTORS = 6, PAIR_VECTORS = 8 };
@@ -66,24 +67,8 @@ INLINE void tiles(const accumulator *samples, int64_t distance, const Phase &pha
 // Rows of `count` outputs from `output` on, of which the positions between the rows are left out.
 NOINLINE void store_rows(const Correlation &call, const Block &block, int64_t output, int64_t count, const accumulator *result, int64_t pitch) {
     const int64_t step = block.phase->step[1] * call.output_strides.column, columns = block.range.columns;
-    for (int64_t r = 0; r < block.range.rows; r++) {
-        storage *row = output_at(call, block, output, r, 0);
-        const accumulator *source = result + r * block.phase->pitch;
-        if (call.output_strides.channel == 1 && 2 * count > LANES) {
-            // Pixels whose channels are adjacent. Rows of results may be read beyond their end.
-            transpose_squares(
-                count, columns, [&](int64_t o, int64_t x, int64_t) { return load(source + o * pitch + x); },
-                [&](int64_t x, int64_t o, vector values, int64_t some) { store_first(row + x * step + o, values, some); });
-            continue;
-        }
-        for (int64_t o = 0; o < count; o++) {
-            storage *target = row + o * call.output_strides.channel;
-            if (step == 1)
-                narrow_row(target, source + o * pitch, columns);
-            else
-                for (int64_t x = 0; x < columns; x++) narrow(target[x * step], source[o * pitch + x]);
-        }
-    }
+    for (int64_t r = 0; r < block.range.rows; r++)
+        store_row(output_at(call, block, output, r, 0), call.output_strides.channel, step, count, columns, result + r * block.phase->pitch, pitch);
 }
 
 template <int OUTPUTS, int VECTORS> INLINE void correlate(const Correlation &call, const Block &block, char *workspace) {
@@ -100,8 +85,8 @@ template <int OUTPUTS, int VECTORS> INLINE void correlate(const Correlation &cal
     double *const totals = (double *)(results + OUTPUTS * pitch);
     for (int64_t c = 0; c < call.inputs; c += call.channels) {
         const int64_t channels = smaller(call.channels, call.inputs - c);
-        pack_planes(packed, distance, phase, block.range, call.input, block.image, block.group * call.inputs + c,
-                    call.grouped > 1 ? groups * call.inputs : channels);
+        pack_planes<storage>(packed, distance, phase, block.range, call.input, block.image, block.group * call.inputs + c,
+                             call.grouped > 1 ? groups * call.inputs : channels);
         for (int64_t g = 0; g < groups; g++)
             for (int64_t b = from; b < to; b++) {
                 const int64_t number = (block.group + g) * blocks + b, output = (block.group + g) * call.outputs + b * OUTPUTS;

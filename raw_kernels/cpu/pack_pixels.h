@@ -58,7 +58,7 @@ NOINLINE void pack_pixels(accumulator *packed, int64_t distance, const Phase &ph
             clear(target + last * distance, (rows.pitch - last) * distance);
             if (first == last) return;
             const int64_t source = image_at(images, image, channel) + rows.source + r * rows.row + first * rows.column;
-            gather_pixels(target + first * distance, distance, images.data + source, rows.column, step, last - first, channels,
+            gather_pixels(target + first * distance, distance, (const storage *)images.data + source, rows.column, step, last - first, channels,
                           step > 0 && source + (channels - 1) * step + LANES <= images.end);
         });
     });

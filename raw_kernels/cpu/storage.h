@@ -36,6 +36,8 @@ INLINE float float_of(uint32_t bits) {
 
 INLINE float widen(float value) { return value; }
 INLINE double widen(double value) { return value; }
+// Masks: bytes that are not 0 stand for 1.
+INLINE float widen(uint8_t value) { return value ? 1.f : 0.f; }
 INLINE float widen(bfloat16 value) { return float_of((uint32_t)value.bits << 16); }
 
 INLINE float widen(float16 value) {

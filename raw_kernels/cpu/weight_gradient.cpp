@@ -154,7 +154,7 @@ EXPORTED void weight_gradient_narrow(const void *arguments, int64_t first, int64
         memset((void *)sums, 0, groups * call.inputs * call.taps * outputs * sizeof(vector));
         for_parts(call, split, [&](const Part &part) {
             const Range &range = part.range;
-            pack_planes(samples, distance, phase, range, call.input, part.image, from * call.inputs, groups * call.inputs);
+            pack_planes<storage>(samples, distance, phase, range, call.input, part.image, from * call.inputs, groups * call.inputs);
             const storage *source = grad_at(call, part, from * call.outputs);
             for (int64_t r = 0; r < range.rows; r++, source += call.grad_strides.row)
                 widen_rows(grad + r * pitch, plane, source, call.grad_strides.column, call.grad_strides.channel, range.columns, groups * call.outputs);

@@ -41,7 +41,7 @@ struct Strides {
 
 // Images that windows slide over.
 struct Images {
-    const storage *data;         // their first element
+    const void *data;            // their first element, of the type that packing is told
     int64_t begin, end;          // memory of the array, in elements from there: vectors may read all of it
     Strides strides;
     int64_t size[2], stride[2];  // rows and columns; at which windows read them

@@ -8,8 +8,8 @@ from functools import cache
 from typing import Any
 from unittest import mock
 
-from arrayops._backends.cpu import conv
 from arrayops._backends.cpu.conv.units import FILES
+from arrayops._backends.cpu.engine import work
 from arrayops._backends.cpu.engine.scheduler import Task
 from arrayops._backends.cpu.window.units import kernels
 from arrayops._core import kernel_source
@@ -50,7 +50,7 @@ class Recorder:
     dtype: str
     compute: bool
     jobs: list[Job] = field(default_factory=list)
-    _run: Any = conv.run
+    _run: Any = work.run
 
     def __call__(self, tasks: Sequence[Task], *, workspace: int = 0, nanoseconds: float) -> None:
         names = _names(self.dtype)
@@ -67,5 +67,5 @@ class Recorder:
 def recorded_jobs(dtype: str = "float32", *, compute: bool = False) -> Iterator[list[Job]]:
     """Jobs of the convolutions meanwhile, which are computed only if asked for."""
     recorder = Recorder(dtype, compute)
-    with mock.patch.object(conv, "run", recorder):
+    with mock.patch.object(work, "run", recorder):
         yield recorder.jobs

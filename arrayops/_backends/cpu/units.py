@@ -5,7 +5,7 @@ from importlib import import_module
 from arrayops._backends.cpu.engine.unit import Unit
 
 # Modules of this package that list their units as UNITS.
-MODULES: tuple[str, ...] = ("engine.scheduler", "conv.units")
+MODULES: tuple[str, ...] = ("engine.scheduler", "conv.units", "pac.units")
 
 
 def all_units() -> list[Unit]:

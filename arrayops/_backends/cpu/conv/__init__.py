@@ -14,7 +14,7 @@ from arrayops._backends.cpu.conv.correlation_kernels import correlation
 from arrayops._backends.cpu.conv.geometry import Geometry
 from arrayops._backends.cpu.conv.weight_gradient_kernels import weight_gradient
 from arrayops._backends.cpu.engine.choice import compiled_or
-from arrayops._backends.cpu.engine.scheduler import Task, run
+from arrayops._backends.cpu.engine.work import Work
 from arrayops._backends.cpu.window.arrays import Array, dtype_name, image_strides, whole
 from arrayops._backends.numpy import conv as plain
 from arrayops._backends.numpy.layouts import channels_first, exchanged, grouped_weight
@@ -86,23 +86,8 @@ def _backward(op: str, arrays: tuple[Any, ...], parameters: BackwardParameters) 
     return grad_input, grad_weight, grad_bias
 
 
-class _Work:
-    """Tasks of a call, what a thread needs for them, and their time."""
-
-    def __init__(self) -> None:
-        self.tasks: list[Task] = []
-        self.workspace = 0
-        self.nanoseconds = 0.0
-
-    def run(self) -> None:
-        """Compute everything."""
-        if self.tasks:
-            run(self.tasks, workspace=self.workspace, nanoseconds=self.nanoseconds)
-
-    def _add(self, tasks: list[Task], workspace: int, nanoseconds: float) -> None:
-        self.tasks += tasks
-        self.workspace = max(self.workspace, workspace)
-        self.nanoseconds += nanoseconds
+class _Work(Work):
+    """Work of a convolution."""
 
     def correlate(self, samples: Array, weight: Array, axes: Axes, layout: str, bias: Array | None) -> Array:
         """Images correlated with a weight (groups, kh, kw, inputs, outputs)."""
@@ -116,7 +101,7 @@ class _Work:
             channels_first(result, layout)[...] = np.zeros((), result.dtype) if bias is None else bias[:, None, None]
         if plan is None:
             return result
-        self._add(plan.tasks(samples, weight, bias, result), plan.workspace, plan.geometry.nanoseconds)
+        self.add(plan.tasks(samples, weight, bias, result), plan.workspace, plan.geometry.nanoseconds)
         return result
 
     def weight_gradient(self, samples: Array, grad: Array, target: Array, axes: Axes, layout: str) -> None:
@@ -125,14 +110,14 @@ class _Work:
             target[...] = np.zeros((), target.dtype)
             return
         plan = weight_gradient(_geometry(samples, target, axes, layout, grad).collapsed())
-        self._add(plan.tasks(samples, grad, target), plan.workspace, plan.geometry.nanoseconds)
+        self.add(plan.tasks(samples, grad, target), plan.workspace, plan.geometry.nanoseconds)
 
     def channel_sums(self, grad: Array, target: Array, layout: str) -> None:
         """Sums over all axes but the channels."""
         if grad.size == 0:
             target[...] = np.zeros((), target.dtype)
             return
-        self._add(channel_sums(channels_first(grad, layout), target), 0, grad.size / 4)
+        self.add(channel_sums(channels_first(grad, layout), target), 0, grad.size / 4)
 
 
 def _axes(op: str, samples: Array, weight: Array, p: ConvParameters) -> Axes:

@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from arrayops._core.taps import AxisTaps
+from arrayops._core.taps import AxisTaps, Phase
+
+NO_TAP = -1
+"""Number of a position of the guide that is not that of a tap."""
 
 
 class Segment(NamedTuple):
@@ -33,21 +36,40 @@ class PackedPhase(NamedTuple):
 
 
 def packed_phase(axis: AxisTaps, number: int, outputs: int) -> PackedPhase:
-    """Phase ``number`` of an axis, packed for blocks of ``outputs`` outputs.
-
-    Taps whose samples overlap share a segment; dilated far beyond the block, each has its own.
-    """
-    phase, planes = axis.phases[number], axis.input
+    """What the taps of phase ``number`` of an axis read, packed for blocks of ``outputs`` outputs."""
+    planes = axis.input
     samples = [
         (tap.number, tap.shift * planes.stride + planes.planes[tap.plane] - planes.before)
-        for tap in phase.taps
+        for tap in axis.phases[number].taps
         if tap.plane >= 0
     ]
+    return _packed(axis.phases[number], samples, planes.stride, outputs)
+
+
+def packed_guide(axis: AxisTaps, number: int, outputs: int, *, every_tap: bool) -> PackedPhase:
+    """The same for the guide, whose last "taps" are the centre and the positions under the smoothing kernel.
+
+    Taps that read inserted zeros are left out, unless ``every_tap`` is asked for.
+    """
+    phase, planes = axis.phases[number], axis.guide
+    read = [
+        *((tap.number, tap.guide_plane, tap.guide_shift) for tap in phase.taps if every_tap or tap.plane >= 0),
+        *((NO_TAP, position.plane, position.shift) for position in (phase.centre, *phase.smooth)),
+    ]
+    samples = [(tap, shift * planes.stride + planes.planes[plane] - planes.before) for tap, plane, shift in read]
+    return _packed(phase, samples, planes.stride, outputs)
+
+
+def _packed(phase: Phase, samples: Sequence[tuple[int, int]], stride: int, outputs: int) -> PackedPhase:
+    """Taps, as number and sample for the first output, whose samples share a segment if they overlap.
+
+    Dilated far beyond the block, each has its own.
+    """
     segments: list[Segment] = []
     positions: dict[int, tuple[int, int]] = {}
-    for sample in sorted({sample for _, sample in samples}, key=lambda sample: (sample % planes.stride, sample)):
+    for sample in sorted({sample for _, sample in samples}, key=lambda sample: (sample % stride, sample)):
         if segments:
-            shift, remainder = divmod(sample - segments[-1].start, planes.stride)
+            shift, remainder = divmod(sample - segments[-1].start, stride)
             if remainder == 0 and shift - segments[-1].extra <= outputs:
                 segments[-1] = segments[-1]._replace(extra=shift)
                 positions[sample] = len(segments) - 1, shift

@@ -5,17 +5,21 @@ from ctypes import addressof
 from dataclasses import dataclass
 from typing import Any
 
-from arrayops._backends.cpu.window.packing import PackedPhase, bases, packed_phase
+from arrayops._backends.cpu.window.packing import PackedPhase, PackedTap, bases, packed_phase
 from arrayops._backends.cpu.window.structures import PhaseStructure, SegmentStructure, integers
 from arrayops._core.taps import AxisTaps
 
 
 @dataclass(frozen=True)
 class PhaseTaps:
-    """One phase of both axes: its packed axes, and (row, column) of its taps."""
+    """One phase of both axes: its packed axes, and (row, column) of its taps.
+
+    Packed rows have at least ``extra`` samples more than outputs.
+    """
 
     rows: PackedPhase
     columns: PackedPhase
+    extra: int = 0
 
     @property
     def taps(self) -> int:
@@ -34,7 +38,7 @@ class PhaseTaps:
 
     def pitch(self, columns: int) -> int:
         """Packed samples of a row for so many columns of outputs."""
-        return columns + max((segment.extra for segment in self.columns.segments), default=0)
+        return columns + max([self.extra, *(segment.extra for segment in self.columns.segments)])
 
     def plane(self, rows: int, columns: int) -> int:
         """Packed samples of one segment of the columns."""
@@ -46,11 +50,17 @@ class PhaseTaps:
 
     def offsets(self, rows: int, columns: int) -> list[int]:
         """For each tap, packed samples from the first to the one that it reads for the first output."""
+        return self.offsets_at(rows, columns, self.rows.taps, self.columns.taps)
+
+    def offsets_at(
+        self, rows: int, columns: int, row_taps: Sequence[PackedTap], column_taps: Sequence[PackedTap]
+    ) -> list[int]:
+        """`offsets` of some taps: of each row with each column."""
         first, plane, pitch = bases(self.rows.segments, rows), self.plane(rows, columns), self.pitch(columns)
         return [
             column.segment * plane + (first[row.segment] + row.shift) * pitch + column.shift
-            for row in self.rows.taps
-            for column in self.columns.taps
+            for row in row_taps
+            for column in column_taps
         ]
 
 
