@@ -87,7 +87,9 @@ class Plan(ABC):
         rows = most_that_fits(min(height, MAX_ROWS), lambda rows: packed(rows, columns) <= PACKED_BYTES)
         if g.operations >= LARGE_OPERATIONS:
             copies = g.images * math.ceil(width / columns) * self.window.count
-            rows = min(rows, max(math.ceil(LEAST_POSITIONS / columns), height * copies // MIN_BLOCKS))
+            # Not less than the halo, which is packed again by the next block.
+            least = max(self.window.spans()[0], math.ceil(LEAST_POSITIONS / columns))
+            rows = min(rows, max(least, height * copies // MIN_BLOCKS))
         return BlockSize(balanced_share(height, rows), columns)
 
     def _build(self) -> PacStructure:
