@@ -38,7 +38,8 @@ class Case:
     """One comparison: rivals by name, the first of which is ours, and what the work is worth.
 
     ``agree`` checks results before anything is timed; ``operations`` are floating-point operations, ``bytes`` the
-    fewest that must be moved, ``limits`` the most that our time may be, as a multiple of the rival's.
+    fewest that must be moved, ``limits`` the most that our time may be, as a multiple of the rival's, and ``limit_ms``
+    the most that its median may be.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Case:
     operations: float
     bytes: float
     limits: Mapping[str, float] = field(default_factory=dict)
+    limit_ms: float | None = None
 
 
 @dataclass
@@ -60,11 +62,17 @@ class Row:
     floor_bytes_ms: float
     ratio_to: dict[str, float]
     limits: dict[str, float]
+    limit_ms: float | None = None
+
+    @property
+    def in_time(self) -> bool:
+        """Whether the limit in milliseconds held."""
+        return self.limit_ms is None or next(iter(self.median_ms.values())) <= self.limit_ms
 
     @property
     def kept(self) -> bool:
         """Whether every limit held."""
-        return all(self.ratio_to[rival] <= limit for rival, limit in self.limits.items())
+        return self.in_time and all(self.ratio_to[rival] <= limit for rival, limit in self.limits.items())
 
 
 def microseconds(function: Callable[[], Any], calls: int, rounds: int = 31) -> float:
@@ -183,6 +191,7 @@ def measure(case: Case, rounds: int) -> Row:
             for name in others
         },
         dict(case.limits),
+        case.limit_ms,
     )
 
 
@@ -196,7 +205,7 @@ def machine() -> dict[str, str]:
         ]
         model = names[0] if names else model
     versions = {}
-    for package in ("numpy", "scipy", "torch", "jax", "tensorflow"):
+    for package in ("numpy", "scipy", "torch", "jax", "tensorflow", "opencv-contrib-python-headless"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
@@ -207,6 +216,11 @@ def machine() -> dict[str, str]:
         "python": platform.python_version(),
         **versions,
     }
+
+
+def with_limit(value: str, limit: float | None, held: bool) -> str:
+    """What a cell says of a figure and its limit."""
+    return value if limit is None else f"{value} ({limit:.3g}{'' if held else ', MISSED'})"
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -229,11 +243,12 @@ def table(rows: Sequence[Row]) -> str:
                 ratios.append("")
                 continue
             limit = row.limits.get(name)
-            held = "" if limit is None else f" ({limit:.3g}{'' if row.ratio_to[name] <= limit else ', MISSED'})"
-            ratios.append(f"{row.ratio_to[name]:.2f}{held}")
+            ratio = row.ratio_to[name]
+            ratios.append(with_limit(f"{ratio:.2f}", limit, limit is None or ratio <= limit))
         cells = [
             row.case,
-            *(f"{row.median_ms[name]:.1f}" if name in row.median_ms else "" for name in rivals),
+            with_limit(f"{row.median_ms[ours]:.1f}", row.limit_ms, row.in_time),
+            *(f"{row.median_ms[name]:.1f}" if name in row.median_ms else "" for name in others),
             *ratios,
             f"{row.floor_operations_ms:.1f}",
             f"{row.floor_bytes_ms:.1f}",

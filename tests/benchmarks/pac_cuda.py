@@ -17,7 +17,7 @@ from torch.nn import functional
 
 import arrayops as ao
 from gpu_harness import Comparison, Layout, Place, Row, dtype_name, main
-from pac_cpu import unfold_pac
+from pac_rivals import unfold_pac
 
 CHANNELS, GUIDES, SIZE = 64, 8, 512
 SMALL = (8, 3, 12)
