@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -109,12 +111,31 @@ def test_channels_table() -> None:
     np.testing.assert_allclose(got[0, 1, 0, :, 0], [[1, E(-2)], [1, 1]], rtol=1e-15)
 
 
-def test_underflow_is_kernel_zero() -> None:
-    guide = np.array([100.0, 0.0, 100.0]).reshape(1, 1, 1, 3)
+def test_confidence_table() -> None:
+    mask = np.array([0.5, 0.0, 4.0]).reshape(1, 1, 1, 3)
+    got, filled = pac.pac_kernel2d(ROW, (1, 3), padding=PAD, mask=mask)
+    # Divided by confidence / valid taps: 0.5 / 2, 4.5 / 3, 4 / 2.
+    want = [[0, E(-0.5) / 3, 0], [2, 0, 2], [0, 8 / 3 * E(-2), 0]]
+    np.testing.assert_allclose(columns(got), want, rtol=1e-15)
+    assert filled.all()
+    both, filled = pac.pac_kernel2d(ROW, (1, 3), padding=PAD, mask=mask, normalize=True)
+    a = 0.5 * E(-0.5) + 4 * E(-2)
+    np.testing.assert_allclose(columns(both), [[0, 0.5 * E(-0.5) / a, 0], [1, 0, 1], [0, 4 * E(-2) / a, 0]], rtol=1e-15)
+    assert filled.all()
+
+
+@pytest.mark.parametrize("far", [20.0, 100.0, 1e100])
+def test_far_neighbours_of_a_masked_centre(far: float) -> None:
+    guide = np.array([far, 0.0, far]).reshape(1, 1, 1, 3)
     mask = np.array([True, False, True]).reshape(1, 1, 1, 3)
     kernels, filled = pac.pac_kernel2d(guide, (1, 3), mask=mask, normalize=True)
-    assert not kernels.any()
-    assert filled.all()  # there were taps: their weights are too small for a float
+    assert kernels.ravel().tolist() == [0.5, 0, 0.5]
+    assert filled.all()
+    if torch:
+        call = pac_torch.Call(
+            "pac_kernel2d", {"guide": guide}, {"kernel_size": (1, 3), "mask": mask, "normalize": True}
+        )
+        assert call.forward().ravel().tolist() == [0.5, 0, 0.5]
 
 
 def test_conv_table() -> None:
@@ -231,11 +252,19 @@ def test_constant_guide_is_average_pooling() -> None:
 # --- loops against unfold -------------------------------------------------------------------------
 
 
+def with_confidences(case: Case, wanted: bool) -> Case:
+    """The call with numbers in place of a mask's True, if it has a mask and they are wanted."""
+    if case.options.get("mask") is None or not wanted:
+        return case
+    confidences = case.options["mask"] * np.random.default_rng(case.seed).uniform(0.1, 2, case.options["mask"].shape)
+    return dataclasses.replace(case, options={**case.options, "mask": confidences})
+
+
 @pytest.mark.parametrize("operator", OPERATORS)
 @examples(60)
 @given(data=st.data())
 def test_loops_equal_unfold(operator: str, data: st.DataObject) -> None:
-    case = data.draw(cases(operator, (FLOAT64,)))
+    case = with_confidences(data.draw(cases(operator, (FLOAT64,))), data.draw(st.booleans()))
     call = pac_torch.Call(operator, case.arrays, case.options)
     want = case.call(pac)
     magnitude = call.forward_magnitude()
@@ -254,7 +283,7 @@ def project(case: Case, grad_output: np.ndarray) -> float:
 @examples(15)
 @given(data=st.data())
 def test_autograd_equals_finite_differences(operator: str, data: st.DataObject) -> None:
-    case = data.draw(cases(operator, (FLOAT64,), memory=False))
+    case = with_confidences(data.draw(cases(operator, (FLOAT64,), memory=False)), data.draw(st.booleans()))
     call = pac_torch.Call(operator, case.arrays, case.options)
     rng = np.random.default_rng(case.seed)
     grad_output = rng.normal(size=call.forward().shape)

@@ -154,7 +154,9 @@ def adaptive_kernel(
     asymmetric: bool,
     smooth_kernel: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The adaptive kernel (N, 1 or G, kh, kw, Ho, Wo) and where a window has anything left (N, 1, Ho, Wo)."""
+    """The adaptive kernel (N, 1 or G, kh, kw, Ho, Wo) and where a window has anything left (N, 1, Ho, Wo).
+
+    A mask of numbers is a confidence, which multiplies the kernel."""
     images, channels, height, width = guide.shape
     kernels = np.zeros((images, channels if channel_wise else 1, rows.taps, cols.taps, rows.outputs, cols.outputs))
     filled = np.zeros((images, 1, rows.outputs, cols.outputs), dtype=bool)
@@ -174,13 +176,14 @@ def adaptive_kernel(
                 total = total + smooth_kernel[u, v] * guide_at(n, y + u - tall // 2, x + v - wide // 2)
         return total
 
-    def compare(tap: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    def distance(tap: np.ndarray, centre: np.ndarray) -> np.ndarray:
         difference = tap - centre
         if asymmetric:
             difference = np.maximum(0.0, difference)
         square = difference**2
-        if not channel_wise:
-            square = square.sum(keepdims=True)
+        return square if channel_wise else square.sum(keepdims=True)
+
+    def compare(square: np.ndarray) -> np.ndarray:
         if kernel_type == "gaussian":
             return np.exp(-0.5 * square)
         assert kernel_type == "inv"
@@ -192,20 +195,28 @@ def adaptive_kernel(
         for oy in range(rows.outputs):
             for ox in range(cols.outputs):
                 centre = centre_at(n, rows.guide_position(oy, rows.taps // 2), cols.guide_position(ox, cols.taps // 2))
-                valid = kept = 0
-                total = np.zeros(kernels.shape[1])
+                valid, kept = 0, 0.0
+                squares, weights = {}, {}
                 for i in range(rows.taps):
                     for j in range(cols.taps):
                         sy, sx = rows.sample(oy, i), cols.sample(ox, j)
-                        is_valid = sy is not None and sx is not None
-                        keep = is_valid and (mask is None or mask[n, 0, sy, sx])
-                        valid += is_valid
-                        kept += keep
-                        if keep or (mask is None and not normalize):
+                        confidence = 0.0
+                        if sy is not None and sx is not None:
+                            valid += 1
+                            confidence = 1.0 if mask is None else float(mask[n, 0, sy, sx])
+                        kept += confidence
+                        if confidence > 0 or (mask is None and not normalize):
                             tap = guide_at(n, rows.guide_position(oy, i), cols.guide_position(ox, j))
-                            value = compare(tap, centre)
-                            kernels[n, :, i, j, oy, ox] = value
-                            total = total + value
+                            squares[i, j] = distance(tap, centre)
+                            weights[i, j] = confidence if confidence > 0 else 1.0
+                total = np.zeros(kernels.shape[1])
+                nearest: Any = 0.0
+                if normalize and kernel_type == "gaussian" and squares:  # a factor of all taps: it leaves the quotient
+                    nearest = np.minimum.reduce(list(squares.values()))
+                for (i, j), square in squares.items():
+                    value = weights[i, j] * compare(square - nearest)
+                    kernels[n, :, i, j, oy, ox] = value
+                    total = total + value
                 filled[n, 0, oy, ox] = kept > 0
                 window = kernels[n, :, :, :, oy, ox]  # a view; dropped taps are 0 in it and stay 0
                 if normalize:

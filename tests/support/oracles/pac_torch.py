@@ -156,7 +156,9 @@ def _raw_kernel(
     inv_alpha: Tensor | None,
     inv_lambda: Tensor | None,
     asymmetric: bool,
+    relative_to: Tensor | None = None,
 ) -> Tensor:
+    """The kernel before it is divided; with `relative_to`, the taps that count, a Gaussian that is 1 at the nearest."""
     difference = taps - centre
     if asymmetric:
         difference = difference.relu()
@@ -164,6 +166,10 @@ def _raw_kernel(
     if not channel_wise:
         square = square.sum(1, keepdim=True)
     if kernel_type == "gaussian":
+        if relative_to is not None:
+            counts, nothing = relative_to > 0, torch.zeros(()).to(square)
+            nearest = torch.where(counts, square.detach(), nothing + torch.inf).amin((2, 3), keepdim=True)
+            square = torch.where(counts, square - nearest, nothing)
         return torch.exp(-square / 2)
     assert inv_alpha is not None
     assert inv_lambda is not None
@@ -171,7 +177,7 @@ def _raw_kernel(
 
 
 def _kept(like: Tensor, mask: Tensor | None, g: Geometry) -> tuple[Tensor, Tensor]:
-    """Valid taps, and valid taps that are not masked out: (N or 1, 1, kh, kw, Ho, Wo)."""
+    """Valid taps, and the mask or confidence of the samples under them: (N or 1, 1, kh, kw, Ho, Wo)."""
     valid = input_taps(like.new_ones(1, 1, *g.input_size), g)
     return valid, valid if mask is None else input_taps(mask.to(like.dtype), g)
 
@@ -180,7 +186,7 @@ def _finish_kernel(raw: Tensor, mask: Tensor | None, normalize: bool, g: Geometr
     if mask is None and not normalize:
         return raw
     valid, kept = _kept(raw, mask, g)
-    raw = torch.where(kept > 0, raw, torch.zeros(()).to(raw))
+    raw = torch.where(kept > 0, raw * kept, torch.zeros(()).to(raw))
     if normalize:
         divisor = raw.sum((2, 3), keepdim=True)
     else:
@@ -231,7 +237,9 @@ class Call:
         }
         self.arrays = {name: self._from(name, arrays.get(name)) for name in DIFFERENTIABLE}
         if self.mask is not None:
-            self.mask = torch.from_numpy(self._order("mask", np.array(self.mask), forward=True).copy())
+            mask = np.asarray(self.mask)
+            mask = mask if mask.dtype == np.bool_ else mask.astype(np.float64)
+            self.mask = torch.from_numpy(self._order("mask", mask, forward=True).copy())
         transposed = options.pop("transposed", operator == "pac_conv_transpose2d")
         weight, guide, image = self.arrays["weight"], self.arrays["guide"], self.arrays["input"]
         kernel_size = options.pop("kernel_size") if weight is None else weight.shape[2:]
@@ -264,6 +272,10 @@ class Call:
     def _output_order(self, grad: np.ndarray, forward: bool) -> np.ndarray:
         return self._order("kernel" if self.operator == "pac_kernel2d" else "input", grad, forward)
 
+    def _counted(self, like: Tensor) -> Tensor | None:
+        """What a normalised kernel is summed over."""
+        return _kept(like, self.mask, self.geometry)[1] if self.normalize else None
+
     def _kernels(self, arrays: dict[str, Tensor | None]) -> Tensor:
         if arrays["kernel"] is not None:
             return arrays["kernel"]
@@ -274,6 +286,7 @@ class Call:
             centres(guide, arrays["smooth_kernel"], self.geometry),
             inv_alpha=arrays["inv_alpha"],
             inv_lambda=arrays["inv_lambda"],
+            relative_to=self._counted(guide),
             **self.adaptive,
         )
         return _finish_kernel(raw, self.mask, self.normalize, self.geometry)
@@ -283,7 +296,7 @@ class Call:
         if image is None:
             return kernels
         if self.mask is not None:
-            image = torch.where(self.mask, image, torch.zeros_like(image))
+            image = torch.where(self.mask > 0, image, torch.zeros_like(image))
         return _adaptive_sum(image, kernels, arrays["weight"], arrays["bias"], self.groups, self.shared, self.geometry)
 
     def forward(self) -> np.ndarray:
@@ -326,6 +339,7 @@ class Call:
             centres(guide, self.arrays["smooth_kernel"], self.geometry),
             inv_alpha=None if alpha is None else alpha.abs(),
             inv_lambda=self.arrays["inv_lambda"],
+            relative_to=self._counted(guide),
             **self.adaptive,
         )
         if self.mask is None and not self.normalize:
@@ -372,7 +386,8 @@ class Call:
         difference = (taps - centre).relu() if self.adaptive["asymmetric"] else taps - centre
         square = difference.pow(2) if self.adaptive["channel_wise"] else difference.pow(2).sum(1, keepdim=True)
         if self.adaptive["kernel_type"] == "gaussian":
-            slope = torch.exp(-square / 2)
+            options = {"inv_alpha": None, "inv_lambda": None, "relative_to": self._counted(guide), **self.adaptive}
+            slope = _raw_kernel(taps, centre, **options)
         else:
             alpha, power = self.arrays["inv_alpha"], self.arrays["inv_lambda"]
             assert alpha is not None
