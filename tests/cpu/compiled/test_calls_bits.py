@@ -5,24 +5,12 @@ import pytest
 
 import arrayops as ao
 import compiled_calls
-from arrayops._backends.cpu.engine import scheduler
-from case import Case
+from same_bits import all_at_offset, at_offset, bits
 from strategies import FLOAT32
 from tolerances import BFLOAT16
 
 CALLS = [*compiled_calls.CALLS, *compiled_calls.LARGE_CALLS]
 DTYPES = [FLOAT32, pytest.param(BFLOAT16, marks=pytest.mark.slow)]
-
-
-def bits(case: Case, grad: np.ndarray) -> dict[str, bytes]:
-    """Of the output and of each gradient."""
-    found = {"output": case.call(ao)} | case.backward(ao, grad)._asdict()
-    return {name: array.tobytes() for name, array in found.items()}
-
-
-@pytest.fixture
-def any_work_takes_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduler, "THREAD_NANOSECONDS", 1)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -37,15 +25,6 @@ def test_threads_and_runs(name: str, dtype: np.dtype, any_work_takes_threads: No
             assert bits(case, grad) == want, threads
 
 
-def at_offset(array: np.ndarray, offset: int) -> np.ndarray:
-    """The same values, so many bytes behind a multiple of 64."""
-    buffer = np.empty(array.nbytes + 128, np.uint8)
-    start = -buffer.ctypes.data % 64 + offset
-    moved = buffer[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-    moved[...] = array
-    return moved
-
-
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", compiled_calls.CALLS)
 def test_byte_offsets(name: str, dtype: np.dtype) -> None:
@@ -53,8 +32,6 @@ def test_byte_offsets(name: str, dtype: np.dtype) -> None:
     grad = case.grad(case.call(ao).shape)
     want = bits(case, grad)
     for offset in range(0, 64, 4):
-        moved = case.replace(**{key: at_offset(array, offset) for key, array in case.arrays.items()})
-        assert bits(moved, at_offset(grad, offset)) == want, offset
+        assert bits(all_at_offset(case, offset), at_offset(grad, offset)) == want, offset
         # Each at another offset.
-        apart = {key: at_offset(array, (offset + 20 * n) % 64) for n, (key, array) in enumerate(case.arrays.items())}
-        assert bits(case.replace(**apart), at_offset(grad, 60 - offset)) == want, offset
+        assert bits(all_at_offset(case, offset, 20), at_offset(grad, 60 - offset)) == want, offset

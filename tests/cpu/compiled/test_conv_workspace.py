@@ -9,6 +9,7 @@ import arrayops as ao
 import compiled_calls
 from case import Case
 from exact_workspace import guarded, tasks_run
+from same_bits import bits
 from strategies import CONVOLUTIONS, DTYPES, FLOAT32, Ranges, convolutions, examples
 from tolerances import BFLOAT16
 
@@ -20,12 +21,6 @@ RANGES = Ranges(
     groups=(1, 1, 2, 17),
     channels=(1, 1, 2, 4, 9, 20),
 )
-
-
-def bits(case: Case, grad: np.ndarray) -> dict[str, bytes]:
-    """Of the output and of each gradient."""
-    found = {"output": case.call(ao)} | case.backward(ao, grad)._asdict()
-    return {name: array.tobytes() for name, array in found.items() if array is not None}
 
 
 def assert_same_in_guarded_workspace(case: Case, at_once: int | None) -> None:
