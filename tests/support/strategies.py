@@ -75,6 +75,22 @@ def to_layout(name: str, array: np.ndarray, layout: str) -> np.ndarray:
     return np.ascontiguousarray(array.transpose(order))
 
 
+# Axes of images and of kernels in the order that the other layout has in memory.
+OTHER_ORDER = {
+    ("NCHW", 4): (0, 2, 3, 1),
+    ("NHWC", 4): (0, 3, 1, 2),
+    ("NCHW", 6): (0, 4, 5, 2, 3, 1),
+    ("NHWC", 6): (0, 5, 3, 4, 1, 2),
+}
+
+
+def in_other_order(layout: str, array: np.ndarray) -> np.ndarray:
+    """The same values in memory in the order that the other layout has: of NCHW, a view of NHWC."""
+    order = OTHER_ORDER[layout, array.ndim]
+    back = tuple(np.argsort(order))
+    return np.ascontiguousarray(array.transpose(order)).transpose(back)
+
+
 # --- calls ----------------------------------------------------------------------------------------
 
 
@@ -88,6 +104,9 @@ class Ranges(NamedTuple):
     more: tuple[int, int] = (5, 3)  # rows beyond the fewest that are valid, at most: plain and transposed
     groups: tuple[int, ...] = (1, 1, 2, 3, 5)
     channels: tuple[int, ...] = (1, 1, 2, 3)  # inputs of a group, and outputs
+
+
+SMALL = Ranges(groups=(1, 1, 2, 3), channels=(1, 2))
 
 
 @st.composite
@@ -164,28 +183,33 @@ def cases(
     dtypes: tuple[np.dtype, ...] = DTYPES,
     zero: str = "",
     memory: bool = True,
+    ranges: Ranges = SMALL,
+    guides: tuple[int, ...] = (1, 2, 3),
 ) -> Case:
-    """A complete valid call of `operator`; `zero` names what has size 0: batch, input or output channels, guide."""
+    """A complete valid call of `operator`; `zero` names what has size 0: batch, input or output channels, guide.
+
+    `guides` are the numbers of channels that the guide may have.
+    """
     seed = draw(st.integers(0, 2**32 - 1))
     rng = np.random.default_rng(seed)
     layout = draw(st.sampled_from(("NCHW", "NHWC")))
     dtype = draw(st.sampled_from(dtypes))
     transposed = operator == "pac_conv_transpose2d" or (operator == "pac_kernel2d" and draw(st.booleans()))
-    space = draw(axes_options(transposed))
+    space = draw(axes_options(transposed, ranges))
     (kh, kw), inputs, outputs = space.pop("taps"), space.pop("inputs"), space.pop("outputs")
     if not transposed:
         space.pop("output_padding", None)
 
     batch = 0 if zero == "batch" else draw(st.integers(1, 2))
-    guide_channels = 0 if zero == "guide" else draw(st.integers(1, 3))
+    guide_channels = 0 if zero == "guide" else draw(st.sampled_from(guides))
     arrays: dict[str, Any] = {}
     options: dict[str, Any] = dict(space)
     channel_wise = operator in ("pac_kernel2d", "pac_pool2d") and draw(st.booleans())
 
     channels = 0
     if operator != "pac_kernel2d":
-        groups = 1 if zero == "input" else draw(st.sampled_from((1, 1, 2, 3)))
-        channels = 0 if zero == "input" else groups * draw(st.integers(1, 2))
+        groups = 1 if zero == "input" else draw(st.sampled_from(ranges.groups))
+        channels = 0 if zero == "input" else groups * draw(st.sampled_from(ranges.channels))
         arrays["input"] = normal(rng, (batch, channels, *inputs), dtype)
     if operator in ("pac_conv2d", "pac_conv_transpose2d"):
         options.pop("kernel_size")
@@ -195,7 +219,7 @@ def cases(
             shape = (1, 1, kh, kw)
             options["shared_filters"] = True
         else:
-            out_channels = 0 if zero == "output" else groups * draw(st.integers(1, 2))
+            out_channels = 0 if zero == "output" else groups * draw(st.sampled_from(ranges.channels))
             shape = (
                 (out_channels, channels // groups, kh, kw)
                 if operator == "pac_conv2d"

@@ -8,7 +8,7 @@ from hypothesis import given
 import arrayops as ao
 from conv_cases import build
 from conv_checks import assert_equals_loops, assert_equals_torch
-from strategies import CONVOLUTIONS, DTYPES, FLOAT32, MEMORY, Ranges, convolutions, examples, in_memory
+from strategies import CONVOLUTIONS, DTYPES, FLOAT32, MEMORY, Ranges, convolutions, examples, in_memory, in_other_order
 
 LAYOUTS = ("NCHW", "NHWC")
 
@@ -32,15 +32,6 @@ MANY = Ranges(
     channels=(9, 12, 16, 17, 33, 70),
 )
 
-OTHER_ORDER = {"NCHW": (0, 2, 3, 1), "NHWC": (0, 3, 1, 2)}
-
-
-def in_order_of(layout: str, array: np.ndarray) -> np.ndarray:
-    """The same values in memory in the order that the other layout has: of NCHW, a view of NHWC."""
-    order = OTHER_ORDER[layout]
-    back = tuple(np.argsort(order))
-    return np.ascontiguousarray(array.transpose(order)).transpose(back)
-
 
 @pytest.mark.parametrize("ranges", [FEW, MANY], ids=["few channels", "many channels"])
 @pytest.mark.parametrize("operator", CONVOLUTIONS)
@@ -51,13 +42,13 @@ def test_drawn_calls(data: st.DataObject, operator: str, ranges: Ranges) -> None
     layout = case.options.get("layout", "NCHW")
     for name in ("input", "weight"):
         if data.draw(st.integers(0, 4)) == 0:
-            case = case.replace(**{name: in_order_of(layout, case.arrays[name])})
+            case = case.replace(**{name: in_other_order(layout, case.arrays[name])})
     grad = case.grad(case.call(ao).shape)
     form = data.draw(st.sampled_from((*MEMORY, "other layout", "one value")))
     if form == "one value":
         grad = np.broadcast_to(grad[:1, :1, :1, :1], grad.shape)
     else:
-        grad = in_order_of(layout, grad) if form == "other layout" else in_memory(grad, form)
+        grad = in_other_order(layout, grad) if form == "other layout" else in_memory(grad, form)
     assert_equals_torch(case, grad)
 
 
