@@ -44,7 +44,7 @@ struct Pac {
     int64_t kernel_channels;    // of the adaptive kernel: more than one if each channel of the guide has its own
     const accumulator *alpha, *lambda;  // of the "inv" kernel: one, or one a channel
     int64_t alpha_step, lambda_step;    // 0 or 1
-    const accumulator *smooth;  // weights of the smoothing kernel, and by how much their sum exceeds 1
+    const double *smooth;       // weights of the smoothing kernel, and by how much their sum exceeds 1
     int64_t smooth_taps;
     KernelArray kernel;         // that is given, or that is the result
     storage *output;
@@ -114,7 +114,7 @@ struct Adaptive {
     accumulator *inside;   // 1 inside of the image
     accumulator *squares;  // of the distances, [tap][position of the tile]
     accumulator *values;   // the kernel
-    accumulator *low;      // what the smoothed centre exceeds the centre by, [channel][position]
+    accumulator *high, *low;  // parts whose sum is the smoothed centre, [channel][position]
     accumulator *scale;    // what the kernel was multiplied by, [position]
     accumulator *left;     // how much the taps count in all
 
@@ -125,6 +125,7 @@ struct Adaptive {
         inside = workspace.take<accumulator>(call.counted ? call.distance + TILE : 0);
         values = workspace.take<accumulator>(call.taps * TILE + LANES);
         squares = keep ? workspace.take<accumulator>(call.taps * TILE) : values;
+        high = workspace.take<accumulator>(call.smooth_taps ? call.guides * TILE : 0);
         low = workspace.take<accumulator>(call.smooth_taps ? call.guides * TILE : 0);
         scale = workspace.take<accumulator>(TILE);
         left = workspace.take<accumulator>(TILE);
@@ -165,10 +166,16 @@ INLINE void pack_samples(const Pac &call, const Block &block, const Adaptive &ad
     if (call.mask_type != NO_MASK) clear_uncounted(samples, channels, call.distance, adaptive.counts);
 }
 
-// Where a tap's guide features differ from the centre's: one vector of one channel, whose features begin at `guide`.
-template <bool ASYMMETRIC, bool SMOOTH> INLINE vector difference(const accumulator *guide, int64_t tap, int64_t centre, const accumulator *low) {
-    vector found = load(guide + tap) - load(guide + centre);
-    if (SMOOTH) found -= load(low);
+// The centre of a tile: its guide features, or smoothed ones, in two parts.
+struct Centre {
+    const accumulator *high, *low;  // of the first channel
+    int64_t distance;               // to the next
+};
+
+// By how much a channel of the guide at a tap, `features`, exceeds the centre; one vector of positions from `x` on.
+template <bool ASYMMETRIC, bool SMOOTH> INLINE vector difference(const accumulator *features, const Centre &centre, int64_t channel, int64_t x) {
+    vector found = load(features + x) - load(centre.high + channel * centre.distance + x);
+    if (SMOOTH) found -= load(centre.low + channel * centre.distance + x);
     // NaN is neither.
     if (ASYMMETRIC) found = found <= vector{} ? vector{} : found;
     return found;
@@ -184,30 +191,44 @@ template <class Body> INLINE void with_difference(const Pac &call, Body body) {
 
 template <bool ASYMMETRIC, bool SMOOTH>
 NOINLINE void squared_distances(const accumulator *guide, int64_t distance, int64_t channels, const int64_t *RESTRICT offsets, int64_t taps,
-                                const accumulator *low, accumulator *RESTRICT squares) {
+                                const Centre &centre, accumulator *RESTRICT squares) {
     for (int64_t t = 0; t < taps; t++)
         for (int64_t at = 0; at < TILE; at += PART) {
             vector sums[VECTORS] = {};
             for (int64_t q = 0; q < channels; q++) UNROLL for (int v = 0; v < VECTORS; v++) {
-                const int64_t x = at + v * LANES;
-                const vector found = difference<ASYMMETRIC, SMOOTH>(guide + q * distance + x, offsets[t], offsets[taps], low + q * TILE + x);
+                const vector found = difference<ASYMMETRIC, SMOOTH>(guide + q * distance + offsets[t], centre, q, at + v * LANES);
                 sums[v] += found * found;
             }
             UNROLL for (int v = 0; v < VECTORS; v++) store(squares + t * TILE + at + v * LANES, sums[v]);
         }
 }
 
-// sum s (f - f_c) + f_c (sum s - 1): added to the centre f_c, this is the smoothed centre sum s f. Kept apart, the digits of
-// differences are kept at guides of any offset.
-NOINLINE void smoothed_centre(const Pac &call, const accumulator *guide, const int64_t *offsets, int64_t taps, accumulator *low) {
+// Vectors of accumulators, in float64.
+enum { DOUBLES = VECTOR_BYTES / 8 };
+typedef whole_vector<double> doubles;
+typedef vector_of<DOUBLES> narrow_vector;
+INLINE doubles widen_vector(const accumulator *source) { return __builtin_convertvector(*(const narrow_vector *)source, doubles); }
+INLINE void narrow_vector_to(accumulator *target, doubles values) { *(narrow_vector *)target = __builtin_convertvector(values, narrow_vector); }
+
+// The smoothed centre sum s f = f_c + (sum s (f - f_c) + f_c (sum s - 1)), in two parts, of which the second is what rounding
+// the first left: differences from it keep their digits at guides of any offset.
+NOINLINE void smoothed_centre(const Pac &call, const accumulator *guide, const int64_t *offsets, int64_t taps, const Adaptive &tile) {
     for (int64_t q = 0; q < call.guides; q++)
-        for (int64_t x = 0; x < TILE; x += LANES) {
+        for (int64_t x = 0; x < TILE; x += DOUBLES) {
             const accumulator *features = guide + q * call.guide_distance + x;
-            const vector centre = load(features + offsets[taps]);
-            vector sum = centre * call.smooth[call.smooth_taps];
-            for (int64_t s = 0; s < call.smooth_taps; s++) sum += (load(features + offsets[taps + 1 + s]) - centre) * call.smooth[s];
-            store(low + q * TILE + x, sum);
+            const doubles centre = widen_vector(features + offsets[taps]);
+            doubles sum = centre * call.smooth[call.smooth_taps];
+            for (int64_t s = 0; s < call.smooth_taps; s++) sum += (widen_vector(features + offsets[taps + 1 + s]) - centre) * call.smooth[s];
+            accumulator *const high = tile.high + q * TILE + x;
+            narrow_vector_to(high, centre + sum);
+            narrow_vector_to(tile.low + q * TILE + x, (centre - widen_vector(high)) + sum);
         }
+}
+
+// The centre of a tile whose guide begins at `guide`.
+INLINE Centre centre_of(const Pac &call, const Block &block, const Adaptive &tile, const accumulator *guide, int64_t channel) {
+    if (call.smooth_taps) return {tile.high + channel * TILE, tile.low + channel * TILE, TILE};
+    return {guide + block.guide->offsets[block.guide->taps], nullptr, call.guide_distance};
 }
 
 INLINE vector gaussian(vector square) { return exponential<accumulator, false>(square * accumulator(-0.5)); }
@@ -219,16 +240,13 @@ struct Power {
 };
 
 INLINE Power power(vector square, accumulator half) {
-    enum { DOUBLES = VECTOR_BYTES / 8, COUNT = LANES / DOUBLES };
-    typedef vector_of<DOUBLES> piece;
     Power found;
     accumulator values[LANES], logarithms[LANES];
     store(values, square);
-    UNROLL for (int k = 0; k < COUNT; k++) {
-        const auto base = __builtin_convertvector(*(const piece *)(values + k * DOUBLES), whole_vector<double>) + 1e-4;
-        const auto log = logarithm(base);
-        *(piece *)(values + k * DOUBLES) = __builtin_convertvector(exponential<double, true>(log * (double)half), piece);
-        *(piece *)(logarithms + k * DOUBLES) = __builtin_convertvector(log, piece);
+    UNROLL for (int k = 0; k < LANES; k += DOUBLES) {
+        const doubles log = logarithm(widen_vector(values + k) + 1e-4);
+        narrow_vector_to(values + k, exponential<double, true>(log * (double)half));
+        narrow_vector_to(logarithms + k, log);
     }
     found.value = load(values), found.logarithm = load(logarithms);
     return found;
@@ -277,7 +295,9 @@ NOINLINE void counted_kernel(const Pac &call, const RawKernel &raw, const accumu
                 continue;
             }
             const vector square = load(tile.squares + t * TILE + x), count = load(counts + offsets[t] + x);
-            const vector kernel = raw.inverse ? power(square, raw.half).value + raw.alpha : gaussian(square - lowest);
+            // Also if the smallest is infinite.
+            const vector further = square == lowest ? vector{} : square - lowest;
+            const vector kernel = raw.inverse ? power(square, raw.half).value + raw.alpha : gaussian(further);
             const vector kept = count > vector{} ? count * kernel : vector{};
             store(value, kept);
             sum += kept;
@@ -303,10 +323,11 @@ NOINLINE void counted_kernel(const Pac &call, const RawKernel &raw, const accumu
 // The adaptive kernel of a tile from position `p` on, from `channels` channels of the guide.
 INLINE void tile_kernel(const Pac &call, const Block &block, const Adaptive &adaptive, int64_t p, int64_t channel, int64_t channels) {
     const int64_t *offsets = block.guide->offsets, taps = block.guide->taps;
-    const accumulator *guide = adaptive.guide + channel * call.guide_distance + p, *low = adaptive.low + channel * TILE;
-    if (call.smooth_taps && channel == 0) smoothed_centre(call, guide, offsets, taps, adaptive.low);
+    const accumulator *guide = adaptive.guide + channel * call.guide_distance + p;
+    if (call.smooth_taps && channel == 0) smoothed_centre(call, guide, offsets, taps, adaptive);
+    const Centre centre = centre_of(call, block, adaptive, guide, channel);
     with_difference(call, [&](auto asymmetric, auto smooth) {
-        squared_distances<decltype(asymmetric)::value, decltype(smooth)::value>(guide, call.guide_distance, channels, offsets, taps, low, adaptive.squares);
+        squared_distances<decltype(asymmetric)::value, decltype(smooth)::value>(guide, call.guide_distance, channels, offsets, taps, centre, adaptive.squares);
     });
     const RawKernel raw(call, channel);
     if (call.counted) counted_kernel(call, raw, adaptive.counts + p, adaptive.inside + p, block.phase->offsets, taps, adaptive);

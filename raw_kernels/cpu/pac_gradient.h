@@ -165,9 +165,9 @@ NOINLINE void squares_gradient(const PacGradient &gradient, const Block &block, 
 // Adds the gradients of the guide at the taps, and stores those at the centre. Features that have no weight are not read:
 // they may be those of other windows, or of taps that do not count.
 template <bool ASYMMETRIC, bool SMOOTH>
-NOINLINE void taps_gradient(const Pac &call, const Block &block, const accumulator *guide, const accumulator *low, int64_t channels,
+NOINLINE void taps_gradient(const Pac &call, const Block &block, const accumulator *guide, const Centre &centre, int64_t channels,
                             const accumulator *squares, accumulator *grad_guide, accumulator *grad_centre) {
-    const int64_t *const offsets = block.guide->offsets, centre = offsets[block.guide->taps], distance = call.guide_distance;
+    const int64_t *const offsets = block.guide->offsets, distance = call.guide_distance;
     for (int64_t q = 0; q < channels; q++)
         for (int64_t at = 0; at < TILE; at += PART) {
             vector sums[VECTORS] = {};
@@ -175,7 +175,7 @@ NOINLINE void taps_gradient(const Pac &call, const Block &block, const accumulat
                 UNROLL for (int v = 0; v < VECTORS; v++) {
                     const int64_t x = at + v * LANES;
                     const vector weight = load(squares + t * TILE + x);
-                    const vector found = difference<ASYMMETRIC, SMOOTH>(guide + q * distance + x, offsets[t], centre, low + q * TILE + x);
+                    const vector found = difference<ASYMMETRIC, SMOOTH>(guide + q * distance + offsets[t], centre, q, x);
                     const vector grad = weight == vector{} ? vector{} : (weight + weight) * found;
                     accumulator *const target = grad_guide + q * distance + x + offsets[t];
                     store(target, load(target) + grad);
@@ -201,7 +201,7 @@ NOINLINE void centre_gradient(const PacGradient &gradient, const Block &block, c
             for (int64_t x = 0; x < TILE; x += LANES) {
                 const vector grad = load(grad_centre + x);
                 accumulator *const target = grad_guide + offsets[1 + s] + x;
-                store(target, load(target) + grad * call.smooth[s]);
+                store(target, load(target) + grad * (accumulator)call.smooth[s]);
                 sum += grad == vector{} ? vector{} : grad * load(guide + offsets[1 + s] + x);
             }
             if (smooth_sums) smooth_sums[s] += sum_of_lanes(sum);
@@ -215,8 +215,9 @@ INLINE void adaptive_gradient(const PacGradient &gradient, const Block &block, c
     const Pac &call = gradient.call;
     const int64_t channels = call.kernel_channels == 1 ? call.guides : smaller(call.kernel_channels, 1), plane = channel * call.guide_distance + p;
     squares_gradient(gradient, block, adaptive, p, channel, buffers);
+    const Centre centre = centre_of(call, block, adaptive, adaptive.guide + plane, channel);
     with_difference(call, [&](auto asymmetric, auto smooth) {
-        taps_gradient<decltype(asymmetric)::value, decltype(smooth)::value>(call, block, adaptive.guide + plane, adaptive.low + channel * TILE, channels,
+        taps_gradient<decltype(asymmetric)::value, decltype(smooth)::value>(call, block, adaptive.guide + plane, centre, channels,
                                                                             buffers.grad_kernel, buffers.grad_guide + plane, buffers.grad_centre);
     });
     centre_gradient(gradient, block, adaptive.guide + plane, channels, buffers.grad_centre, buffers.grad_guide + plane,

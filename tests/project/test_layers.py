@@ -6,7 +6,7 @@
     _frameworks.torch, .jax, .tensorflow, .keras    gradients, tracing
     _call                       dispatch, run
     _frameworks   _backends
-                  cpu: conv | engine    numpy    cuda: pac conv segment merge | window | engine
+                  cpu: pac | conv | window | engine    numpy    cuda: pac conv segment merge | window | engine
                   _ops
     _core
 """
@@ -30,7 +30,17 @@ BELOW: dict[str, tuple[str, ...]] = {
     # What an operator of a family falls back to is NumPy's.
     "_backends.cpu": ("_backends.cpu.engine",),
     "_backends.cpu.engine": ("_core",),
-    "_backends.cpu.conv": ("_backends.cpu.engine", "_backends.numpy", "_core", "_ops"),
+    "_backends.cpu.window": ("_backends.cpu.engine", "_backends.numpy", "_core"),
+    "_backends.cpu.conv": ("_backends.cpu.window", "_backends.cpu.engine", "_backends.numpy", "_core", "_ops"),
+    # Gradients of weights and biases are added by kernels of the convolutions.
+    "_backends.cpu.pac": (
+        "_backends.cpu.conv",
+        "_backends.cpu.window",
+        "_backends.cpu.engine",
+        "_backends.numpy",
+        "_core",
+        "_ops",
+    ),
     "_backends.cuda": (),
     "_backends.cuda.engine": ("_core", "_ops"),
     "_backends.cuda.window": ("_backends.cuda.engine", "_core", "_ops"),

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from arrayops._backends.cpu.pac.geometry import FiveInts, Geometry, Operands, kernel_strides, mask_type
+from arrayops._backends.cpu.pac.geometry import FiveInts, Operands, PacGeometry, kernel_strides, mask_type
 from arrayops._backends.cpu.window.arrays import Array, accumulator, dtype_name, image_strides, whole
 from arrayops._backends.numpy.layouts import grouped_weight, kernel_channels_first, shared_filter
 from arrayops._backends.numpy.memory import widened
@@ -19,7 +19,7 @@ from arrayops._ops.pac import PacParameters
 class Call(NamedTuple):
     """One call; its geometry is still without the output, or the kernel, that is the result."""
 
-    geometry: Geometry
+    geometry: PacGeometry
     operands: Operands
     output_shape: tuple[int, ...]
     kernel_shape: tuple[int, ...]
@@ -96,8 +96,8 @@ def _call(
 ) -> Call:
     sums = accumulator(dtype)
     alpha, lambda_, smooth = (None if option is None else widened(option, sums) for option in options)
-    if mask is not None and mask.dtype.kind in "iu" and mask.dtype != np.uint8:
-        mask = mask != 0
+    if mask is not None:
+        mask = _mask(mask, dtype)
     operands = Operands(
         samples=None if samples is None else whole(samples),
         guide=None if guide is None else whole(guide),
@@ -114,7 +114,7 @@ def _call(
     if kernel is not None:
         width = kernel_channels_first(kernel, p.layout).shape[1]
     groups, inputs, outputs = channels
-    geometry = Geometry(
+    geometry = PacGeometry(
         dtype=dtype,
         layout=p.layout,
         images=batch,
@@ -153,6 +153,13 @@ def _call(
     )
 
 
+def _mask(mask: Array, dtype: str) -> Array:
+    """A mask of a dtype that kernels read: bytes, the dtype of the samples, or that of sums."""
+    if mask.dtype.kind in "biu":
+        return mask if mask.dtype.itemsize == 1 else mask != 0
+    return mask if dtype_name(mask) == dtype else widened(mask, accumulator(dtype))
+
+
 def _option(values: Array | None) -> Array | None:
     """One value, or one a channel; kernels read the first even of no channels."""
     if values is None:
@@ -162,8 +169,8 @@ def _option(values: Array | None) -> Array | None:
 
 def _smoothing(weights: Array) -> Array:
     """The weights of a smoothing kernel, and by how much their sum exceeds 1, without an error of the sum."""
-    values = weights.reshape(-1)
-    return np.array([*values, math.fsum([*map(float, values), -1.0])], weights.dtype)
+    values = weights.reshape(-1).tolist()
+    return np.array([*values, math.fsum([*values, -1.0])])
 
 
 def _strides(array: Array | None, layout: str) -> tuple[int, int, int, int] | None:

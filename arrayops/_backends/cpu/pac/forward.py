@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 
 from arrayops._backends.cpu.engine.scheduler import Task
-from arrayops._backends.cpu.pac.geometry import Geometry, Operands
+from arrayops._backends.cpu.pac.geometry import Operands, PacGeometry
 from arrayops._backends.cpu.pac.plan import Plan
 from arrayops._backends.cpu.pac.structures import PacStructure
 from arrayops._backends.cpu.window.arrays import Array, dtype_name, pointer
@@ -131,7 +131,7 @@ class ChannelwiseForward(Forward):
 
 
 @lru_cache(maxsize=512)
-def forward(geometry: Geometry) -> Forward:
+def forward(geometry: PacGeometry) -> Forward:
     """The plan of a forward."""
     if geometry.every_tap:
         return KernelForward(geometry)

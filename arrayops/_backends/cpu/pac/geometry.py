@@ -15,7 +15,7 @@ FiveInts = tuple[int, int, int, int, int]
 SixInts = tuple[int, int, int, int, int, int]
 
 
-class Geometry(NamedTuple):
+class PacGeometry(NamedTuple):
     """Everything that the plans of a call depend on; strides count elements, and are None without the array.
 
     ``inputs`` and ``outputs`` are channels of a group; 0 where the adaptive kernel is the result. ``kernel`` has the
@@ -105,8 +105,8 @@ class Operands(NamedTuple):
     """Arrays of a call as kernels take them; None for those that it lacks.
 
     ``weight`` is in the order of the correlation, (groups, kh, kw, inputs, outputs), or (kh, kw) for all channels.
-    ``alpha``, ``lambda_`` and ``smooth``, and the bias, have the dtype of sums; the last element of ``smooth`` is what
-    the sum of its weights exceeds 1 by.
+    ``alpha``, ``lambda_`` and the bias have the dtype of sums, ``smooth`` is float64; its last element is what the sum
+    of its weights exceeds 1 by.
     """
 
     samples: Array | None
@@ -130,6 +130,6 @@ def mask_type(mask: Array | None, dtype: str) -> int:
     """How kernels read a mask: of bytes, of the dtype of the samples, or of sums."""
     if mask is None:
         return NO_MASK
-    if mask.dtype == np.bool_ or mask.dtype == np.uint8:
+    if mask.dtype.kind in "biu":
         return BYTES
     return STORED if dtype_name(mask) == dtype else WIDE

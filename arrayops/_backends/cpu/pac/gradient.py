@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from arrayops._backends.cpu.engine.scheduler import Task
-from arrayops._backends.cpu.pac.geometry import Geometry, Operands, SixInts
+from arrayops._backends.cpu.pac.geometry import Operands, PacGeometry, SixInts
 from arrayops._backends.cpu.pac.plan import Plan
 from arrayops._backends.cpu.pac.structures import (
     AddSumsStructure,
@@ -29,8 +29,8 @@ MAX_SUMS = 1 << 19
 """Sums of all blocks of a task; a task of more blocks is several."""
 
 
-class Wanted(NamedTuple):
-    """Gradients that are asked for: strides of their arrays, None for others. ``sums`` are those of small arrays."""
+class WantedGradients(NamedTuple):
+    """PacGradients that are asked for: strides of their arrays, None for others. ``sums`` are those of small arrays."""
 
     input: FourInts | None
     guide: FourInts | None
@@ -39,7 +39,7 @@ class Wanted(NamedTuple):
     sums: bool
 
 
-class Found(NamedTuple):
+class FoundGradients(NamedTuple):
     """Arrays to which gradients are added, or stored (of the kernel), and float64 sums in the order of `Gradient`."""
 
     input: Array | None
@@ -57,7 +57,7 @@ class Gradient(Plan):
         Where their sums are.
     """
 
-    def __init__(self, geometry: Geometry, wanted: Wanted) -> None:
+    def __init__(self, geometry: PacGeometry, wanted: WantedGradients) -> None:
         self.wanted = wanted
         super().__init__(geometry)
 
@@ -112,7 +112,7 @@ class Gradient(Plan):
                 ]
                 yield number, (first[0], first[1]), (steps[0], steps[1]), (counts[0], counts[1])
 
-    def tasks(self, operands: Operands, grad: Array, found: Found) -> list[Task]:
+    def tasks(self, operands: Operands, grad: Array, found: FoundGradients) -> list[Task]:
         """The tasks of a call; the arrays must live until they are finished."""
         base = PacGradientStructure.from_buffer_copy(self._gradient)
         base.call = self._arguments(operands)
@@ -216,7 +216,7 @@ def rounding(values: Array, result: Array) -> Task:
 
 
 @lru_cache(maxsize=512)
-def gradient(geometry: Geometry, wanted: Wanted) -> Gradient:
+def gradient(geometry: PacGeometry, wanted: WantedGradients) -> Gradient:
     """The plan of gradients."""
     if geometry.every_tap:
         return KernelGradient(geometry, wanted)

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 from arrayops._backends.cpu.conv.correlation import LARGE_OPERATIONS, MAX_COLUMNS, MAX_ROWS, MIN_BLOCKS
 from arrayops._backends.cpu.conv.geometry import RANGE_NANOSECONDS
-from arrayops._backends.cpu.pac.geometry import Geometry, Operands, SixInts
+from arrayops._backends.cpu.pac.geometry import Operands, PacGeometry, SixInts
 from arrayops._backends.cpu.pac.structures import NO_MASK, KernelStructure, PacStructure
-from arrayops._backends.cpu.pac.window import Window
+from arrayops._backends.cpu.pac.window import PacWindow
 from arrayops._backends.cpu.window.arrays import Array, most_that_fits, pointer
 from arrayops._backends.cpu.window.phases import BlockSize, phase_table
 from arrayops._backends.cpu.window.structures import Strides, images_structure, integers
@@ -33,7 +33,7 @@ class Plan(ABC):
 
     Attributes
     ----------
-    geometry : Geometry
+    geometry : PacGeometry
         What it was made for.
     size : BlockSize
         Outputs of a block.
@@ -51,9 +51,9 @@ class Plan(ABC):
     weights_of_tap = 1
     """Packed weights of a tap."""
 
-    def __init__(self, geometry: Geometry) -> None:
+    def __init__(self, geometry: PacGeometry) -> None:
         g = self.geometry = geometry
-        self.window = Window(g.axes, g.smooth or (1, 1), every_tap=g.every_tap)
+        self.window = PacWindow(g.axes, g.smooth or (1, 1), every_tap=g.every_tap)
         self.kernels: UnitFunctions = kernels(f"{self.file}.cpp", g.dtype)
         self._kept: list[Any] = []
         self._prepare()

@@ -10,7 +10,7 @@ from arrayops._backends.cpu.conv.correlation import LARGE_OPERATIONS, MIN_BLOCKS
 from arrayops._backends.cpu.conv.structures import WeightGradientStructure
 from arrayops._backends.cpu.conv.weight_gradient import MAX_PARTIAL_BYTES, MAX_POSITIONS
 from arrayops._backends.cpu.engine.scheduler import Task, vector_bytes
-from arrayops._backends.cpu.pac.geometry import Geometry, Operands
+from arrayops._backends.cpu.pac.geometry import Operands, PacGeometry
 from arrayops._backends.cpu.pac.plan import Plan
 from arrayops._backends.cpu.pac.structures import PacStructure, PacWeightGradientStructure
 from arrayops._backends.cpu.window.arrays import Array, dtype_name, pointer
@@ -100,6 +100,6 @@ class PacWeightGradient(Plan):
 
 
 @lru_cache(maxsize=512)
-def weight_gradient(geometry: Geometry) -> PacWeightGradient:
+def weight_gradient(geometry: PacGeometry) -> PacWeightGradient:
     """The plan of the gradient of the filters."""
     return PacWeightGradient(geometry)

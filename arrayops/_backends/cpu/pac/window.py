@@ -77,7 +77,7 @@ class Sizes:
     taps: int
 
 
-class Window:
+class PacWindow:
     """The phases of a window, packed for blocks of any size.
 
     Parameters
