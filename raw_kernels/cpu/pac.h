@@ -19,6 +19,12 @@
 
 enum { VECTORS = 3, PARTS = 64 / VECTOR_BYTES, PART = VECTORS * LANES, TILE = PARTS * PART };
 
+#if VECTOR_REGISTERS == 32
+enum { TAPS_TOGETHER = 5 };
+#else
+enum { TAPS_TOGETHER = 3 };
+#endif
+
 // Positions of a tile.
 EXPORTED int64_t tile_positions() { return TILE; }
 
@@ -64,6 +70,7 @@ struct Pac {
     const Phase *phases;        // of the samples
     const Phase *guide_phases;  // their offsets: of the taps, the centre, and the positions under the smoothing kernel; `weight` counts taps
     const int64_t *tap_columns; // of each phase: taps of a row
+    const int64_t *centre_taps; // of each phase: the tap that reads the centre, -1 if none does
 };
 
 struct Block {
@@ -172,10 +179,10 @@ struct Centre {
     int64_t distance;               // to the next
 };
 
-// By how much a channel of the guide at a tap, `features`, exceeds the centre; one vector of positions from `x` on.
-template <bool ASYMMETRIC, bool SMOOTH> INLINE vector difference(const accumulator *features, const Centre &centre, int64_t channel, int64_t x) {
-    vector found = load(features + x) - load(centre.high + channel * centre.distance + x);
-    if (SMOOTH) found -= load(centre.low + channel * centre.distance + x);
+// By how much features of the guide at a tap exceed the centre.
+template <bool ASYMMETRIC, bool SMOOTH> INLINE vector difference(vector features, vector high, vector low) {
+    vector found = features - high;
+    if (SMOOTH) found -= low;
     // NaN is neither.
     if (ASYMMETRIC) found = found <= vector{} ? vector{} : found;
     return found;
@@ -189,18 +196,25 @@ template <class Body> INLINE void with_difference(const Pac &call, Body body) {
     else body(Number<0>(), Number<0>());
 }
 
+// Of several taps at a time, for each of which the centre would have to be loaded again.
 template <bool ASYMMETRIC, bool SMOOTH>
 NOINLINE void squared_distances(const accumulator *guide, int64_t distance, int64_t channels, const int64_t *RESTRICT offsets, int64_t taps,
                                 const Centre &centre, accumulator *RESTRICT squares) {
-    for (int64_t t = 0; t < taps; t++)
+    for_equal_parts<TAPS_TOGETHER>(taps, [&](auto together, int64_t first) {
+        enum { TAPS = decltype(together)::value };
         for (int64_t at = 0; at < TILE; at += PART) {
-            vector sums[VECTORS] = {};
+            vector sums[TAPS][VECTORS] = {};
             for (int64_t q = 0; q < channels; q++) UNROLL for (int v = 0; v < VECTORS; v++) {
-                const vector found = difference<ASYMMETRIC, SMOOTH>(guide + q * distance + offsets[t], centre, q, at + v * LANES);
-                sums[v] += found * found;
+                const int64_t x = at + v * LANES;
+                const vector high = load(centre.high + q * centre.distance + x), low = SMOOTH ? load(centre.low + q * centre.distance + x) : vector{};
+                UNROLL for (int t = 0; t < TAPS; t++) {
+                    const vector found = difference<ASYMMETRIC, SMOOTH>(load(guide + q * distance + offsets[first + t] + x), high, low);
+                    sums[t][v] += found * found;
+                }
             }
-            UNROLL for (int v = 0; v < VECTORS; v++) store(squares + t * TILE + at + v * LANES, sums[v]);
+            UNROLL for (int t = 0; t < TAPS; t++) UNROLL for (int v = 0; v < VECTORS; v++) store(squares + (first + t) * TILE + at + v * LANES, sums[t][v]);
         }
+    });
 }
 
 // Vectors of accumulators, in float64.
@@ -270,53 +284,80 @@ NOINLINE void plain_kernel(const RawKernel &raw, const accumulator *squares, int
         for (int64_t i = 0; i < count; i += LANES) store(values + i, gaussian(load(squares + i)));
 }
 
+INLINE bool any_lane(lane_numbers lanes) {
+    lane_number any = 0;
+    UNROLL for (int lane = 0; lane < LANES; lane++) any |= lanes[lane];
+    return any != 0;
+}
+
+// The smallest squared distances of the taps that count, of a part of a tile. It is 0 where the centre counts, if it is not
+// smoothed.
+INLINE void smallest_squares(const Pac &call, const Block &block, const accumulator *counts, const accumulator *squares, vector (&lowest)[VECTORS]) {
+    const int64_t *const offsets = block.phase->offsets, taps = block.guide->taps, centre = call.centre_taps[block.guide - call.guide_phases];
+    bool known = centre >= 0 && !call.smooth_taps;
+    UNROLL for (int v = 0; v < VECTORS; v++) {
+        lowest[v] = vector{};
+        known = known && !any_lane((lane_numbers)(load(counts + offsets[centre] + v * LANES) <= vector{}));
+    }
+    if (known) return;
+    const vector infinity = vector{} + (accumulator)__builtin_inf();
+    UNROLL for (int v = 0; v < VECTORS; v++) lowest[v] = infinity;
+    for (int64_t t = 0; t < taps; t++) {
+        if (offsets[t] < 0) continue;
+        UNROLL for (int v = 0; v < VECTORS; v++) {
+            const vector square = load(counts + offsets[t] + v * LANES) > vector{} ? load(squares + t * TILE + v * LANES) : infinity;
+            lowest[v] = square < lowest[v] ? square : lowest[v];
+        }
+    }
+}
+
 // The kernel where taps count as much as their samples: it is zero at those that do not, and divided by the sum of what is
 // left, or by (what counts) / (valid taps). Distances are relative to the smallest that counts: with that tap, the sum of a
 // normalised Gaussian does not vanish.
-NOINLINE void counted_kernel(const Pac &call, const RawKernel &raw, const accumulator *counts, const accumulator *inside,
-                             const int64_t *RESTRICT offsets, int64_t taps, const Adaptive &tile) {
-    const accumulator infinity = __builtin_inf();
-    const bool relative = call.normalize && !raw.inverse;
-    for (int64_t x = 0; x < TILE; x += LANES) {
-        vector lowest = {};
-        if (relative) {
-            lowest = vector{} + infinity;
-            for (int64_t t = 0; t < taps; t++) {
-                if (offsets[t] < 0) continue;
-                const vector square = load(tile.squares + t * TILE + x);
-                lowest = (load(counts + offsets[t] + x) > vector{}) & (square < lowest) ? square : lowest;
+template <bool INVERSE>
+NOINLINE void counted_kernel(const Pac &call, const Block &block, const RawKernel &raw, const accumulator *counts, const accumulator *inside,
+                             const Adaptive &tile) {
+    const int64_t *const offsets = block.phase->offsets, taps = block.guide->taps;
+    const bool normalize = call.normalize;
+    const vector nothing = {}, one = nothing + accumulator(1), small = nothing + accumulator(0x1p-100);
+    for (int64_t at = 0; at < TILE; at += PART) {
+        vector lowest[VECTORS] = {}, sum[VECTORS] = {}, left[VECTORS] = {}, valid[VECTORS] = {};
+        if (!INVERSE && normalize) smallest_squares(call, block, counts + at, tile.squares + at, lowest);
+        for (int64_t t = 0; t < taps; t++)
+            UNROLL for (int v = 0; v < VECTORS; v++) {
+                const int64_t x = at + v * LANES;
+                accumulator *const value = tile.values + t * TILE + x;
+                if (offsets[t] < 0) {
+                    store(value, nothing);
+                    continue;
+                }
+                const vector square = load(tile.squares + t * TILE + x), count = load(counts + offsets[t] + x);
+                // Also if the smallest is infinite.
+                const vector further = square == lowest[v] ? nothing : square - lowest[v];
+                const vector kernel = INVERSE ? power(square, raw.half).value + raw.alpha : gaussian(further);
+                const vector kept = count > nothing ? count * kernel : nothing;
+                store(value, kept);
+                sum[v] += kept;
+                left[v] += count;
+                if (!normalize) valid[v] += load(inside + offsets[t] + x);
             }
+        vector scale[VECTORS], divisor[VECTORS];
+        bool tiny = false;
+        UNROLL for (int v = 0; v < VECTORS; v++) {
+            divisor[v] = normalize ? sum[v] : left[v];
+            const vector factor = normalize ? one : valid[v];
+            scale[v] = divisor[v] == nothing ? nothing : factor / divisor[v];
+            tiny = tiny || any_lane((divisor[v] < small) & (divisor[v] > -small) & (divisor[v] != nothing));
+            store(tile.scale + at + v * LANES, scale[v]);
+            store(tile.left + at + v * LANES, left[v]);
         }
-        vector sum = {}, left = {}, valid = {};
-        for (int64_t t = 0; t < taps; t++) {
-            accumulator *const value = tile.values + t * TILE + x;
-            if (offsets[t] < 0) {
-                store(value, vector{});
-                continue;
+        for (int64_t t = 0; t < taps; t++)
+            UNROLL for (int v = 0; v < VECTORS; v++) {
+                accumulator *const value = tile.values + t * TILE + at + v * LANES;
+                if (!tiny) store(value, load(value) * scale[v]);
+                // Sums that are too small to have an inverse.
+                else store(value, divisor[v] == nothing ? nothing : load(value) / divisor[v] * (normalize ? one : valid[v]));
             }
-            const vector square = load(tile.squares + t * TILE + x), count = load(counts + offsets[t] + x);
-            // Also if the smallest is infinite.
-            const vector further = square == lowest ? vector{} : square - lowest;
-            const vector kernel = raw.inverse ? power(square, raw.half).value + raw.alpha : gaussian(further);
-            const vector kept = count > vector{} ? count * kernel : vector{};
-            store(value, kept);
-            sum += kept;
-            left += count;
-            if (!call.normalize) valid += load(inside + offsets[t] + x);
-        }
-        const vector nothing = {}, divisor = call.normalize ? sum : left;
-        const vector scale = divisor == nothing ? nothing : (call.normalize ? vector{} + accumulator(1) : valid) / divisor;
-        // Sums that are too small to have an inverse.
-        const auto tiny = (divisor < nothing + accumulator(0x1p-100)) & (divisor > nothing - accumulator(0x1p-100)) & (divisor != nothing);
-        bool any = false;
-        UNROLL for (int lane = 0; lane < LANES; lane++) any = any || tiny[lane];
-        for (int64_t t = 0; t < taps; t++) {
-            accumulator *const value = tile.values + t * TILE + x;
-            if (any) store(value, divisor == nothing ? nothing : load(value) / divisor * (call.normalize ? vector{} + accumulator(1) : valid));
-            else store(value, load(value) * scale);
-        }
-        store(tile.scale + x, scale);
-        store(tile.left + x, left);
     }
 }
 
@@ -330,7 +371,7 @@ INLINE void tile_kernel(const Pac &call, const Block &block, const Adaptive &ada
         squared_distances<decltype(asymmetric)::value, decltype(smooth)::value>(guide, call.guide_distance, channels, offsets, taps, centre, adaptive.squares);
     });
     const RawKernel raw(call, channel);
-    if (call.counted) counted_kernel(call, raw, adaptive.counts + p, adaptive.inside + p, block.phase->offsets, taps, adaptive);
+    if (call.counted) (raw.inverse ? counted_kernel<true> : counted_kernel<false>)(call, block, raw, adaptive.counts + p, adaptive.inside + p, adaptive);
     else plain_kernel(raw, adaptive.squares, taps * TILE, adaptive.values);
 }
 
@@ -341,6 +382,11 @@ template <class Body> INLINE void for_outputs(const Block &block, int64_t p, Bod
     int64_t row = p / pitch, column = p % pitch;
     for (int64_t at = p; at < end; row++, at += pitch - column, column = 0)
         if (column < block.range.columns) body(row, column, smaller(block.range.columns - column, end - at), at - p);
+}
+
+// Calls `body(Number<vectors>(), at)` for the parts of a tile that begins at position `p`, as far as there are outputs.
+template <class Body> INLINE void for_parts(const Block &block, int64_t p, Body body) {
+    for_equal_parts<VECTORS>(ceil_div(smaller(TILE, block.length - p), LANES), [&](auto vectors, int64_t first) { body(vectors, first * LANES); });
 }
 
 // Elements from the first output of an array to one of a block.

@@ -18,7 +18,7 @@ EXPORTED int64_t input_width(int64_t inputs) { return inputs >= WIDE_INPUTS ? (i
 EXPORTED int64_t pac_convolution_gradient_workspace(const PacGradient *gradient) { return gradient_workspace(*gradient); }
 
 // `count` of INPUTS inputs at one tap of a part of a tile. What is null is not asked for.
-template <int INPUTS>
+template <int INPUTS, int VECTORS>
 NOINLINE void gradient_product(const accumulator *RESTRICT grad, int64_t pitch, int64_t outputs, const accumulator *RESTRICT weight,
                                const lane_number *RESTRICT inside, int64_t count, int64_t distance, const accumulator *RESTRICT samples,
                                accumulator *RESTRICT grad_kernel, const accumulator *RESTRICT kernel, accumulator *RESTRICT grad_samples) {
@@ -58,18 +58,21 @@ INLINE void contract(const PacGradient &gradient, const Block &block, const Adap
     const bool wants_kernel = gradient.grad_guide || gradient.grad_kernel.data;
     const int64_t blocks = ceil_div(call.inputs, INPUTS);
     if (wants_kernel) memset((void *)buffers.grad_kernel, 0, phase.taps * TILE * sizeof(accumulator));
+    // All taps of some inputs: the first cache holds what these read and add to.
     for (int64_t group = 0; group < call.groups; group++)
-        for_taps(call, block, [&](int64_t t) {
-            for (int64_t b = 0; b < blocks; b++) {
+        for (int64_t b = 0; b < blocks; b++)
+            for_taps(call, block, [&](int64_t t) {
                 const accumulator *weight = call.weight + phase.weight + ((group * blocks + b) * phase.taps + t) * call.outputs * INPUTS;
                 const int64_t planes = (group * call.inputs + b * INPUTS) * call.distance + phase.offsets[t];
-                for (int64_t x = p; x < p + TILE; x += PART)
-                    gradient_product<INPUTS>(buffers.grad + group * call.outputs * call.positions + x, call.positions, call.outputs, weight, buffers.inside + x,
-                                             smaller(INPUTS, call.inputs - b * INPUTS), call.distance, buffers.samples + planes + x,
-                                             wants_kernel ? buffers.grad_kernel + t * TILE + x - p : nullptr, adaptive.values + t * TILE + x - p,
-                                             gradient.grad_input ? buffers.grad_samples + planes + x : nullptr);
-            }
-        });
+                for_parts(block, p, [&](auto vectors, int64_t at) {
+                    const int64_t x = p + at;
+                    gradient_product<INPUTS, decltype(vectors)::value>(
+                        buffers.grad + group * call.outputs * call.positions + x, call.positions, call.outputs, weight, buffers.inside + x,
+                        smaller(INPUTS, call.inputs - b * INPUTS), call.distance, buffers.samples + planes + x,
+                        wants_kernel ? buffers.grad_kernel + t * TILE + at : nullptr, adaptive.values + t * TILE + at,
+                        gradient.grad_input ? buffers.grad_samples + planes + x : nullptr);
+                });
+            });
 }
 
 EXPORTED void pac_convolution_gradient(const void *arguments, int64_t first, int64_t last, char *memory) {

@@ -170,12 +170,16 @@ NOINLINE void taps_gradient(const Pac &call, const Block &block, const accumulat
     const int64_t *const offsets = block.guide->offsets, distance = call.guide_distance;
     for (int64_t q = 0; q < channels; q++)
         for (int64_t at = 0; at < TILE; at += PART) {
-            vector sums[VECTORS] = {};
+            vector sums[VECTORS] = {}, high[VECTORS], low[VECTORS] = {};
+            UNROLL for (int v = 0; v < VECTORS; v++) {
+                high[v] = load(centre.high + q * centre.distance + at + v * LANES);
+                if (SMOOTH) low[v] = load(centre.low + q * centre.distance + at + v * LANES);
+            }
             for_taps(call, block, [&](int64_t t) {
                 UNROLL for (int v = 0; v < VECTORS; v++) {
                     const int64_t x = at + v * LANES;
                     const vector weight = load(squares + t * TILE + x);
-                    const vector found = difference<ASYMMETRIC, SMOOTH>(guide + q * distance + offsets[t], centre, q, x);
+                    const vector found = difference<ASYMMETRIC, SMOOTH>(load(guide + q * distance + offsets[t] + x), high[v], low[v]);
                     const vector grad = weight == vector{} ? vector{} : (weight + weight) * found;
                     accumulator *const target = grad_guide + q * distance + x + offsets[t];
                     store(target, load(target) + grad);

@@ -5,7 +5,7 @@
 // the dtype of the accumulator; sums of all blocks are added in float64, in order (weight_gradient.h). With more than FEW
 // outputs a group, vectors are outputs:
 //
-//     column   [tap, input][position of the tile]     scaled samples, zeros between the rows
+//     column   [tap, input][position of the tile]     scaled samples of a few taps, zeros between the rows
 //     grad     [position][output]
 //     sums     [tap, input][output]
 //
@@ -35,6 +35,7 @@ struct PacWeightGradient {
     int64_t parts;              // ranges of windows, of all phases
     int64_t splits;
     int64_t grouped;            // groups of a block
+    int64_t chunk;              // taps of which samples are scaled at a time
     int64_t input_blocks, output_blocks;  // ranges of the channels of a group that are blocks of their own
 };
 
@@ -54,7 +55,7 @@ struct Buffers {
         const bool few = outputs <= FEW;
         samples = workspace.take<accumulator>(gradient.grouped * inputs * call.distance + TILE);
         grad = workspace.take<accumulator>(gradient.grouped * filled(outputs) * call.positions);
-        column = workspace.take<accumulator>(few ? 0 : call.taps * inputs * TILE);
+        column = workspace.take<accumulator>(few ? 0 : gradient.chunk * inputs * TILE);
         sums = workspace.take<accumulator>(gradient.grouped * gradient.listed_taps * inputs * filled(outputs) * (few ? LANES : 1));
         inside = workspace.take<lane_number>(call.positions);
     }
@@ -90,9 +91,9 @@ NOINLINE void scale_samples(const accumulator *RESTRICT samples, int64_t distanc
 }
 
 template <int ROWS, int OUTPUT_VECTORS>
-NOINLINE void rows_product(const accumulator *RESTRICT column, const accumulator *RESTRICT grad, int64_t width, accumulator *RESTRICT result) {
+NOINLINE void rows_product(const accumulator *RESTRICT column, const accumulator *RESTRICT grad, int64_t positions, int64_t width, accumulator *RESTRICT result) {
     vector sums[ROWS][OUTPUT_VECTORS] = {};
-    for (int p = 0; p < TILE; p++, grad += width) {
+    for (int64_t p = 0; p < positions; p++, grad += width) {
         vector values[OUTPUT_VECTORS];
         UNROLL for (int v = 0; v < OUTPUT_VECTORS; v++) values[v] = load(grad + v * LANES);
         UNROLL for (int row = 0; row < ROWS; row++) {
@@ -107,10 +108,11 @@ NOINLINE void rows_product(const accumulator *RESTRICT column, const accumulator
     }
 }
 
-template <int ROWS, int OUTPUT_VECTORS> INLINE void all_rows(const accumulator *column, int64_t rows, const accumulator *grad, int64_t width, accumulator *sums) {
+template <int ROWS, int OUTPUT_VECTORS> 
+INLINE void all_rows(const accumulator *column, int64_t rows, const accumulator *grad, int64_t positions, int64_t width, accumulator *sums) {
     for (int64_t o = 0; o < width; o += OUTPUT_VECTORS * LANES)
         for_equal_parts<ROWS>(rows, [&](auto count, int64_t first) {
-            rows_product<decltype(count)::value, OUTPUT_VECTORS>(column + first * TILE, grad + o, width, sums + first * width + o);
+            rows_product<decltype(count)::value, OUTPUT_VECTORS>(column + first * TILE, grad + o, positions, width, sums + first * width + o);
         });
 }
 
@@ -152,15 +154,19 @@ INLINE void tile_products(const PacWeightGradient &gradient, const Block &block,
                           int64_t p) {
     const Pac &call = gradient.call;
     const Phase &phase = *block.phase;
+    const int64_t positions = smaller(TILE, block.length - p);
     const int64_t first = block.guide->weight, inputs = channels.inputs, width = filled(channels.outputs);
     for (int64_t g = 0; g < channels.groups; g++) {
         const accumulator *samples = buffers.samples + g * inputs * call.distance + p;
         const accumulator *grad = buffers.grad + g * width * call.positions;
         const int64_t row = (g * gradient.listed_taps + first) * inputs;
         if (channels.outputs > FEW) {
-            scale_samples(samples, call.distance, phase.offsets, phase.taps, inputs, adaptive.values, buffers.inside + p, buffers.column);
-            (width <= LANES ? all_rows<SINGLE_ROWS, 1> : all_rows<PAIR_ROWS, 2>)(buffers.column, phase.taps * inputs, grad + p * width, width,
-                                                                               buffers.sums + row * width);
+            for (int64_t t = 0; t < phase.taps; t += gradient.chunk) {
+                const int64_t taps = smaller(gradient.chunk, phase.taps - t);
+                scale_samples(samples, call.distance, phase.offsets + t, taps, inputs, adaptive.values + t * TILE, buffers.inside + p, buffers.column);
+                (width <= LANES ? all_rows<SINGLE_ROWS, 1> : all_rows<PAIR_ROWS, 2>)(buffers.column, taps * inputs, grad + p * width, positions, width,
+                                                                                   buffers.sums + (row + t * inputs) * width);
+            }
             continue;
         }
         const auto compute = width == 1 ? lanes_product<1> : width == 2 ? lanes_product<2> : width == 3 ? lanes_product<3> : lanes_product<4>;

@@ -12,12 +12,10 @@ from arrayops._backends.cpu.pac.structures import PacStructure
 from arrayops._backends.cpu.window.arrays import Array, dtype_name, pointer
 from arrayops._backends.cpu.window.units import kernels
 from arrayops._backends.cpu.window.weights import PackedWeights
+from arrayops._backends.numpy.stacks import balanced_share
 
-COLUMN_BYTES = 384 << 10
-"""Scaled samples of a tile."""
-
-MAX_TERMS = 4096
-"""Products that are added in the dtype of the accumulator; more are added in float64."""
+COLUMN_BYTES = 20 << 10
+"""Scaled samples of a tile at a time: what the first cache holds beside weights and results."""
 
 
 class Forward(Plan):
@@ -76,7 +74,7 @@ class ConvolutionForward(Forward):
         self.output_widths = -(-g.outputs // self.width)
         taps = self.window.sizes(1, 1).taps or 1
         tile_bytes = self.kernels.number("tile_positions") * g.item
-        self.chunk = max(1, min(g.inputs, MAX_TERMS // taps, COLUMN_BYTES // (tile_bytes * taps)))
+        self.chunk = balanced_share(g.inputs, max(1, COLUMN_BYTES // (tile_bytes * taps)))
         self.weights_of_tap = g.groups * self.output_widths * self.width * g.inputs
 
     def _planes(self) -> tuple[int, int, int]:
@@ -86,7 +84,7 @@ class ConvolutionForward(Forward):
         call = super()._build()
         g = self.geometry
         assert g.weight is not None
-        self._packed = PackedWeights(
+        self._weights = PackedWeights(
             self.phases,
             self.table,
             channels=(g.groups, g.inputs, g.outputs),
@@ -101,7 +99,7 @@ class ConvolutionForward(Forward):
         assert operands.weight is not None
         # A float32 weight beside half-precision samples is packed as one beside float32 samples is.
         pack = kernels(f"{self.file}.cpp", dtype_name(operands.weight)).address("pack_weights")
-        task, packed = self._packed.task(pack, operands.weight, None)
+        task, packed = self._weights.task(pack, operands.weight, None)
         bias = self._initial(operands.bias)
         call.weight, call.bias, call.kept = packed.weight, pointer(bias), (packed.array, bias)
         return [task]

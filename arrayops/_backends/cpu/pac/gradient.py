@@ -189,7 +189,7 @@ class ConvolutionGradient(Gradient):
         g = self.geometry
         assert g.weight is not None
         group, row, column, input, output = g.weight
-        self._packed = PackedWeights(
+        self._weights = PackedWeights(
             self.phases,
             self.table,
             channels=(g.groups, g.outputs, g.inputs),
@@ -203,7 +203,7 @@ class ConvolutionGradient(Gradient):
     def _pack(self, gradient: PacGradientStructure, operands: Operands) -> tuple[object, list[Task]]:
         assert operands.weight is not None
         pack = kernels(f"{self.file}.cpp", dtype_name(operands.weight)).address("pack_weights")
-        task, packed = self._packed.task(pack, operands.weight, None)
+        task, packed = self._weights.task(pack, operands.weight, None)
         gradient.call.weight = packed.weight
         return packed.array, [task]
 

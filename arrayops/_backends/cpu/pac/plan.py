@@ -8,18 +8,25 @@ from typing import Any, ClassVar
 
 from arrayops._backends.cpu.conv.correlation import LARGE_OPERATIONS, MAX_COLUMNS, MAX_ROWS, MIN_BLOCKS
 from arrayops._backends.cpu.conv.geometry import RANGE_NANOSECONDS
+from arrayops._backends.cpu.engine.scheduler import vector_bytes
 from arrayops._backends.cpu.pac.geometry import Operands, PacGeometry, SixInts
 from arrayops._backends.cpu.pac.structures import NO_MASK, KernelStructure, PacStructure
 from arrayops._backends.cpu.pac.window import PacWindow
-from arrayops._backends.cpu.window.arrays import Array, most_that_fits, pointer
+from arrayops._backends.cpu.window.arrays import Array, most_that_fits, pointer, rounded_up
 from arrayops._backends.cpu.window.phases import BlockSize, phase_table
 from arrayops._backends.cpu.window.structures import Strides, images_structure, integers
 from arrayops._backends.cpu.window.units import UnitFunctions, kernels
 from arrayops._backends.numpy.memory import widened
 from arrayops._backends.numpy.stacks import balanced_share
 
-PACKED_BYTES, MAX_PACKED_BYTES = 384 << 10, 768 << 10
+PACKED_BYTES, MAX_PACKED_BYTES = 640 << 10, 1 << 20
 """What is packed for a block: what the second cache holds beside weights and results, and the most."""
+
+OPERATIONS_A_NANOSECOND, PACKING_NANOSECONDS = 200, 0.35
+"""What kernels reach on one thread, and the time that a packed value takes."""
+
+MAX_CHOICES = 16
+"""Sizes of blocks that are compared."""
 
 LEAST_COLUMNS = 16
 """Columns of a block of very many channels."""
@@ -44,6 +51,8 @@ class Plan(ABC):
     file: ClassVar[str]
     """The kernel's, without its ending."""
 
+    least_blocks = MIN_BLOCKS // 2
+    """Blocks of a large call."""
     width = 1
     """Channels that the kernel computes at a time."""
     chunk = 0
@@ -73,24 +82,36 @@ class Plan(ABC):
     def _workspace(self) -> int:
         """Bytes that a thread needs, by the kernel's own count."""
 
-    def _block_size(self) -> BlockSize:
-        g, (height, width) = self.geometry, self.window.lengths
+    def _packed(self, rows: int, columns: int) -> int:
+        """Values that are packed for a block."""
         samples, guides, results = self._planes()
+        sizes = self.window.sizes(rows, columns)
+        return samples * sizes.distance + guides * sizes.guide_distance + results * sizes.positions
 
-        def packed(rows: int, columns: int) -> int:
-            sizes = self.window.sizes(rows, columns)
-            return (samples * sizes.distance + guides * sizes.guide_distance + results * sizes.positions) * g.item
-
-        columns = balanced_share(width, MAX_COLUMNS)
-        while columns > LEAST_COLUMNS and packed(1, columns) > MAX_PACKED_BYTES:
-            columns = balanced_share(width, max(LEAST_COLUMNS, columns // 2))
-        rows = most_that_fits(min(height, MAX_ROWS), lambda rows: packed(rows, columns) <= PACKED_BYTES)
+    def _block_size(self) -> BlockSize:
+        """The size that takes the least time: rows are filled up to whole vectors, and the halo is packed again."""
+        g, (height, width) = self.geometry, self.window.lengths
+        most = height * width
         if g.operations >= LARGE_OPERATIONS:
-            copies = g.images * math.ceil(width / columns) * self.window.count
-            # Not less than the halo, which is packed again by the next block.
-            least = max(self.window.spans()[0], math.ceil(LEAST_POSITIONS / columns))
-            rows = min(rows, max(least, height * copies // MIN_BLOCKS))
-        return BlockSize(balanced_share(height, rows), columns)
+            most = max(LEAST_POSITIONS, most * g.images * self.window.count // self.least_blocks)
+        nanoseconds = g.operations / max(1, g.images * g.axes[0].output * g.axes[1].output) / OPERATIONS_A_NANOSECOND
+
+        def cost(size: BlockSize) -> float:
+            positions = rounded_up(self.window.sizes(size.rows, size.columns).positions, vector_bytes() // g.item)
+            packed = self._packed(size.rows, size.columns)
+            return (positions * nanoseconds + packed * PACKING_NANOSECONDS) / (size.rows * size.columns)
+
+        def tallest(columns: int) -> BlockSize:
+            def fits(rows: int) -> bool:
+                return self._packed(rows, columns) * g.item <= PACKED_BYTES
+
+            rows = most_that_fits(max(1, min(height, MAX_ROWS, most // columns)), fits)
+            return BlockSize(balanced_share(height, rows), columns)
+
+        parts = range(math.ceil(width / MAX_COLUMNS), max(1, width // LEAST_COLUMNS) + 1)
+        columns = sorted({math.ceil(width / number) for number in parts}, reverse=True)[:MAX_CHOICES]
+        fitting = [number for number in columns if self._packed(1, number) * g.item <= MAX_PACKED_BYTES]
+        return min(map(tallest, fitting or columns[-1:]), key=cost)
 
     def _build(self) -> PacStructure:
         g, size = self.geometry, self.size
@@ -124,9 +145,10 @@ class Plan(ABC):
         call.width, call.chunk = self.width, self.chunk
         call.distance, call.guide_distance = sizes.distance, sizes.guide_distance
         tile = self.kernels.number("tile_positions")
-        call.taps, call.positions = sizes.taps, math.ceil(sizes.positions / tile) * tile
+        call.taps, call.positions = sizes.taps, rounded_up(sizes.positions, tile)
         call.phase_count, call.phases, call.guide_phases = len(self.phases), table.address, guide_table.address
         call.tap_columns = self._integers([phase.tap_columns for phase in guides])
+        call.centre_taps = self._integers([phase.centre_tap for phase in self.phases])
         self._kept += table, guide_table
         return call
 

@@ -62,6 +62,7 @@ class PacStructure(Structure):
         ("phases", c_void_p),
         ("guide_phases", c_void_p),
         ("tap_columns", c_void_p),
+        ("centre_taps", c_void_p),
     )
 
 
@@ -113,6 +114,7 @@ class PacWeightGradientStructure(Structure):
         ("parts", c_int64),
         ("splits", c_int64),
         ("grouped", c_int64),
+        ("chunk", c_int64),
         ("input_blocks", c_int64),
         ("output_blocks", c_int64),
     )

@@ -16,12 +16,13 @@ from arrayops._backends.cpu.pac.structures import PacStructure, PacWeightGradien
 from arrayops._backends.cpu.window.arrays import Array, dtype_name, pointer
 from arrayops._backends.cpu.window.structures import Strides
 from arrayops._backends.cpu.window.units import kernels
+from arrayops._backends.numpy.stacks import balanced_share
 
 MAX_SUM_BYTES = 256 << 10
 """Bytes of the sums of a block."""
 
-MAX_COLUMN_BYTES = 384 << 10
-"""Bytes of the scaled samples of a tile."""
+COLUMN_BYTES = 24 << 10
+"""Bytes of the scaled samples of a tile at some taps: what the first cache holds beside gradients."""
 
 MAX_OUTPUTS = 128
 """Outputs of a block."""
@@ -39,14 +40,14 @@ class PacWeightGradient(Plan):
         self.output_blocks = 1 if few else math.ceil(g.outputs / MAX_OUTPUTS)
         filled = self.kernels.number("filled_outputs", math.ceil(g.outputs / self.output_blocks))
         row_bytes = filled * g.item * (lanes if few else 1) * g.taps
-        column_bytes = 0 if few else g.taps * self.kernels.number("tile_positions") * g.item
-        most = max(1, min(MAX_SUM_BYTES // row_bytes, MAX_COLUMN_BYTES // max(1, column_bytes)))
-        self.input_blocks = math.ceil(g.inputs / most)
+        self.input_blocks = math.ceil(g.inputs / max(1, MAX_SUM_BYTES // row_bytes))
         self.grouped = 1
         if self.input_blocks == 1:
             self.grouped = max(1, min(g.groups, MAX_SUM_BYTES // (row_bytes * max(1, g.inputs))))
         self.units = math.ceil(g.groups / self.grouped) * self.input_blocks * self.output_blocks
         self._filled = filled
+        input_bytes = math.ceil(g.inputs / self.input_blocks) * self.kernels.number("tile_positions") * g.item
+        self.taps_together = balanced_share(g.taps, max(1, COLUMN_BYTES // max(1, input_bytes)))
 
     def _planes(self) -> tuple[int, int, int]:
         inputs = math.ceil(self.geometry.inputs / self.input_blocks)
@@ -70,8 +71,8 @@ class PacWeightGradient(Plan):
         filter_taps = self.filter_taps
         gradient.filter_taps, gradient.listed_taps = self._integers(filter_taps), len(filter_taps)
         gradient.filter_size, gradient.parts, gradient.splits = g.taps, self.blocks, self.splits
-        gradient.grouped, gradient.input_blocks = self.grouped, self.input_blocks
-        gradient.output_blocks = self.output_blocks
+        gradient.grouped, gradient.chunk = self.grouped, self.taps_together
+        gradient.input_blocks, gradient.output_blocks = self.input_blocks, self.output_blocks
         # Taps that no output reads have no sums.
         self._allocate = np.empty if len(filter_taps) == g.taps else np.zeros
         columns = g.axes[1].kernel

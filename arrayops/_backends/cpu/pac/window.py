@@ -50,9 +50,10 @@ class GuideTaps(PhaseTaps):
 
 @dataclass(frozen=True)
 class SampleTaps(PhaseTaps):
-    """What a phase reads of the samples at ``listed`` taps: rows and columns of the filter."""
+    """What a phase reads of the samples at ``listed`` taps, rows and columns; the centre is one of them."""
 
     listed: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
+    centre: Pair = (0, 0)
 
     @property
     def numbers(self) -> list[tuple[int, int]]:
@@ -61,6 +62,13 @@ class SampleTaps(PhaseTaps):
     @property
     def taps(self) -> int:
         return len(self.listed[0]) * len(self.listed[1])
+
+    @property
+    def centre_tap(self) -> int:
+        """The tap at the centre; -1 if it is not listed, or reads an inserted zero."""
+        if self.centre not in self.numbers or self.centre not in super().numbers:
+            return -1
+        return self.numbers.index(self.centre)
 
     def offsets(self, rows: int, columns: int) -> list[int]:
         found = dict(zip(super().numbers, super().offsets(rows, columns), strict=True))
@@ -102,6 +110,7 @@ class PacWindow:
 
     def __init__(self, axes: tuple[Axis, Axis], smooth: Pair, *, every_tap: bool) -> None:
         self._every_tap = every_tap
+        self._centre = axes[0].kernel // 2, axes[1].kernel // 2
         self._axes = [axis_taps(axis, size) for axis, size in zip(axes, smooth, strict=True)]
         self.strides = [axis.input.stride for axis in self._axes]
         self.guide_strides = [axis.guide.stride for axis in self._axes]
@@ -124,7 +133,7 @@ class PacWindow:
         for row, row_guide, row_taps in self._along(0, rows):
             for column, column_guide, column_taps in self._along(1, columns):
                 extra = max((segment.extra for axis in (column, column_guide) for segment in axis.segments), default=0)
-                samples.append(SampleTaps(row, column, extra, (row_taps, column_taps)))
+                samples.append(SampleTaps(row, column, extra, (row_taps, column_taps), self._centre))
                 guides.append(GuideTaps(row_guide, column_guide, extra))
         return samples, guides
 
