@@ -13,7 +13,7 @@ enum { WIDE_INPUTS = 4 };
 #endif
 
 // Inputs that are computed at a time.
-EXPORTED int64_t input_width(int64_t inputs) { return inputs >= WIDE_INPUTS ? (int64_t)WIDE_INPUTS : inputs >= 3 ? 4 : larger(inputs, 1); }
+EXPORTED int64_t input_width(int64_t inputs) { return inputs > 4 ? (int64_t)WIDE_INPUTS : inputs > 1 ? 4 : 1; }
 
 EXPORTED int64_t pac_convolution_gradient_workspace(const PacGradient *gradient) { return gradient_workspace(*gradient); }
 
@@ -81,7 +81,6 @@ EXPORTED void pac_convolution_gradient(const void *arguments, int64_t first, int
         switch (gradient.call.width) {
         case 8: if constexpr (WIDE_INPUTS == 8) contract<8>(gradient, block, adaptive, buffers, p); break;
         case 4: contract<4>(gradient, block, adaptive, buffers, p); break;
-        case 2: contract<2>(gradient, block, adaptive, buffers, p); break;
         case 1: contract<1>(gradient, block, adaptive, buffers, p); break;
         }
     });

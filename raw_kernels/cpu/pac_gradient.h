@@ -67,12 +67,13 @@ NOINLINE void pack_grad(const PacGradient &gradient, const Block &block, const G
     const Pac &call = gradient.call;
     const int64_t pitch = block.phase->pitch, columns = block.range.columns, outputs = call.groups * call.outputs;
     memset((void *)buffers.inside, 0, call.positions * sizeof(lane_number));
-    memset((void *)buffers.grad, 0, outputs * call.positions * sizeof(accumulator));
     for (int64_t r = 0; r < block.range.rows; r++) {
-        for (int64_t x = 0; x < columns; x++) buffers.inside[r * pitch + x] = -1;
-        if (outputs)
-            widen_rows(buffers.grad + r * pitch, call.positions, gradient.grad + output_offset(block, gradient.grad_strides, r, 0),
-                       block.phase->step[1] * gradient.grad_strides.column, gradient.grad_strides.channel, columns, outputs);
+        const int64_t from = r * pitch, to = from + columns, next = r + 1 < block.range.rows ? from + pitch : call.positions;
+        for (int64_t x = from; x < to; x++) buffers.inside[x] = -1;
+        if (!outputs) continue;
+        widen_rows(buffers.grad + from, call.positions, gradient.grad + output_offset(block, gradient.grad_strides, r, 0),
+                   block.phase->step[1] * gradient.grad_strides.column, gradient.grad_strides.channel, columns, outputs);
+        for (int64_t c = 0; c < outputs; c++) clear(buffers.grad + c * call.positions + to, next - to);
     }
 }
 

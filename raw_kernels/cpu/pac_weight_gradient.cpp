@@ -137,15 +137,20 @@ INLINE void pack_grad(const PacWeightGradient &gradient, const Block &block, con
     const Strides &strides = gradient.grad_strides;
     const int64_t step = block.phase->step[1] * strides.column;
     memset((void *)buffers.inside, 0, positions * sizeof(lane_number));
-    memset((void *)buffers.grad, 0, channels.groups * width * positions * sizeof(accumulator));
     for (int64_t r = 0; r < block.range.rows; r++) {
-        for (int64_t x = 0; x < columns; x++) buffers.inside[r * pitch + x] = -1;
+        const int64_t from = r * pitch, to = from + columns, next = r + 1 < block.range.rows ? from + pitch : positions;
+        for (int64_t x = from; x < to; x++) buffers.inside[x] = -1;
         for (int64_t g = 0; g < channels.groups; g++) {
             const int64_t channel = (channels.group + g) * gradient.call.outputs + channels.output;
             const storage *source = gradient.grad + output_offset(block, strides, r, 0) + channel * strides.channel;
             accumulator *target = buffers.grad + g * width * positions;
-            if (channels.outputs <= FEW) widen_rows(target + r * pitch, positions, source, step, strides.channel, columns, channels.outputs);
-            else gather_pixels(target + r * pitch * width, width, source, step, strides.channel, columns, channels.outputs, false);
+            if (channels.outputs <= FEW) {
+                widen_rows(target + from, positions, source, step, strides.channel, columns, channels.outputs);
+                for (int64_t o = 0; o < channels.outputs; o++) clear(target + o * positions + to, next - to);
+            } else {
+                gather_pixels(target + from * width, width, source, step, strides.channel, columns, channels.outputs, false);
+                clear(target + to * width, (next - to) * width);
+            }
         }
     }
 }
@@ -214,9 +219,12 @@ EXPORTED void pac_weight_gradient(const void *arguments, int64_t first, int64_t 
             for (int64_t t = 0; t < gradient.listed_taps; t++)
                 for (int64_t c = 0; c < channels.inputs; c++) {
                     const int64_t row = g * rows + t * channels.inputs + c;
-                    accumulator *target = gradient.partial + (((split * call.groups + channels.group + g) * gradient.filter_size + gradient.filter_taps[t]) * call.inputs + channels.input + c) * call.outputs + channels.output;
-                    for (int64_t o = 0; o < channels.outputs; o++)
-                        target[o] = few ? sum_of_lanes(((const vector *)buffers.sums)[row * width + o]) : buffers.sums[row * width + o];
+                    const int64_t group = split * call.groups + channels.group + g, tap = group * gradient.filter_size + gradient.filter_taps[t];
+                    accumulator *target = gradient.partial + (tap * call.inputs + channels.input + c) * call.outputs + channels.output;
+                    if (few)
+                        for (int64_t o = 0; o < channels.outputs; o++) target[o] = sum_of_lanes(((const vector *)buffers.sums)[row * width + o]);
+                    else
+                        copy(target, buffers.sums + row * width, channels.outputs);
                 }
     }
 }

@@ -14,7 +14,7 @@ from arrayops._backends.cpu.window.units import kernels
 from arrayops._backends.cpu.window.weights import PackedWeights
 from arrayops._backends.numpy.stacks import balanced_share
 
-COLUMN_BYTES = 20 << 10
+COLUMN_BYTES = 28 << 10
 """Scaled samples of a tile at a time: what the first cache holds beside weights and results."""
 
 

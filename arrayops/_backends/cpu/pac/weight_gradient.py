@@ -24,6 +24,9 @@ MAX_SUM_BYTES = 256 << 10
 COLUMN_BYTES = 24 << 10
 """Bytes of the scaled samples of a tile at some taps: what the first cache holds beside gradients."""
 
+LEAST_BLOCKS = MIN_BLOCKS // 4
+"""Blocks of a large call: more have more sums to be added."""
+
 MAX_OUTPUTS = 128
 """Outputs of a block."""
 
@@ -64,7 +67,7 @@ class PacWeightGradient(Plan):
         # Splits by shapes alone: their sums are added in order.
         splits = math.ceil(g.outputs_of_taps / g.taps / MAX_POSITIONS)
         if g.operations >= LARGE_OPERATIONS:
-            splits = max(splits, math.ceil(MIN_BLOCKS / self.units))
+            splits = max(splits, math.ceil(LEAST_BLOCKS / self.units))
         self.splits = max(1, min(splits, MAX_PARTIAL_BYTES // (self.weights * g.item), self.blocks))
         gradient = self._gradient = PacWeightGradientStructure()
         gradient.call, gradient.grad_strides = call, Strides(*g.target)
