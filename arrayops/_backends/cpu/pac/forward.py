@@ -74,7 +74,7 @@ class ConvolutionForward(Forward):
         self.output_widths = -(-g.outputs // self.width)
         taps = self.window.sizes(1, 1).taps or 1
         tile_bytes = self.kernels.number("tile_positions") * g.item
-        self.chunk = balanced_share(g.inputs, max(1, COLUMN_BYTES // (tile_bytes * taps)))
+        self.chunk = max(1, balanced_share(g.inputs, max(1, COLUMN_BYTES // (tile_bytes * taps))))
         self.weights_of_tap = g.groups * self.output_widths * self.width * g.inputs
 
     def _planes(self) -> tuple[int, int, int]:
