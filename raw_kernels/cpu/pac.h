@@ -174,6 +174,18 @@ NOINLINE void pack_ones(accumulator *packed, const Phase &phase, const Range &ra
     });
 }
 
+template <class T> NOINLINE void pack_mask(accumulator *packed, const Phase &phase, const Range &range, const Images &mask, int64_t image) {
+    const T *const data = (const T *)mask.data + image_at(mask, image, 0);
+    for_packed_rows(phase, range, mask, [&](const PackedRows &rows) {
+        for_rows(rows, [&](int64_t r, int64_t first, int64_t last) {
+            accumulator *row = packed + rows.position + r * rows.pitch;
+            clear(row, rows.pitch);
+            const T *source = data + rows.source + r * rows.row;
+            for (int64_t x = first; x < last; x++) row[x] = widen(source[x * rows.column]);
+        });
+    });
+}
+
 INLINE void pack_adaptive(const Pac &call, const Block &block, const Adaptive &adaptive) {
     if (call.guides) {
         const auto pack = call.guide_wide ? pack_planes<accumulator> : pack_planes<storage>;
@@ -182,8 +194,8 @@ INLINE void pack_adaptive(const Pac &call, const Block &block, const Adaptive &a
     if (!call.counted) return;
     if (call.mask_type == NO_MASK || !call.normalize) pack_ones(adaptive.inside, *block.phase, block.range, call.mask);
     if (call.mask_type == NO_MASK) return copy(adaptive.counts, adaptive.inside, call.distance);
-    const auto pack = call.mask_type == BYTES ? pack_planes<uint8_t> : call.mask_type == WIDE ? pack_planes<accumulator> : pack_planes<storage>;
-    pack(adaptive.counts, call.distance, *block.phase, block.range, call.mask, block.image, 0, 1);
+    const auto pack = call.mask_type == BYTES ? pack_mask<uint8_t> : call.mask_type == WIDE ? pack_mask<accumulator> : pack_mask<storage>;
+    pack(adaptive.counts, *block.phase, block.range, call.mask, block.image);
 }
 
 // Clears the planes where samples do not count.

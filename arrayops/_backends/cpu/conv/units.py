@@ -9,6 +9,7 @@ FILES = (
     "weight_gradient.cpp",
     "weight_gradient_runs.cpp",
     "depthwise_weight_gradient_pixels.cpp",
+    "weight_gradient_sums.cpp",
     "channel_sums.cpp",
 )
 

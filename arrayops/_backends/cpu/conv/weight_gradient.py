@@ -107,8 +107,10 @@ class WeightGradient(ABC):
         call.runs, call.run_list = len(self.runs), addressof(runs)
         self._call = call
         self._kept: list[Any] = [table, numbers, runs]
-        library = kernels(f"{self.file}.cpp", g.dtype)
-        self._functions = library.address(f"weight_gradient_{self.function}"), library.address("add_partial")
+        self._functions = (
+            kernels(f"{self.file}.cpp", g.dtype).address(f"weight_gradient_{self.function}"),
+            kernels("weight_gradient_sums.cpp", g.dtype).address("add_partial"),
+        )
 
     def tasks(self, source: Array, grad: Array, target: Array) -> list[Task]:
         """The tasks of a call; the arrays must live until they are finished."""

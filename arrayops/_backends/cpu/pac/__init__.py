@@ -33,7 +33,7 @@ def pac_kernel2d(arrays: tuple[Any, ...], parameters: PacParameters) -> Results:
 
 @compiled_or(plain.pac_kernel2d_backward)
 def pac_kernel2d_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
-    """PacGradients of `pac_kernel2d`."""
+    """Gradients of `pac_kernel2d`."""
     grad, guide, _, *options = arrays
     p, grad = parameters.forward, whole(grad)
     call = kernel_call(arrays[1:], p)
@@ -50,7 +50,7 @@ def pac_conv2d(arrays: tuple[Any, ...], parameters: PacParameters) -> Results:
 
 @compiled_or(plain.pac_conv2d_backward)
 def pac_conv2d_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
-    """PacGradients of `pac_conv2d`."""
+    """Gradients of `pac_conv2d`."""
     return _convolution_backward("pac_conv2d", arrays, parameters)
 
 
@@ -62,7 +62,7 @@ def pac_conv_transpose2d(arrays: tuple[Any, ...], parameters: PacParameters) -> 
 
 @compiled_or(plain.pac_conv_transpose2d_backward)
 def pac_conv_transpose2d_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
-    """PacGradients of `pac_conv_transpose2d`."""
+    """Gradients of `pac_conv_transpose2d`."""
     return _convolution_backward("pac_conv_transpose2d", arrays, parameters)
 
 
@@ -74,7 +74,7 @@ def pac_pool2d(arrays: tuple[Any, ...], parameters: PacParameters) -> Results:
 
 @compiled_or(plain.pac_pool2d_backward)
 def pac_pool2d_backward(arrays: tuple[Any, ...], parameters: BackwardParameters) -> Results:
-    """PacGradients of `pac_pool2d`."""
+    """Gradients of `pac_pool2d`."""
     grad, samples, guide, kernel, _, *options = arrays
     p, grad = parameters.forward, whole(grad)
     call = pooling_call(arrays[1:], p)

@@ -23,7 +23,7 @@ OPTIONS = ("inv_alpha", "inv_lambda", "smooth_kernel")
 
 @dataclass
 class PacGradients:
-    """PacGradients of a call, None for those that are not made; those of the last three arrays are ``options``."""
+    """Gradients of a call, None for those that are not made; those of the last three arrays are ``options``."""
 
     input: Array | None = None
     guide: Array | None = None

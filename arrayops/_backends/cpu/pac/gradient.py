@@ -30,7 +30,7 @@ MAX_SUMS = 1 << 19
 
 
 class WantedGradients(NamedTuple):
-    """PacGradients that are asked for: strides of their arrays, None for others. ``sums`` are those of small arrays."""
+    """Gradients that are asked for: strides of their arrays, None for others. ``sums`` are those of small arrays."""
 
     input: FourInts | None
     guide: FourInts | None

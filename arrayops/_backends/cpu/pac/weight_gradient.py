@@ -96,7 +96,7 @@ class PacWeightGradient(Plan):
         add.tap_numbers = self._tap_numbers
         blocks = self.units * self.splits
         most = max(1, self.most * blocks // max(1, self.blocks))
-        adding = kernels("weight_gradient.cpp", dtype_name(target)).address("add_partial")
+        adding = kernels("weight_gradient_sums.cpp", dtype_name(target)).address("add_partial")
         return [
             Task(self.kernels.address(self.file), gradient, blocks, most),
             Task(adding, add, g.groups * g.inputs, max(1, 4096 // (g.outputs * g.taps)), True),
