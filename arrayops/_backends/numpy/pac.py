@@ -1,4 +1,4 @@
-"""Pixel-adaptive operators on the CPU: each tile computes its adaptive kernel and contracts it at once."""
+"""Pixel-adaptive operators by NumPy: each tile computes its adaptive kernel and contracts it at once."""
 
 from collections.abc import Sequence
 from typing import Any
