@@ -6,7 +6,7 @@ import numpy as np
 
 from arrayops._backends.cpu.engine.choice import compiled_or
 from arrayops._backends.cpu.engine.work import Work
-from arrayops._backends.cpu.pac.backward import backward
+from arrayops._backends.cpu.pac.backward import Backward, PacArrays
 from arrayops._backends.cpu.pac.call import Call, convolution_call, kernel_call, pooling_call
 from arrayops._backends.cpu.pac.forward import forward
 from arrayops._backends.cpu.pac.geometry import kernel_strides
@@ -38,7 +38,8 @@ def pac_kernel2d_backward(arrays: tuple[Any, ...], parameters: BackwardParameter
     p, grad = parameters.forward, whole(grad)
     call = kernel_call(arrays[1:], p)
     geometry = call.geometry._replace(kernel=kernel_strides(grad, p.layout))
-    found = backward(call._replace(geometry=geometry), p, grad, parameters.needs, guide=guide, options=options)
+    given = PacArrays(guide=guide, options=options)
+    found = Backward(call._replace(geometry=geometry), p, grad, parameters.needs, given).run()
     return found.guide, *found.options
 
 
@@ -79,7 +80,8 @@ def pac_pool2d_backward(arrays: tuple[Any, ...], parameters: BackwardParameters)
     p, grad = parameters.forward, whole(grad)
     call = pooling_call(arrays[1:], p)
     call = call._replace(geometry=call.geometry._replace(target=image_strides(grad, p.layout)))
-    found = backward(call, p, grad, parameters.needs, samples=samples, guide=guide, kernel=kernel, options=options)
+    given = PacArrays(samples, guide, kernel=kernel, options=options)
+    found = Backward(call, p, grad, parameters.needs, given).run()
     return found.input, found.guide, found.kernel, *found.options
 
 
@@ -88,18 +90,8 @@ def _convolution_backward(op: str, arrays: tuple[Any, ...], parameters: Backward
     p, grad = parameters.forward, whole(grad)
     call = convolution_call(op, arrays[1:], p)
     call = call._replace(geometry=call.geometry._replace(target=image_strides(grad, p.layout)))
-    found = backward(
-        call,
-        p,
-        grad,
-        parameters.needs,
-        samples=samples,
-        guide=guide,
-        weight=weight,
-        bias=bias,
-        kernel=kernel,
-        options=options,
-    )
+    given = PacArrays(samples, guide, weight, bias, kernel, options)
+    found = Backward(call, p, grad, parameters.needs, given).run()
     return found.input, found.guide, found.weight, found.bias, found.kernel, *found.options
 
 

@@ -1,8 +1,7 @@
 """Gradients of one call of a pixel-adaptive operator."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -33,90 +32,114 @@ class PacGradients:
     options: tuple[Array | None, ...] = (None, None, None)
 
 
-def backward(
-    call: Call,
-    p: PacParameters,
-    grad: Array,
-    needs: frozenset[str],
-    *,
-    samples: Array | None = None,
-    guide: Array | None = None,
-    weight: Array | None = None,
-    bias: Array | None = None,
-    kernel: Array | None = None,
-    options: Sequence[Array | None],
-) -> PacGradients:
+@dataclass
+class PacArrays:
+    """Arrays of a call for which gradients may be asked, as the caller gave them."""
+
+    input: Array | None = None
+    guide: Array | None = None
+    weight: Array | None = None
+    bias: Array | None = None
+    kernel: Array | None = None
+    options: Sequence[Array | None] = (None, None, None)
+
+
+class Backward:
     """The gradients that are needed, from that of the output, or of the adaptive kernel."""
-    geometry, operands = call.geometry, call.operands
-    found, work = PacGradients(), Work()
-    wanted_options = [name in needs and option is not None for name, option in zip(OPTIONS, options, strict=True)]
-    rows, columns = geometry.axes
-    empty_call = geometry.images * rows.output * columns.output == 0
-    # Sums, and where they are rounded to.
-    added: dict[str, Array] = {}
-    if samples is not None and "input" in needs:
-        added["input"] = zeros(samples.shape, geometry.accumulator)
-    if guide is not None and ("guide" in needs or any(wanted_options)):
-        added["guide"] = zeros(guide.shape, geometry.accumulator)
-    if kernel is not None and "kernel" in needs:
-        found.kernel = zeros(kernel.shape, kernel.dtype)
-    shared = weight is not None and "weight" in needs and p.filters == "shared"
-    if weight is not None and "weight" in needs:
-        found.weight = empty(weight.shape, weight.dtype)
-    sums = None
-    if added or found.kernel is not None or shared:
+
+    def __init__(self, call: Call, p: PacParameters, grad: Array, needs: frozenset[str], arrays: PacArrays) -> None:
+        self.geometry, self.operands = call.geometry, call.operands
+        self.parameters, self.grad, self.arrays = p, grad, arrays
+        self.needs = {name for name in needs if name in OPTIONS or getattr(arrays, name) is not None}
+        self.options = [option if name in needs else None for name, option in zip(OPTIONS, arrays.options, strict=True)]
+        rows, columns = self.geometry.axes
+        self.without_outputs = self.geometry.images * rows.output * columns.output == 0
+        self.shared = p.filters == "shared" and "weight" in self.needs
+        self.found, self.work = PacGradients(), Work()
+
+    def run(self) -> PacGradients:
+        """Compute everything."""
+        wants_options = any(option is not None for option in self.options)
+        finish = None
+        if self.shared or wants_options or self.needs & {"input", "guide", "kernel"}:
+            finish = self._sums(wants_options)
+        if "weight" in self.needs and not self.shared:
+            self._weight()
+        if "bias" in self.needs:
+            self._bias()
+        self.work.run()
+        if finish is not None:
+            finish()
+        return self.found
+
+    def _zeros(self, like: Array | None, wanted: bool) -> Array | None:
+        return zeros(like.shape, self.geometry.accumulator) if wanted and like is not None else None
+
+    def _sums(self, wants_options: bool) -> Callable[[], None]:
+        """Gradients to which all windows add; what is returned stores the small ones, once they are computed."""
+        arrays, found, layout = self.arrays, self.found, self.parameters.layout
+        grad_input = self._zeros(arrays.input, "input" in self.needs)
+        # Those of the options come with that of the guide.
+        grad_guide = self._zeros(arrays.guide, "guide" in self.needs or wants_options)
+        if arrays.kernel is not None and "kernel" in self.needs:
+            found.kernel = zeros(arrays.kernel.shape, arrays.kernel.dtype)
+        kernel = None if found.kernel is None else kernel_strides(found.kernel, layout)
         wanted = WantedGradients(
-            input=image_strides(added["input"], p.layout) if "input" in added else None,
-            guide=image_strides(added["guide"], p.layout) if "guide" in added else None,
-            kernel=None if found.kernel is None else kernel_strides(found.kernel, p.layout),
-            kernel_wide=geometry.kernel_wide,
-            sums=shared or any(wanted_options),
+            input=None if grad_input is None else image_strides(grad_input, layout),
+            guide=None if grad_guide is None else image_strides(grad_guide, layout),
+            kernel=self.geometry.kernel if self.geometry.every_tap else kernel,
+            kernel_wide=self.geometry.kernel_wide,
+            sums=self.shared or wants_options,
         )
-        if geometry.every_tap:
-            wanted = wanted._replace(kernel=geometry.kernel)
-        plan = gradient(geometry, wanted)
-        if wanted.sums:
-            sums = np.zeros(plan.sum_count)
-        if not empty_call:
-            arrays = FoundGradients(added.get("input"), added.get("guide"), found.kernel, sums)
-            work.add(plan.tasks(operands, grad, arrays), plan.workspace, 2 * geometry.nanoseconds)
-        for name, like in (("input", samples), ("guide", guide)):
-            if name in added and name in needs and like is not None:
-                setattr(found, name, _rounded(work, added[name], like.dtype))
-        if sums is not None:
-            values = sums[plan.alphas], sums[plan.lambdas], sums[plan.smooth]
-    if found.weight is not None and not shared:
-        target = grouped_weight(found.weight, p.layout, p.transposed, p.groups)
-        if empty_call or target.size == 0:
-            target[...] = np.zeros((), target.dtype)
-        else:
-            weights = weight_gradient(geometry)
-            work.add(weights.tasks(operands, grad, target), weights.workspace, geometry.nanoseconds)
-    if bias is not None and "bias" in needs:
-        found.bias = empty(bias.shape, bias.dtype)
-        if grad.size == 0:
-            found.bias[...] = np.zeros((), bias.dtype)
-        else:
-            work.add(channel_sums(channels_first(grad, p.layout), found.bias), 0, grad.size / 4)
-    work.run()
-    if sums is not None:
-        if shared and found.weight is not None:
-            store(
-                shared_filter(found.weight, p.layout, p.transposed),
-                sums[plan.filter].reshape(rows.kernel, columns.kernel),
+        plan = gradient(self.geometry, wanted)
+        sums = np.zeros(plan.sum_count)
+        if not self.without_outputs:
+            tasks = plan.tasks(self.operands, self.grad, FoundGradients(grad_input, grad_guide, found.kernel, sums))
+            self.work.add(tasks, plan.workspace, 2 * self.geometry.nanoseconds)
+        # Tasks know addresses alone.
+        self.added = grad_input, grad_guide
+        found.input = self._rounded(grad_input, arrays.input)
+        if "guide" in self.needs:
+            found.guide = self._rounded(grad_guide, arrays.guide)
+
+        def finish() -> None:
+            if self.shared and arrays.weight is not None:
+                found.weight = empty(arrays.weight.shape, arrays.weight.dtype)
+                target = shared_filter(found.weight, layout, self.parameters.transposed)
+                store(target, sums[plan.filter].reshape(target.shape))
+            totals = sums[plan.alphas], sums[plan.lambdas], sums[plan.smooth]
+            found.options = tuple(
+                None if like is None else as_result(total.sum() if like.size == 1 else total, like)
+                for total, like in zip(totals, self.options, strict=True)
             )
-        found.options = tuple(
-            as_result(total.sum() if like.size == 1 else total, like) if wants and like is not None else None
-            for wants, total, like in zip(wanted_options, (values[0], values[1], values[2]), options, strict=True)
-        )
-    return found
 
+        return finish
 
-def _rounded(work: Work, sums: Array, dtype: "np.dtype[Any]") -> Array:
-    """Sums in the dtype of the result, once the work is done."""
-    if sums.dtype == dtype:
-        return sums
-    result = empty(sums.shape, dtype)
-    if result.size:
-        work.add([rounding(sums, result)], 0, sums.size)
-    return result
+    def _rounded(self, sums: Array | None, like: Array | None) -> Array | None:
+        """Sums in the dtype of an array, once the work is done."""
+        if sums is None or like is None or sums.dtype == like.dtype:
+            return sums
+        result = empty(sums.shape, like.dtype)
+        if result.size:
+            self.work.add([rounding(sums, result)], 0, sums.size)
+        return result
+
+    def _weight(self) -> None:
+        weight, p = self.arrays.weight, self.parameters
+        assert weight is not None
+        self.found.weight = empty(weight.shape, weight.dtype)
+        target = grouped_weight(self.found.weight, p.layout, p.transposed, p.groups)
+        if self.without_outputs or target.size == 0:
+            target[...] = np.zeros((), target.dtype)
+            return
+        plan = weight_gradient(self.geometry)
+        self.work.add(plan.tasks(self.operands, self.grad, target), plan.workspace, self.geometry.nanoseconds)
+
+    def _bias(self) -> None:
+        bias, grad = self.arrays.bias, self.grad
+        assert bias is not None
+        target = self.found.bias = empty(bias.shape, bias.dtype)
+        if grad.size == 0:
+            target[...] = np.zeros((), bias.dtype)
+            return
+        self.work.add(channel_sums(channels_first(grad, self.parameters.layout), target), 0, grad.size / 4)
