@@ -8,8 +8,6 @@
 //     packed row   x x x x x x x x . .    8 outputs of 3 taps: 2 of 10 positions are between the rows
 //     tile         [----------------------------]
 //
-// or, where rows fill whole vectors, of one row.
-//
 // The adaptive kernel of a tile is computed for all taps, [tap][position], and then used at once. Positions between the
 // rows are computed as well: of results they are dropped, and gradients are zero there, whatever the samples are.
 
@@ -80,16 +78,7 @@ struct Block {
     Range range;
     int64_t image;
     int64_t length;  // positions
-    int64_t step;    // positions of a tile of a row; 0 if tiles go across the ends of rows
 };
-
-// Positions of a tile.
-struct Positions {
-    int64_t first, count;
-};
-
-// What a tile costs beside the products of its vectors, in vectors.
-static const double TILE_COST = 0.5;
 
 INLINE Block block_at(const Pac &call, int64_t phase, int64_t image, int64_t row, int64_t column) {
     Block block;
@@ -102,10 +91,6 @@ INLINE Block block_at(const Pac &call, int64_t phase, int64_t image, int64_t row
     range.column = column * block.phase->size[1];
     range.columns = smaller(block.phase->size[1], block.phase->length[1] - range.column);
     block.length = (range.rows - 1) * block.phase->pitch + range.columns;
-    const int64_t tiles = ceil_div(range.columns, TILE);
-    const double of_rows = range.rows * (ceil_div(range.columns, LANES) + tiles * TILE_COST);
-    const double across = ceil_div(block.length, LANES) + ceil_div(block.length, TILE) * TILE_COST;
-    block.step = of_rows < across ? rounded_up(ceil_div(range.columns, tiles), LANES) : 0;
     return block;
 }
 
@@ -116,16 +101,6 @@ INLINE Block block_of(const Pac &call, int64_t number) {
     const Phase &found = call.phases[phase];
     const int64_t rest = number - found.first_block, columns = rest / found.blocks[0];
     return block_at(call, phase, columns / found.blocks[1], rest % found.blocks[0], columns % found.blocks[1]);
-}
-
-// Calls `body(positions)` for the tiles of a block.
-template <class Body> INLINE void for_tiles(const Block &block, Body body) {
-    if (!block.step)
-        for (int64_t p = 0; p < block.length; p += TILE) body(Positions{p, smaller(TILE, block.length - p)});
-    else
-        for (int64_t r = 0; r < block.range.rows; r++)
-            for (int64_t x = 0; x < block.range.columns; x += block.step)
-                body(Positions{r * block.phase->pitch + x, smaller(block.step, block.range.columns - x)});
 }
 
 // Hands out parts of the workspace, aligned to vectors. From null on, it counts what is needed.
@@ -412,25 +387,18 @@ INLINE void tile_kernel(const Pac &call, const Block &block, const Adaptive &ada
     else plain_kernel(raw, adaptive.squares, taps * TILE, adaptive.values);
 }
 
-// Calls `body(row, column, count, at)` for the outputs of each row of a tile: `count` of them, from element `at` of the tile on.
-template <class Body> INLINE void for_outputs(const Block &block, const Positions &tile, Body body) {
-    const int64_t pitch = block.phase->pitch, end = tile.first + tile.count;
-    int64_t row = tile.first / pitch, column = tile.first % pitch;
-    for (int64_t at = tile.first; at < end; row++, at += pitch - column, column = 0)
-        if (column < block.range.columns) body(row, column, smaller(block.range.columns - column, end - at), at - tile.first);
+// Calls `body(row, column, count, at)` for the outputs of each row of a tile that begins at position `p`: `count` of them,
+// from element `at` of the tile on.
+template <class Body> INLINE void for_outputs(const Block &block, int64_t p, Body body) {
+    const int64_t pitch = block.phase->pitch, end = smaller(p + TILE, block.length);
+    int64_t row = p / pitch, column = p % pitch;
+    for (int64_t at = p; at < end; row++, at += pitch - column, column = 0)
+        if (column < block.range.columns) body(row, column, smaller(block.range.columns - column, end - at), at - p);
 }
 
-// Calls `body(Number<vectors>(), at)` for the parts of a tile.
-template <class Body> INLINE void for_parts(const Positions &tile, Body body) {
-    for_equal_parts<VECTORS>(ceil_div(tile.count, LANES), [&](auto vectors, int64_t first) { body(vectors, first * LANES); });
-}
-
-// -1 at the outputs of a tile, 0 at its other positions.
-INLINE void mark_outputs(const Block &block, const Positions &tile, lane_number *inside) {
-    for (int64_t x = 0; x < TILE; x++) inside[x] = 0;
-    for_outputs(block, tile, [&](int64_t, int64_t, int64_t columns, int64_t at) {
-        for (int64_t x = 0; x < columns; x++) inside[at + x] = -1;
-    });
+// Calls `body(Number<vectors>(), at)` for the parts of a tile that begins at position `p`, as far as there are outputs.
+template <class Body> INLINE void for_parts(const Block &block, int64_t p, Body body) {
+    for_equal_parts<VECTORS>(ceil_div(smaller(TILE, block.length - p), LANES), [&](auto vectors, int64_t first) { body(vectors, first * LANES); });
 }
 
 // Elements from the first output of an array to one of a block.
@@ -441,17 +409,17 @@ INLINE int64_t output_offset(const Block &block, const Strides &strides, int64_t
 }
 
 // Stores `count` channels of a tile, [channel][position].
-NOINLINE void store_tile(const Pac &call, const Block &block, const Positions &tile, const accumulator *values, int64_t count) {
+NOINLINE void store_tile(const Pac &call, const Block &block, int64_t p, const accumulator *values, int64_t count) {
     const Strides &strides = call.output_strides;
-    for_outputs(block, tile, [&](int64_t row, int64_t column, int64_t columns, int64_t at) {
+    for_outputs(block, p, [&](int64_t row, int64_t column, int64_t columns, int64_t at) {
         store_row(call.output + output_offset(block, strides, row, column), strides.channel, block.phase->step[1] * strides.column, count, columns,
                   values + at, TILE);
     });
 }
 
-NOINLINE void store_output_mask(const Pac &call, const Block &block, const Positions &tile, const accumulator *left) {
+NOINLINE void store_output_mask(const Pac &call, const Block &block, int64_t p, const accumulator *left) {
     const Strides strides = {call.output_size[0] * call.output_size[1], 0, call.output_size[1], 1};
-    for_outputs(block, tile, [&](int64_t row, int64_t column, int64_t columns, int64_t at) {
+    for_outputs(block, p, [&](int64_t row, int64_t column, int64_t columns, int64_t at) {
         uint8_t *target = call.output_mask + output_offset(block, strides, row, column);
         for (int64_t x = 0; x < columns; x++) target[x * block.phase->step[1]] = left[at + x] > 0;
     });
@@ -471,36 +439,36 @@ template <class Body> INLINE void for_tap_ranges(const KernelArray &kernel, cons
 }
 
 // A channel of an adaptive kernel at a tile, from an array and to one.
-template <class T> NOINLINE void load_kernel(const KernelArray &kernel, const Block &block, const Positions &tile, int64_t channel, accumulator *values) {
+template <class T> NOINLINE void load_kernel(const KernelArray &kernel, const Block &block, int64_t p, int64_t channel, accumulator *values) {
     const T *source = (const T *)kernel.data + channel * kernel.strides.channel;
     const int64_t step = block.phase->step[1] * kernel.strides.column;
     for_tap_ranges(kernel, block, [&](int64_t first, int64_t count, int64_t tap, int64_t offset) {
-        for_outputs(block, tile, [&](int64_t row, int64_t column, int64_t columns, int64_t at) {
+        for_outputs(block, p, [&](int64_t row, int64_t column, int64_t columns, int64_t at) {
             widen_rows(values + first * TILE + at, TILE, source + offset + output_offset(block, kernel.strides, row, column), step, tap, columns, count);
         });
     });
 }
 
-template <class T> NOINLINE void store_kernel(const KernelArray &kernel, const Block &block, const Positions &tile, int64_t channel, const accumulator *values) {
+template <class T> NOINLINE void store_kernel(const KernelArray &kernel, const Block &block, int64_t p, int64_t channel, const accumulator *values) {
     T *target = (T *)kernel.data + channel * kernel.strides.channel;
     const int64_t step = block.phase->step[1] * kernel.strides.column;
     for_tap_ranges(kernel, block, [&](int64_t first, int64_t count, int64_t tap, int64_t offset) {
-        for_outputs(block, tile, [&](int64_t row, int64_t column, int64_t columns, int64_t at) {
+        for_outputs(block, p, [&](int64_t row, int64_t column, int64_t columns, int64_t at) {
             store_row(target + offset + output_offset(block, kernel.strides, row, column), tap, step, count, columns, values + first * TILE + at, TILE);
         });
     });
 }
 
-INLINE void load_kernel_tile(const KernelArray &kernel, const Block &block, const Positions &tile, int64_t channel, accumulator *values) {
-    (kernel.wide ? load_kernel<accumulator> : load_kernel<storage>)(kernel, block, tile, channel, values);
+INLINE void load_kernel_tile(const KernelArray &kernel, const Block &block, int64_t p, int64_t channel, accumulator *values) {
+    (kernel.wide ? load_kernel<accumulator> : load_kernel<storage>)(kernel, block, p, channel, values);
 }
 
-INLINE void store_kernel_tile(const KernelArray &kernel, const Block &block, const Positions &tile, int64_t channel, const accumulator *values) {
-    (kernel.wide ? store_kernel<accumulator> : store_kernel<storage>)(kernel, block, tile, channel, values);
+INLINE void store_kernel_tile(const KernelArray &kernel, const Block &block, int64_t p, int64_t channel, const accumulator *values) {
+    (kernel.wide ? store_kernel<accumulator> : store_kernel<storage>)(kernel, block, p, channel, values);
 }
 
 // The kernel of a tile, computed or loaded: `channel` of it.
-INLINE void any_kernel(const Pac &call, const Block &block, const Adaptive &adaptive, const Positions &tile, int64_t channel) {
-    if (call.given) load_kernel_tile(call.kernel, block, tile, channel, adaptive.values);
-    else tile_kernel(call, block, adaptive, tile.first, channel, call.kernel_channels == 1 ? call.guides : smaller(call.kernel_channels, 1));
+INLINE void any_kernel(const Pac &call, const Block &block, const Adaptive &adaptive, int64_t p, int64_t channel) {
+    if (call.given) load_kernel_tile(call.kernel, block, p, channel, adaptive.values);
+    else tile_kernel(call, block, adaptive, p, channel, call.kernel_channels == 1 ? call.guides : smaller(call.kernel_channels, 1));
 }

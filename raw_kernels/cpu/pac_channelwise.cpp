@@ -55,20 +55,20 @@ EXPORTED void pac_channelwise(const void *arguments, int64_t first, int64_t last
         const Block block = block_of(call, number);
         pack_adaptive(call, block, adaptive);
         pack_samples(call, block, adaptive, buffers.samples, 0, call.groups * call.inputs);
-        for_tiles(block, [&](const Positions &tile) {
+        for (int64_t p = 0; p < block.length; p += TILE) {
             // Without channels there is still a mask.
             for (int64_t channel = 0; channel < larger(call.kernel_channels, 1); channel++) {
-                any_kernel(call, block, adaptive, tile, channel);
+                any_kernel(call, block, adaptive, p, channel);
                 // One filter for all channels.
                 if (call.weight)
                     for (int64_t t = 0; t < block.phase->taps; t++)
                         for (int64_t x = 0; x < TILE; x += LANES)
                             store(adaptive.values + t * TILE + x, load(adaptive.values + t * TILE + x) * call.weight[block.guide->weight + t]);
                 const int64_t channels = call.kernel_channels == 1 ? call.groups : smaller(call.kernel_channels, 1);
-                sum_channels(call, block, adaptive.values, tile.first, channel, channels, buffers);
+                sum_channels(call, block, adaptive.values, p, channel, channels, buffers);
             }
-            store_tile(call, block, tile, buffers.results, call.groups);
-            if (call.output_mask) store_output_mask(call, block, tile, adaptive.left);
-        });
+            store_tile(call, block, p, buffers.results, call.groups);
+            if (call.output_mask) store_output_mask(call, block, p, adaptive.left);
+        }
     }
 }

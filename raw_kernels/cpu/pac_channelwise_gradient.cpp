@@ -13,14 +13,12 @@ NOINLINE void tap_gradient(const accumulator *RESTRICT grad, int64_t pitch, int6
     lane_numbers lanes[VECTORS];
     UNROLL for (int v = 0; v < VECTORS; v++) {
         lanes[v] = *(const lane_numbers *)(inside + v * LANES);
-        factors[v] = load(kernel + v * LANES) * weight;
+        factors[v] = (vector)(lanes[v] & (lane_numbers)(load(kernel + v * LANES) * weight));
     }
     for (int64_t c = 0; c < channels; c++, grad += pitch, samples += distance) {
         UNROLL for (int v = 0; v < VECTORS; v++) sums[v] += load(grad + v * LANES) * load(samples + v * LANES);
         if (!grad_samples) continue;
-        // Elsewhere there may be no numbers.
-        UNROLL for (int v = 0; v < VECTORS; v++)
-            store(grad_samples + v * LANES, load(grad_samples + v * LANES) + (vector)(lanes[v] & (lane_numbers)(factors[v] * load(grad + v * LANES))));
+        UNROLL for (int v = 0; v < VECTORS; v++) store(grad_samples + v * LANES, load(grad_samples + v * LANES) + factors[v] * load(grad + v * LANES));
         grad_samples += distance;
     }
     UNROLL for (int v = 0; v < VECTORS; v++) store(products + v * LANES, (vector)(lanes[v] & (lane_numbers)sums[v]));
@@ -30,23 +28,21 @@ EXPORTED void pac_channelwise_gradient(const void *arguments, int64_t first, int
     const PacGradient &gradient = *(const PacGradient *)arguments;
     const Pac &call = gradient.call;
     const int64_t channels = call.kernel_channels == 1 ? call.groups : smaller(call.kernel_channels, 1);
-    gradient_blocks(gradient, first, last, memory, [&](const Block &block, const Adaptive &adaptive, const GradientBuffers &buffers, const Positions &tile, int64_t channel) {
+    gradient_blocks(gradient, first, last, memory, [&](const Block &block, const Adaptive &adaptive, const GradientBuffers &buffers, int64_t p, int64_t channel) {
         double *const filter = buffers.sums + 2 * call.kernel_channels + call.smooth_taps;
         for_taps(call, block, [&](int64_t t) {
             const int64_t number = block.guide->weight + t, planes = channel * call.distance + block.phase->offsets[t];
             const accumulator weight = call.weight ? call.weight[number] : 1;
             accumulator *const products = buffers.grad_kernel + t * TILE, *const kernel = adaptive.values + t * TILE;
-            for (int64_t at = 0; at < TILE; at += PART) {
-                const int64_t x = tile.first + at;
+            for (int64_t x = p; x < p + TILE; x += PART)
                 tap_gradient(buffers.grad + channel * call.positions + x, call.positions, channels, buffers.samples + planes + x, call.distance,
-                             buffers.inside + at, kernel + at, weight, gradient.grad_input ? buffers.grad_samples + planes + x : nullptr, products + at);
-            }
+                             buffers.inside + x, kernel + x - p, weight, gradient.grad_input ? buffers.grad_samples + planes + x : nullptr, products + x - p);
             if (!call.weight) return;
             vector sum = {};
             for (int64_t x = 0; x < TILE; x += LANES) {
                 const vector product = load(products + x);
                 // Between the rows the kernel may be no number.
-                sum += where(lanes_at(buffers.inside + x), product * load(kernel + x));
+                sum += where(inside_at(buffers, p + x), product * load(kernel + x));
                 store(products + x, product * weight);
             }
             if (gradient.sum_count) filter[gradient.filter_taps[number]] += sum_of_lanes(sum);

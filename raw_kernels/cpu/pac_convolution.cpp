@@ -112,7 +112,7 @@ NOINLINE void scaled_product(const Samples &input, const accumulator *RESTRICT w
 }
 
 // The outputs of one group at a tile.
-INLINE void group_product(const Pac &call, const Block &block, const Positions &tile, const accumulator *kernel, int64_t group, const Buffers &buffers) {
+INLINE void group_product(const Pac &call, const Block &block, int64_t p, const accumulator *kernel, int64_t group, const Buffers &buffers) {
     const Phase &phase = *block.phase;
     const int64_t width = call.width, blocks = ceil_div(call.outputs, width), taps = phase.taps;
     const accumulator zeros[WIDE_OUTPUTS] = {};
@@ -122,13 +122,13 @@ INLINE void group_product(const Pac &call, const Block &block, const Positions &
     // Without inputs there is still the bias.
     for (int64_t c = 0; c < larger(call.inputs, 1); c += call.chunk) {
         const int64_t channels = smaller(call.chunk, call.inputs - c), skipped = (call.inputs - channels) * width;
-        const accumulator *source = buffers.samples + tile.first + (group * call.inputs + c) * call.distance;
+        const accumulator *source = buffers.samples + p + (group * call.inputs + c) * call.distance;
         for (int64_t b = 0; b < blocks; b++) {
             const int64_t number = group * blocks + b;
             const accumulator *weight = call.weight + phase.weight + (number * taps * call.inputs + c) * width;
             const accumulator *initial = c == 0 ? call.bias + number * width : c % together == 0 ? zeros : nullptr;
             accumulator *const result = results + b * width * TILE;
-            for_parts(tile, [&](auto vectors, int64_t at) {
+            for_parts(block, p, [&](auto vectors, int64_t at) {
                 enum { COUNT = decltype(vectors)::value };
                 const Samples input = {source + at, call.distance, phase.offsets, kernel + at, taps, channels};
                 const auto few = width == 1   ? scaled_product<1, COUNT>
@@ -159,12 +159,12 @@ EXPORTED void pac_convolution(const void *arguments, int64_t first, int64_t last
         const Block block = block_of(call, number);
         pack_adaptive(call, block, adaptive);
         pack_samples(call, block, adaptive, buffers.samples, 0, call.groups * call.inputs);
-        for_tiles(block, [&](const Positions &tile) {
-            any_kernel(call, block, adaptive, tile, 0);
+        for (int64_t p = 0; p < block.length; p += TILE) {
+            any_kernel(call, block, adaptive, p, 0);
             // Outputs that fill up a group are overwritten by the next.
-            for (int64_t group = 0; group < call.groups; group++) group_product(call, block, tile, adaptive.values, group, buffers);
-            store_tile(call, block, tile, buffers.results, call.groups * call.outputs);
-            if (call.output_mask) store_output_mask(call, block, tile, adaptive.left);
-        });
+            for (int64_t group = 0; group < call.groups; group++) group_product(call, block, p, adaptive.values, group, buffers);
+            store_tile(call, block, p, buffers.results, call.groups * call.outputs);
+            if (call.output_mask) store_output_mask(call, block, p, adaptive.left);
+        }
     }
 }

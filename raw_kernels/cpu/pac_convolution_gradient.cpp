@@ -52,7 +52,7 @@ NOINLINE void gradient_product(const accumulator *RESTRICT grad, int64_t pitch, 
 }
 
 template <int INPUTS>
-INLINE void contract(const PacGradient &gradient, const Block &block, const Adaptive &adaptive, const GradientBuffers &buffers, const Positions &tile) {
+INLINE void contract(const PacGradient &gradient, const Block &block, const Adaptive &adaptive, const GradientBuffers &buffers, int64_t p) {
     const Pac &call = gradient.call;
     const Phase &phase = *block.phase;
     const bool wants_kernel = gradient.grad_guide || gradient.grad_kernel.data;
@@ -64,10 +64,10 @@ INLINE void contract(const PacGradient &gradient, const Block &block, const Adap
             for_taps(call, block, [&](int64_t t) {
                 const accumulator *weight = call.weight + phase.weight + ((group * blocks + b) * phase.taps + t) * call.outputs * INPUTS;
                 const int64_t planes = (group * call.inputs + b * INPUTS) * call.distance + phase.offsets[t];
-                for_parts(tile, [&](auto vectors, int64_t at) {
-                    const int64_t x = tile.first + at;
+                for_parts(block, p, [&](auto vectors, int64_t at) {
+                    const int64_t x = p + at;
                     gradient_product<INPUTS, decltype(vectors)::value>(
-                        buffers.grad + group * call.outputs * call.positions + x, call.positions, call.outputs, weight, buffers.inside + at,
+                        buffers.grad + group * call.outputs * call.positions + x, call.positions, call.outputs, weight, buffers.inside + x,
                         smaller(INPUTS, call.inputs - b * INPUTS), call.distance, buffers.samples + planes + x,
                         wants_kernel ? buffers.grad_kernel + t * TILE + at : nullptr, adaptive.values + t * TILE + at,
                         gradient.grad_input ? buffers.grad_samples + planes + x : nullptr);
@@ -77,11 +77,11 @@ INLINE void contract(const PacGradient &gradient, const Block &block, const Adap
 
 EXPORTED void pac_convolution_gradient(const void *arguments, int64_t first, int64_t last, char *memory) {
     const PacGradient &gradient = *(const PacGradient *)arguments;
-    gradient_blocks(gradient, first, last, memory, [&](const Block &block, const Adaptive &adaptive, const GradientBuffers &buffers, const Positions &tile, int64_t) {
+    gradient_blocks(gradient, first, last, memory, [&](const Block &block, const Adaptive &adaptive, const GradientBuffers &buffers, int64_t p, int64_t) {
         switch (gradient.call.width) {
-        case 8: if constexpr (WIDE_INPUTS == 8) contract<8>(gradient, block, adaptive, buffers, tile); break;
-        case 4: contract<4>(gradient, block, adaptive, buffers, tile); break;
-        case 1: contract<1>(gradient, block, adaptive, buffers, tile); break;
+        case 8: if constexpr (WIDE_INPUTS == 8) contract<8>(gradient, block, adaptive, buffers, p); break;
+        case 4: contract<4>(gradient, block, adaptive, buffers, p); break;
+        case 1: contract<1>(gradient, block, adaptive, buffers, p); break;
         }
     });
 }

@@ -42,7 +42,7 @@ struct GradientBuffers {
     accumulator *grad_samples, *grad_guide; // planes
     accumulator *grad_kernel;               // [tap][position of the tile]
     accumulator *grad_centre;               // [channel][position]
-    lane_number *inside;                    // -1 at the outputs of a tile, 0 at its other positions
+    lane_number *inside;                    // -1 at outputs, 0 between rows
     double *sums;
 
     GradientBuffers(const PacGradient &gradient, Workspace &workspace) {
@@ -50,25 +50,27 @@ struct GradientBuffers {
         const int64_t inputs = call.groups * call.inputs, outputs = call.groups * call.outputs;
         samples = workspace.take<accumulator>(inputs * call.distance + TILE);
         grad_samples = workspace.take<accumulator>(inputs * call.distance + TILE);
-        grad = workspace.take<accumulator>(outputs * call.positions + TILE);
+        grad = workspace.take<accumulator>(outputs * call.positions);
         grad_guide = workspace.take<accumulator>(call.guides * call.guide_distance + TILE);
         grad_kernel = workspace.take<accumulator>(call.taps * TILE + LANES);
         grad_centre = workspace.take<accumulator>(call.guides * TILE);
-        inside = workspace.take<lane_number>(TILE);
+        inside = workspace.take<lane_number>(call.positions);
         sums = workspace.take<double>(gradient.sum_count);
     }
 };
 
-INLINE lane_numbers lanes_at(const lane_number *inside) { return *(const lane_numbers *)inside; }
+INLINE lane_numbers inside_at(const GradientBuffers &buffers, int64_t position) { return *(const lane_numbers *)(buffers.inside + position); }
 INLINE vector where(lane_numbers lanes, vector values) { return (vector)(lanes & (lane_numbers)values); }
 
 // The gradients of the outputs of a block, zeros between its rows.
 NOINLINE void pack_grad(const PacGradient &gradient, const Block &block, const GradientBuffers &buffers) {
     const Pac &call = gradient.call;
     const int64_t pitch = block.phase->pitch, columns = block.range.columns, outputs = call.groups * call.outputs;
+    memset((void *)buffers.inside, 0, call.positions * sizeof(lane_number));
     for (int64_t r = 0; r < block.range.rows; r++) {
         const int64_t from = r * pitch, to = from + columns, next = r + 1 < block.range.rows ? from + pitch : call.positions;
-        if (!outputs) break;
+        for (int64_t x = from; x < to; x++) buffers.inside[x] = -1;
+        if (!outputs) continue;
         widen_rows(buffers.grad + from, call.positions, gradient.grad + output_offset(block, gradient.grad_strides, r, 0),
                    block.phase->step[1] * gradient.grad_strides.column, gradient.grad_strides.channel, columns, outputs);
         for (int64_t c = 0; c < outputs; c++) clear(buffers.grad + c * call.positions + to, next - to);
@@ -125,7 +127,7 @@ NOINLINE void squares_gradient(const PacGradient &gradient, const Block &block, 
     const vector nothing = {};
     vector alphas = {}, lambdas = {};
     for (int64_t x = 0; x < TILE; x += LANES) {
-        const lane_numbers inside = lanes_at(buffers.inside + x);
+        const lane_numbers inside = inside_at(buffers, p + x);
         const auto counts = [&](int64_t t) { return load(adaptive.counts + p + x + offsets[t]); };
         vector mean = {};
         if (call.normalize)
@@ -227,7 +229,7 @@ INLINE void adaptive_gradient(const PacGradient &gradient, const Block &block, c
                     gradient.sum_count ? buffers.sums + 2 * call.kernel_channels : nullptr);
 }
 
-// Computes blocks of a task. `contract(block, adaptive, buffers, tile, channel)` adds what a tile contributes to the gradients of
+// Computes blocks of a task. `contract(block, adaptive, buffers, p, channel)` adds what a tile contributes to the gradients of
 // its samples, and stores the gradient of a channel of its kernel in `buffers.grad_kernel`.
 template <class Contract>
 INLINE void gradient_blocks(const PacGradient &gradient, int64_t first, int64_t last, char *memory, Contract contract) {
@@ -244,15 +246,13 @@ INLINE void gradient_blocks(const PacGradient &gradient, int64_t first, int64_t 
         memset((void *)buffers.sums, 0, gradient.sum_count * sizeof(double));
         if (gradient.grad_input) memset((void *)buffers.grad_samples, 0, inputs * call.distance * sizeof(accumulator));
         if (gradient.grad_guide) memset((void *)buffers.grad_guide, 0, call.guides * call.guide_distance * sizeof(accumulator));
-        for_tiles(block, [&](const Positions &tile) {
-            mark_outputs(block, tile, buffers.inside);
+        for (int64_t p = 0; p < block.length; p += TILE)
             for (int64_t channel = 0; channel < call.kernel_channels; channel++) {
-                any_kernel(call, block, adaptive, tile, channel);
-                contract(block, adaptive, buffers, tile, channel);
-                if (gradient.grad_guide) adaptive_gradient(gradient, block, adaptive, tile.first, channel, buffers);
-                else if (inputs && gradient.grad_kernel.data) store_kernel_tile(gradient.grad_kernel, block, tile, channel, buffers.grad_kernel);
+                any_kernel(call, block, adaptive, p, channel);
+                contract(block, adaptive, buffers, p, channel);
+                if (gradient.grad_guide) adaptive_gradient(gradient, block, adaptive, p, channel, buffers);
+                else if (inputs && gradient.grad_kernel.data) store_kernel_tile(gradient.grad_kernel, block, p, channel, buffers.grad_kernel);
             }
-        });
         if (gradient.grad_input) {
             // The gradient of a sample that is masked out depends on nothing.
             if (call.mask_type != NO_MASK) clear_uncounted(buffers.grad_samples, inputs, call.distance, adaptive.counts);

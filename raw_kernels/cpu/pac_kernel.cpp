@@ -15,13 +15,12 @@ EXPORTED void pac_kernel(const void *arguments, int64_t first, int64_t last, cha
     for (int64_t number = first; number < last; number++) {
         const Block block = block_of(call, number);
         pack_adaptive(call, block, adaptive);
-        for_tiles(block, [&](const Positions &tile) {
+        for (int64_t p = 0; p < block.length; p += TILE)
             // Without channels there is still a mask.
             for (int64_t channel = 0; channel < larger(call.kernel_channels, 1); channel++) {
-                any_kernel(call, block, adaptive, tile, channel);
-                if (channel < call.kernel_channels) store_kernel_tile(call.kernel, block, tile, channel, adaptive.values);
-                if (call.output_mask && channel == 0) store_output_mask(call, block, tile, adaptive.left);
+                any_kernel(call, block, adaptive, p, channel);
+                if (channel < call.kernel_channels) store_kernel_tile(call.kernel, block, p, channel, adaptive.values);
+                if (call.output_mask && channel == 0) store_output_mask(call, block, p, adaptive.left);
             }
-        });
     }
 }

@@ -6,7 +6,7 @@ EXPORTED int64_t pac_kernel_gradient_workspace(const PacGradient *gradient) { re
 
 EXPORTED void pac_kernel_gradient(const void *arguments, int64_t first, int64_t last, char *memory) {
     const PacGradient &gradient = *(const PacGradient *)arguments;
-    gradient_blocks(gradient, first, last, memory, [&](const Block &block, const Adaptive &, const GradientBuffers &buffers, const Positions &tile, int64_t channel) {
-        load_kernel_tile(gradient.grad_kernel, block, tile, channel, buffers.grad_kernel);
+    gradient_blocks(gradient, first, last, memory, [&](const Block &block, const Adaptive &, const GradientBuffers &buffers, int64_t p, int64_t channel) {
+        load_kernel_tile(gradient.grad_kernel, block, p, channel, buffers.grad_kernel);
     });
 }

@@ -54,10 +54,10 @@ struct Buffers {
         const int64_t inputs = ceil_div(call.inputs, gradient.input_blocks), outputs = ceil_div(call.outputs, gradient.output_blocks);
         const bool few = outputs <= FEW;
         samples = workspace.take<accumulator>(gradient.grouped * inputs * call.distance + TILE);
-        grad = workspace.take<accumulator>(gradient.grouped * filled(outputs) * call.positions + TILE);
+        grad = workspace.take<accumulator>(gradient.grouped * filled(outputs) * call.positions);
         column = workspace.take<accumulator>(few ? 0 : gradient.chunk * inputs * TILE);
         sums = workspace.take<accumulator>(gradient.grouped * gradient.listed_taps * inputs * filled(outputs) * (few ? LANES : 1));
-        inside = workspace.take<lane_number>(TILE);
+        inside = workspace.take<lane_number>(call.positions);
     }
 };
 
@@ -123,10 +123,8 @@ NOINLINE void lanes_product(const accumulator *RESTRICT samples, int64_t distanc
     for (int64_t c = 0; c < channels; c++, samples += distance, result += OUTPUTS) {
         vector sums[OUTPUTS] = {};
         UNROLL for (int x = 0; x < TILE; x += LANES) {
-            const lane_numbers lanes = *(const lane_numbers *)(inside + x);
-            const vector value = load(samples + x) * load(kernel + x);
-            // Elsewhere there may be no numbers.
-            UNROLL for (int o = 0; o < OUTPUTS; o++) sums[o] += (vector)(lanes & (lane_numbers)(value * load(grad + o * pitch + x)));
+            const vector value = (vector)(*(const lane_numbers *)(inside + x) & (lane_numbers)(load(samples + x) * load(kernel + x)));
+            UNROLL for (int o = 0; o < OUTPUTS; o++) sums[o] += value * load(grad + o * pitch + x);
         }
         UNROLL for (int o = 0; o < OUTPUTS; o++) result[o] += sums[o];
     }
@@ -138,8 +136,10 @@ INLINE void pack_grad(const PacWeightGradient &gradient, const Block &block, con
     const int64_t width = filled(channels.outputs);
     const Strides &strides = gradient.grad_strides;
     const int64_t step = block.phase->step[1] * strides.column;
+    memset((void *)buffers.inside, 0, positions * sizeof(lane_number));
     for (int64_t r = 0; r < block.range.rows; r++) {
         const int64_t from = r * pitch, to = from + columns, next = r + 1 < block.range.rows ? from + pitch : positions;
+        for (int64_t x = from; x < to; x++) buffers.inside[x] = -1;
         for (int64_t g = 0; g < channels.groups; g++) {
             const int64_t channel = (channels.group + g) * gradient.call.outputs + channels.output;
             const storage *source = gradient.grad + output_offset(block, strides, r, 0) + channel * strides.channel;
@@ -156,10 +156,10 @@ INLINE void pack_grad(const PacWeightGradient &gradient, const Block &block, con
 }
 
 INLINE void tile_products(const PacWeightGradient &gradient, const Block &block, const Channels &channels, const Adaptive &adaptive, const Buffers &buffers,
-                          const Positions &tile) {
+                          int64_t p) {
     const Pac &call = gradient.call;
     const Phase &phase = *block.phase;
-    const int64_t p = tile.first;
+    const int64_t positions = smaller(TILE, block.length - p);
     const int64_t first = block.guide->weight, inputs = channels.inputs, width = filled(channels.outputs);
     for (int64_t g = 0; g < channels.groups; g++) {
         const accumulator *samples = buffers.samples + g * inputs * call.distance + p;
@@ -168,15 +168,15 @@ INLINE void tile_products(const PacWeightGradient &gradient, const Block &block,
         if (channels.outputs > FEW) {
             for (int64_t t = 0; t < phase.taps; t += gradient.chunk) {
                 const int64_t taps = smaller(gradient.chunk, phase.taps - t);
-                scale_samples(samples, call.distance, phase.offsets + t, taps, inputs, adaptive.values + t * TILE, buffers.inside, buffers.column);
-                (width <= LANES ? all_rows<SINGLE_ROWS, 1> : all_rows<PAIR_ROWS, 2>)(buffers.column, taps * inputs, grad + p * width, tile.count, width,
+                scale_samples(samples, call.distance, phase.offsets + t, taps, inputs, adaptive.values + t * TILE, buffers.inside + p, buffers.column);
+                (width <= LANES ? all_rows<SINGLE_ROWS, 1> : all_rows<PAIR_ROWS, 2>)(buffers.column, taps * inputs, grad + p * width, positions, width,
                                                                                    buffers.sums + (row + t * inputs) * width);
             }
             continue;
         }
         const auto compute = width == 1 ? lanes_product<1> : width == 2 ? lanes_product<2> : width == 3 ? lanes_product<3> : lanes_product<4>;
         for (int64_t t = 0; t < phase.taps; t++)
-            compute(samples + phase.offsets[t], call.distance, inputs, adaptive.values + t * TILE, grad + p, call.positions, buffers.inside,
+            compute(samples + phase.offsets[t], call.distance, inputs, adaptive.values + t * TILE, grad + p, call.positions, buffers.inside + p,
                     (vector *)buffers.sums + (row + t * inputs) * width);
     }
 }
@@ -210,11 +210,10 @@ EXPORTED void pac_weight_gradient(const void *arguments, int64_t first, int64_t 
             pack_adaptive(call, block, adaptive);
             pack_samples(call, block, adaptive, buffers.samples, channels.group * call.inputs + channels.input, channels.groups * channels.inputs);
             pack_grad(gradient, block, channels, buffers);
-            for_tiles(block, [&](const Positions &tile) {
-                mark_outputs(block, tile, buffers.inside);
-                any_kernel(call, block, adaptive, tile, 0);
-                tile_products(gradient, block, channels, adaptive, buffers, tile);
-            });
+            for (int64_t p = 0; p < block.length; p += TILE) {
+                any_kernel(call, block, adaptive, p, 0);
+                tile_products(gradient, block, channels, adaptive, buffers, p);
+            }
         }
         for (int64_t g = 0; g < channels.groups; g++)
             for (int64_t t = 0; t < gradient.listed_taps; t++)

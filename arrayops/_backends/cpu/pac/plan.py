@@ -89,7 +89,7 @@ class Plan(ABC):
         return samples * sizes.distance + guides * sizes.guide_distance + results * sizes.positions
 
     def _block_size(self) -> BlockSize:
-        """The size that takes the least time: what fills up vectors is computed, and the halo packed again."""
+        """The size that takes the least time: rows are filled up to whole vectors, and the halo is packed again."""
         g, (height, width) = self.geometry, self.window.lengths
         most = height * width
         if g.operations >= LARGE_OPERATIONS:
@@ -97,9 +97,7 @@ class Plan(ABC):
         nanoseconds = g.operations / max(1, g.images * g.axes[0].output * g.axes[1].output) / OPERATIONS_A_NANOSECOND
 
         def cost(size: BlockSize) -> float:
-            lanes = vector_bytes() // g.item
-            across = self.window.sizes(size.rows, size.columns).positions
-            positions = min(rounded_up(across, lanes), size.rows * rounded_up(size.columns, lanes))
+            positions = rounded_up(self.window.sizes(size.rows, size.columns).positions, vector_bytes() // g.item)
             packed = self._packed(size.rows, size.columns)
             return (positions * nanoseconds + packed * PACKING_NANOSECONDS) / (size.rows * size.columns)
 
