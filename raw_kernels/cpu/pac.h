@@ -367,8 +367,8 @@ NOINLINE void counted_kernel(const Pac &call, const Block &block, const RawKerne
             UNROLL for (int v = 0; v < VECTORS; v++) {
                 accumulator *const value = tile.values + t * TILE + at + v * LANES;
                 if (!tiny) store(value, load(value) * scale[v]);
-                // Sums that are too small to have an inverse.
-                else store(value, divisor[v] == nothing ? nothing : load(value) / divisor[v] * (normalize ? one : valid[v]));
+                // Sums that are too small to have an inverse. Whether there is one must not change the others.
+                else store(value, (divisor[v] < small) & (divisor[v] > -small) & (divisor[v] != nothing) ? load(value) / divisor[v] * (normalize ? one : valid[v]) : load(value) * scale[v]);
             }
     }
 }
