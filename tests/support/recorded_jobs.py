@@ -1,4 +1,4 @@
-"""What the compiled convolutions hand to the scheduler: kernels, blocks and workspaces."""
+"""What the compiled convolutions, and PAC operators, hand to the scheduler: kernels, blocks and workspaces."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -8,13 +8,17 @@ from functools import cache
 from typing import Any
 from unittest import mock
 
-from arrayops._backends.cpu.conv.units import FILES
+import numpy as np
+
+from arrayops._backends.cpu.conv import units as conv
 from arrayops._backends.cpu.engine import work
 from arrayops._backends.cpu.engine.scheduler import Task
+from arrayops._backends.cpu.pac import units as pac
 from arrayops._backends.cpu.window.units import kernels
 from arrayops._core import kernel_source
 
 BLOCK_FUNCTION = re.compile(r"^EXPORTED void (\w+)\(const void", re.MULTILINE)
+FILES = (*conv.FILES, *pac.FILES)
 
 
 def block_functions(file: str) -> list[str]:
@@ -23,9 +27,24 @@ def block_functions(file: str) -> list[str]:
 
 
 @cache
-def _names(dtype: str) -> dict[int, str]:
+def _names(file: str, dtype: str) -> dict[int, str]:
     """Address of each function that computes blocks -> "file: function"."""
-    return {kernels(file, dtype).address(name): f"{file}: {name}" for file in FILES for name in block_functions(file)}
+    return {kernels(file, dtype).address(name): f"{file}: {name}" for name in block_functions(file)}
+
+
+def _name(function: int, dtype: str) -> str:
+    """Of a function for arrays of the dtype, or of float32, which weights and results beside those may have."""
+    for unit in ((file, found) for found in dict.fromkeys((dtype, "float32")) for file in FILES):
+        if function in _names(*unit):
+            return _names(*unit)[function]
+    raise KeyError(function)
+
+
+def _arrays(kept: object) -> dict[int, int]:
+    """Bytes of each array that arguments keep, alone or in tuples."""
+    if isinstance(kept, tuple):
+        return {key: size for part in kept for key, size in _arrays(part).items()}
+    return {id(kept): kept.nbytes} if isinstance(kept, np.ndarray) else {}
 
 
 @dataclass
@@ -53,11 +72,8 @@ class Recorder:
     _run: Any = work.run
 
     def __call__(self, tasks: Sequence[Task], *, workspace: int = 0, nanoseconds: float) -> None:
-        names = _names(self.dtype)
-        listed = [(names[task.function], task.blocks, task.most) for task in tasks]
-        kept = {
-            id(task.arguments.kept): task.arguments.kept.nbytes for task in tasks if hasattr(task.arguments, "kept")
-        }
+        listed = [(_name(task.function, self.dtype), task.blocks, task.most) for task in tasks]
+        kept = _arrays(tuple(getattr(task.arguments, "kept", None) for task in tasks))
         self.jobs.append(Job(listed, workspace, sum(kept.values())))
         if self.compute:
             self._run(tasks, workspace=workspace, nanoseconds=nanoseconds)
@@ -65,7 +81,7 @@ class Recorder:
 
 @contextmanager
 def recorded_jobs(dtype: str = "float32", *, compute: bool = False) -> Iterator[list[Job]]:
-    """Jobs of the convolutions meanwhile, which are computed only if asked for."""
+    """Jobs of calls meanwhile, whose images have the dtype; they are computed only if asked for."""
     recorder = Recorder(dtype, compute)
     with mock.patch.object(work, "run", recorder):
         yield recorder.jobs

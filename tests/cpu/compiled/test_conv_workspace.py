@@ -5,11 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-import arrayops as ao
 import compiled_calls
-from case import Case
-from exact_workspace import guarded, tasks_run
-from same_bits import bits
+from exact_workspace import assert_same_in_guarded_workspaces
 from strategies import CONVOLUTIONS, DTYPES, FLOAT32, Ranges, convolutions, examples
 from tolerances import BFLOAT16
 
@@ -23,18 +20,11 @@ RANGES = Ranges(
 )
 
 
-def assert_same_in_guarded_workspace(case: Case, at_once: int | None) -> None:
-    grad = case.grad(case.call(ao).shape)
-    want = bits(case, grad)
-    with tasks_run(guarded, at_once):
-        assert bits(case, grad) == want
-
-
 @pytest.mark.parametrize("at_once", [None, 1])
 @pytest.mark.parametrize("dtype", [FLOAT32, pytest.param(BFLOAT16, marks=pytest.mark.slow)], ids=str)
 @pytest.mark.parametrize("name", [*compiled_calls.CALLS, *compiled_calls.LARGE_CALLS])
 def test_table_of_calls(name: str, dtype: np.dtype, at_once: int | None) -> None:
-    assert_same_in_guarded_workspace(compiled_calls.call(name, dtype), at_once)
+    assert_same_in_guarded_workspaces(compiled_calls.call(name, dtype), at_once)
 
 
 @pytest.mark.parametrize("operator", CONVOLUTIONS)
@@ -42,4 +32,4 @@ def test_table_of_calls(name: str, dtype: np.dtype, at_once: int | None) -> None
 @given(data=st.data())
 def test_drawn_calls(data: st.DataObject, operator: str) -> None:
     case = data.draw(convolutions(operator, DTYPES, ranges=RANGES))
-    assert_same_in_guarded_workspace(case, data.draw(st.sampled_from((None, 1))))
+    assert_same_in_guarded_workspaces(case, data.draw(st.sampled_from((None, 1))))
