@@ -18,6 +18,7 @@ from arrayops._backends.cpu.window.units import kernels
 from arrayops._core import kernel_source
 
 BLOCK_FUNCTION = re.compile(r"^EXPORTED void (\w+)\(const void", re.MULTILINE)
+WORKSPACE_BYTES, THREADS = 64 << 20, 64
 FILES = (*conv.FILES, *pac.FILES)
 
 
@@ -85,3 +86,10 @@ def recorded_jobs(dtype: str = "float32", *, compute: bool = False) -> Iterator[
     recorder = Recorder(dtype, compute)
     with mock.patch.object(work, "run", recorder):
         yield recorder.jobs
+
+
+def assert_little_memory(job: Job, weight_bytes: int) -> None:
+    """With as many threads as have workspace: see `scheduler.run`."""
+    threads = min(THREADS, WORKSPACE_BYTES // job.workspace) if job.workspace else THREADS
+    assert threads >= 1, job
+    assert job.workspace * threads + job.kept <= WORKSPACE_BYTES + 2 * weight_bytes, job

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 
 import arrayops as ao
-from recorded_jobs import Job, recorded_jobs
+from recorded_jobs import Job, assert_little_memory, recorded_jobs
 from strategies import CONVOLUTIONS, FLOAT32, Ranges, convolutions, examples
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-WORKSPACE_BYTES, THREADS, MIN_BLOCKS = 64 << 20, 64, 128
+MIN_BLOCKS = 128
 LARGE_OPERATIONS = 2e8
 """About 2 ms of one thread."""
 LAYOUTS = ("NCHW", "NHWC")
@@ -125,13 +125,6 @@ def test_large_correlations_have_blocks_for_many_threads() -> None:
 
 def test_large_gradients_of_weights_have_blocks_for_many_threads() -> None:
     assert few_blocks("weight_gradient_") == {}
-
-
-def assert_little_memory(job: Job, weight_bytes: int) -> None:
-    """With as many threads as have workspace: see `scheduler.run`."""
-    threads = min(THREADS, WORKSPACE_BYTES // job.workspace) if job.workspace else THREADS
-    assert threads >= 1, job
-    assert job.workspace * threads + job.kept <= WORKSPACE_BYTES + 2 * weight_bytes, job
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -1,4 +1,4 @@
-"""The compiled convolutions under AddressSanitizer and UBSan, and under ThreadSanitizer."""
+"""The compiled convolutions and PAC operators under AddressSanitizer and UBSan, and under ThreadSanitizer."""
 
 import os
 import sys
@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 import compiled_calls
+import compiled_pac_calls
 from emulator import sanitizer
 
 TESTS = Path(__file__).resolve().parents[2]
 
 FLAGS = {
-    "address,undefined": "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined",
-    "thread": "-O1 -g -fsanitize=thread",
+    "address,undefined": "-O0 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined",
+    "thread": "-O0 -g -fsanitize=thread",
 }
 
 # For addresses, every array and workspace is memory of its own that ends with its last element.
@@ -22,21 +23,23 @@ RUNS = {
     "address,undefined": "exact_workspace.tasks_run(exact_workspace.exact)",
     "thread": "ao.num_threads(3)",
 }
+TABLES = {"compiled_calls": list(compiled_calls.CALLS), "compiled_pac_calls": list(compiled_pac_calls.CALLS)}
 CODE = """
+    import sys
     import numpy as np
     import arrayops as ao
-    import compiled_calls
+    import {table} as table
     import exact_workspace
     from arrayops._backends.cpu.engine import scheduler
     from tolerances import BFLOAT16
 
     scheduler.THREAD_NANOSECONDS = 1
     with {run}:
-        for number, name in enumerate(compiled_calls.CALLS):
+        for number, name in enumerate(sys.argv[1:]):
             # Neighbours are alike.
-            case = compiled_calls.call(name, (np.dtype(np.float32), BFLOAT16)[number % 2])
-            output = case.call(ao)
-            case.backward(ao, case.grad(output.shape))
+            case = table.call(name, (np.dtype(np.float32), BFLOAT16)[number % 2])
+            found = case.call(ao)
+            case.backward(ao, case.grad((found[0] if isinstance(found, tuple) else found).shape))
             print(name)
 """
 
@@ -44,7 +47,8 @@ CODE = """
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="sanitizers are run on Linux only")
 @pytest.mark.parametrize("kind", FLAGS)
-def test_table_of_calls(kind: str) -> None:
+@pytest.mark.parametrize("table", TABLES)
+def test_table_of_calls(table: str, kind: str) -> None:
     if reason := sanitizer.why_not(kind):
         pytest.skip(reason)
     variables = {
@@ -52,8 +56,8 @@ def test_table_of_calls(kind: str) -> None:
         "ARRAYOPS_CPU_FLAGS": FLAGS[kind],
         "PYTHONPATH": os.pathsep.join(map(str, (TESTS / "support", TESTS, TESTS.parent))),
     }
-    code = textwrap.dedent(CODE).format(run=RUNS[kind])
-    outcome = sanitizer.run(kind, [sys.executable, "-c", code], variables=variables, timeout=300)
+    code = textwrap.dedent(CODE).format(run=RUNS[kind], table=table)
+    outcome = sanitizer.run(kind, [sys.executable, "-c", code, *TABLES[table]], variables=variables, timeout=300)
     assert outcome.reports == ""
     assert outcome.status == 0, outcome.output[-4000:]
-    assert outcome.output.splitlines() == list(compiled_calls.CALLS)
+    assert outcome.output.splitlines() == TABLES[table]
