@@ -15,7 +15,7 @@ template <class T> using whole_vector = typename WholeVector<T>::type;
 
 template <class T> struct FloatFormat;
 template <> struct FloatFormat<float> {
-    static constexpr int MANTISSA = 23, BIAS = 127, TERMS = 6;
+    static constexpr int MANTISSA = 23, BIAS = 127, TERMS = 7;
     static constexpr float ROUND = 0x1.8p23f, LEAST = -104.f, MOST = 89.f;
     static constexpr float LN2 = 0x1.62e4p-1f, LN2_REST = 0x1.7f7d1cp-20f;
 };
