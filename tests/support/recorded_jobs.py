@@ -57,6 +57,8 @@ class Job:
     workspace: int
     kept: int
     """Bytes of the packed weights and partial sums, in all."""
+    nanoseconds: float
+    """Estimated work on one thread."""
 
     def blocks(self, start: str) -> list[int]:
         """Blocks of the tasks whose function has a name that starts so."""
@@ -75,7 +77,7 @@ class Recorder:
     def __call__(self, tasks: Sequence[Task], *, workspace: int = 0, nanoseconds: float) -> None:
         listed = [(_name(task.function, self.dtype), task.blocks, task.most) for task in tasks]
         kept = _arrays(tuple(getattr(task.arguments, "kept", None) for task in tasks))
-        self.jobs.append(Job(listed, workspace, sum(kept.values())))
+        self.jobs.append(Job(listed, workspace, sum(kept.values()), nanoseconds))
         if self.compute:
             self._run(tasks, workspace=workspace, nanoseconds=nanoseconds)
 
@@ -88,8 +90,8 @@ def recorded_jobs(dtype: str = "float32", *, compute: bool = False) -> Iterator[
         yield recorder.jobs
 
 
-def assert_little_memory(job: Job, weight_bytes: int) -> None:
-    """With as many threads as have workspace: see `scheduler.run`."""
+def assert_little_memory(job: Job, weight_bytes: int, sums: int = 0) -> None:
+    """With as many threads as have workspace: see `scheduler.run`. ``sums`` are bytes that come on top."""
     threads = min(THREADS, WORKSPACE_BYTES // job.workspace) if job.workspace else THREADS
     assert threads >= 1, job
-    assert job.workspace * threads + job.kept <= WORKSPACE_BYTES + 2 * weight_bytes, job
+    assert job.workspace * threads + job.kept <= WORKSPACE_BYTES + 2 * weight_bytes + sums, job

@@ -3,7 +3,6 @@
 from typing import Any
 
 import hypothesis.strategies as st
-import numpy as np
 import pytest
 from hypothesis import given
 
@@ -13,9 +12,9 @@ from pac_cases import build
 from recorded_jobs import Job, assert_little_memory, recorded_jobs
 from strategies import FLOAT32, OPERATORS, Ranges, cases, examples
 
-MIN_BLOCKS = 32
-LARGE_OPERATIONS = 2e8
-"""About 2 ms of one thread."""
+MIN_BLOCKS, LARGE_NANOSECONDS = 32, 2e6
+SUMS_BYTES = 8 << 20
+"""Partial sums of drawn calls beside workspaces that are 64 MiB together."""
 LAYOUTS = ("NCHW", "NHWC")
 
 # N, C, O, G, H, W, k: the shapes of the benchmarks.
@@ -89,31 +88,46 @@ def test_memory_of_64_threads(shape: tuple[int, ...], options: str, layout: str)
 def test_memory_of_drawn_calls(data: st.DataObject, operator: str) -> None:
     case = data.draw(cases(operator, (FLOAT32,), memory=False, ranges=LARGE, guides=(1, 2, 3, 3, 8, 32)))
     for job in jobs_of(case):
-        assert_little_memory(job, weight_bytes(case))
+        assert_little_memory(job, weight_bytes(case), SUMS_BYTES)
 
 
-# Kinds of calls that take more than 2 ms on one thread, and the files whose kernels compute them.
 KINDS: dict[str, dict[str, Any]] = {
-    **{f"convolution, {name}": options for name, options in OPTIONS.items()},
+    **OPTIONS,
+    "depthwise": {"depthwise": True},
     "shared": {"shared_filters": True},
-    "groups": {"grouped": True},
+    "transposed": {"operator": "pac_conv_transpose2d", "stride": 2},
     "pooled": {"operator": "pac_pool2d"},
     "pooled, channel_wise": {"operator": "pac_pool2d", "channel_wise": True},
     "kernels": {"operator": "pac_kernel2d"},
+    "kernels, all options": {"operator": "pac_kernel2d", **OPTIONS["all options"]},
 }
 
 
-def kind_of(shape: tuple[int, ...], layout: str, kind: str) -> Case:
-    options = dict(KINDS[kind])
-    if options.pop("grouped", False):
-        options["groups"] = shape[1]
-    return benchmark(shape, layout, **options)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_large_calls_have_blocks_for_many_threads(kind: str, layout: str) -> None:
+    large = 0
+    for shape in SHAPES:
+        options = dict(KINDS[kind])
+        if options.pop("depthwise", False):
+            options["groups"] = shape[1]
+        jobs = jobs_of(benchmark(shape, layout, **options))
+        if jobs[0].nanoseconds < LARGE_NANOSECONDS:
+            continue
+        large += 1
+        for function in {name for job in jobs for name, *_ in job.tasks if ": pac_" in name}:
+            counts = [blocks for job in jobs for name, blocks, _ in job.tasks if name == function]
+            # Gradients are several tasks, of blocks that share no samples.
+            gradient = function.endswith("_gradient") and not function.endswith("_weight_gradient")
+            assert (sum(counts) if gradient else max(counts)) >= MIN_BLOCKS, (shape, function)
+    assert large or "kernel" in kind
 
 
-def operations(case: Case) -> float:
-    """Of the forward, roughly: products with samples, and those of the adaptive kernel."""
-    image = case.arrays["guide" if case.arrays.get("guide") is not None else "input"].size
-    if "weight" not in case.arrays or case.options.get("shared_filters"):
-        taps = np.prod(case.options.get("kernel_size", (0, 0))) or case.arrays["weight"].size
-        return float(2 * image * taps)
-    return float(2 * case.arrays["input"].size // case.arrays["input"].shape[1] * case.arrays["weight"].size)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_number_of_threads_cuts_nothing(layout: str) -> None:
+    for shape in SHAPES:
+        case, found = benchmark(shape, layout), []
+        for threads in (1, 7, 64):
+            with ao.num_threads(threads):
+                found.append(jobs_of(case))
+        assert found[0] == found[1] == found[2], shape
