@@ -11,7 +11,7 @@
 #else
 #define UNROLL PRAGMA(GCC unroll 64)
 #endif
-#define NOINLINE static __attribute__((noinline))
+#define NOINLINE static __attribute__((noinline, unused))
 #define RESTRICT __restrict
 
 enum { LANES = VECTOR_BYTES / (int)sizeof(accumulator) };
