@@ -12,7 +12,7 @@ import numpy as np
 
 from arrayops._backends.cpu.conv import units as conv
 from arrayops._backends.cpu.engine import work
-from arrayops._backends.cpu.engine.scheduler import Task
+from arrayops._backends.cpu.engine.scheduler import Task, run
 from arrayops._backends.cpu.pac import units as pac
 from arrayops._backends.cpu.window.units import kernels
 from arrayops._core import kernel_source
@@ -72,7 +72,7 @@ class Recorder:
     dtype: str
     compute: bool
     jobs: list[Job] = field(default_factory=list)
-    _run: Any = work.run
+    _run: Any = run
 
     def __call__(self, tasks: Sequence[Task], *, workspace: int = 0, nanoseconds: float) -> None:
         listed = [(_name(task.function, self.dtype), task.blocks, task.most) for task in tasks]

@@ -16,7 +16,6 @@ from recorded_jobs import block_functions, recorded_jobs
 from strategies import DTYPES, FLOAT32
 from tolerances import BFLOAT16
 
-
 # Two files have it with their header, and leave it to a third.
 UNUSED = {f"pac_{operator}_gradient.cpp: round_values" for operator in ("channelwise", "convolution")}
 

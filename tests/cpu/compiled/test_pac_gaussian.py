@@ -26,7 +26,7 @@ def gaussian(distances: np.ndarray) -> np.ndarray:
 def drawn_distances(dtype: np.dtype, count: int) -> np.ndarray:
     """Over the whole range, more of them where results are subnormal or vanish."""
     random, largest = np.random.default_rng(3), LARGEST[dtype]
-    ranges = ((0, largest), (0, 1e-3), (0.85 * largest, largest))
+    ranges = ((0.0, largest), (0.0, 1e-3), (0.85 * largest, largest))
     return np.concatenate([[0.0], *(random.uniform(*bounds, count) for bounds in ranges)]).astype(dtype)
 
 

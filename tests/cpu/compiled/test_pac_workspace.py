@@ -1,4 +1,4 @@
-"""The compiled PAC operators keep to their workspace, whatever it holds, and to their blocks, however they are taken."""
+"""The compiled PAC operators keep to their workspace, whatever it holds, and to their blocks, however taken."""
 
 import hypothesis.strategies as st
 import numpy as np
