@@ -27,6 +27,7 @@ struct PacGradient {
     int64_t sum_count;        // 0 if none is asked for
     int64_t phase;            // of the blocks of the task
     int64_t first[2], step[2], count[2];  // rows and columns of blocks: first, first + step, ...
+    int64_t start;            // of these blocks, the first of the task
 };
 
 // The order of blocks: image, column, row.
@@ -239,7 +240,7 @@ INLINE void gradient_blocks(const PacGradient &gradient, int64_t first, int64_t 
     const GradientBuffers buffers(gradient, workspace);
     const int64_t inputs = call.groups * call.inputs;
     for (int64_t number = first; number < last; number++) {
-        const Block block = gradient_block(gradient, number);
+        const Block block = gradient_block(gradient, gradient.start + number);
         pack_adaptive(call, block, adaptive);
         if (inputs) pack_samples(call, block, adaptive, buffers.samples, 0, inputs);
         pack_grad(gradient, block, buffers);

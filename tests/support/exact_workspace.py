@@ -54,9 +54,9 @@ def tasks_run(place: Callable[[int], AbstractContextManager[int | None]], at_onc
     """
     add, planned = Work.add, list[tuple[Task, int]]()
 
-    def added(work: Work, tasks: list[Task], workspace: int, nanoseconds: float) -> None:
+    def added(work: Work, tasks: list[Task], workspace: int, nanoseconds: float, partial: int = 0) -> None:
         planned.extend((task, workspace) for task in tasks)
-        add(work, tasks, workspace, nanoseconds)
+        add(work, tasks, workspace, nanoseconds, partial)
 
     def run(work: Work) -> None:
         assert [task for task, _ in planned] == work.tasks

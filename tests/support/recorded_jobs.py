@@ -57,6 +57,8 @@ class Job:
     workspace: int
     kept: int
     """Bytes of the packed weights and partial sums, in all."""
+    partial: int
+    """Bytes of the sums of blocks among these."""
     nanoseconds: float
     """Estimated work on one thread."""
 
@@ -74,12 +76,12 @@ class Recorder:
     jobs: list[Job] = field(default_factory=list)
     _run: Any = run
 
-    def __call__(self, tasks: Sequence[Task], *, workspace: int = 0, nanoseconds: float) -> None:
+    def __call__(self, tasks: Sequence[Task], *, workspace: int = 0, partial: int = 0, nanoseconds: float) -> None:
         listed = [(_name(task.function, self.dtype), task.blocks, task.most) for task in tasks]
         kept = _arrays(tuple(getattr(task.arguments, "kept", None) for task in tasks))
-        self.jobs.append(Job(listed, workspace, sum(kept.values()), nanoseconds))
+        self.jobs.append(Job(listed, workspace, sum(kept.values()), partial, nanoseconds))
         if self.compute:
-            self._run(tasks, workspace=workspace, nanoseconds=nanoseconds)
+            self._run(tasks, workspace=workspace, partial=partial, nanoseconds=nanoseconds)
 
 
 @contextmanager
@@ -90,8 +92,8 @@ def recorded_jobs(dtype: str = "float32", *, compute: bool = False) -> Iterator[
         yield recorder.jobs
 
 
-def assert_little_memory(job: Job, weight_bytes: int, sums: int = 0) -> None:
-    """With as many threads as have workspace: see `scheduler.run`. ``sums`` are bytes that come on top."""
-    threads = min(THREADS, WORKSPACE_BYTES // job.workspace) if job.workspace else THREADS
+def assert_little_memory(job: Job, weight_bytes: int) -> None:
+    """With as many threads as have workspace: see `scheduler.run`."""
+    threads = min(THREADS, (WORKSPACE_BYTES - job.partial) // job.workspace) if job.workspace else THREADS
     assert threads >= 1, job
-    assert job.workspace * threads + job.kept <= WORKSPACE_BYTES + 2 * weight_bytes + sums, job
+    assert job.workspace * threads + job.kept <= WORKSPACE_BYTES + 2 * weight_bytes, job

@@ -110,7 +110,8 @@ class _Work(Work):
             target[...] = np.zeros((), target.dtype)
             return
         plan = weight_gradient(_geometry(samples, target, axes, layout, grad).collapsed())
-        self.add(plan.tasks(samples, grad, target), plan.workspace, plan.geometry.nanoseconds)
+        tasks = plan.tasks(samples, grad, target)
+        self.add(tasks, plan.workspace, plan.geometry.nanoseconds, plan.partial)
 
     def channel_sums(self, grad: Array, target: Array, layout: str) -> None:
         """Sums over all axes but the channels."""

@@ -33,6 +33,8 @@ class WeightGradient(ABC):
         What it was made for.
     workspace : int
         Bytes that a thread needs.
+    partial : int
+        Bytes of the sums of all splits.
     """
 
     file: ClassVar[str]
@@ -94,6 +96,7 @@ class WeightGradient(ABC):
             splits = max(splits, math.ceil(MIN_BLOCKS / self.units))
         self.splits = max(1, min(splits, MAX_PARTIAL_BYTES // (self.weights * self.item), table.blocks))
         self.blocks = self.units * self.splits
+        self.partial = self.splits * self.weights * self.item
         self.most = g.blocks_at_once(self.blocks)
         numbers = integers([place for phase in phases for tap in phase.numbers for place in tap])
         runs = integers([value for run in self.runs for value in run])

@@ -16,7 +16,7 @@ THREAD_NANOSECONDS = 50_000
 """Work worth a thread of its own: it takes as long to wake one. Less than twice this stays on the calling thread."""
 
 WORKSPACE_BYTES = 64 << 20
-"""Limit of the workspaces of all threads of a call: with a large workspace fewer threads take part."""
+"""Limit of the workspaces of all threads of a call, and sums of blocks: if they are large, fewer threads take part."""
 
 CALL_NANOSECONDS = 80_000_000
 """Time after which the calling thread comes back to Python: 100 ms, less what helpers need to finish their blocks."""
@@ -76,7 +76,7 @@ def vector_bytes() -> int:
     return size
 
 
-def run(tasks: Sequence[Task], *, workspace: int = 0, nanoseconds: float) -> None:
+def run(tasks: Sequence[Task], *, workspace: int = 0, partial: int = 0, nanoseconds: float) -> None:
     """Compute all blocks of some tasks.
 
     Signal handlers run at least every 100 ms. No block is in flight while Python code runs: when an exception leaves
@@ -88,6 +88,8 @@ def run(tasks: Sequence[Task], *, workspace: int = 0, nanoseconds: float) -> Non
         In this order: blocks are handed out one task after the other.
     workspace : int
         Bytes of memory that each thread hands to the functions, aligned to 64 bytes.
+    partial : int
+        Bytes of the sums of blocks, which count as workspace.
     nanoseconds : float
         Estimated work of all blocks on one thread. It decides how many threads take part, and how many blocks a thread
         takes at once.
@@ -101,7 +103,7 @@ def run(tasks: Sequence[Task], *, workspace: int = 0, nanoseconds: float) -> Non
     arrayops_run = _foreign_run()
     threads = 1
     if nanoseconds >= 2 * THREAD_NANOSECONDS:
-        with_memory = max(1, WORKSPACE_BYTES // max(1, workspace))
+        with_memory = max(1, (WORKSPACE_BYTES - partial) // max(1, workspace))
         threads = min(get_num_threads(), int(nanoseconds / THREAD_NANOSECONDS), with_memory)
     listed = (_Task * len(tasks))(
         *(_Task(task.function, ctypes.addressof(task.arguments), *task[2:]) for task in tasks)

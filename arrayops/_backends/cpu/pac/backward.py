@@ -95,7 +95,7 @@ class Backward:
         sums = np.zeros(plan.sum_count)
         if not self.without_outputs:
             tasks = plan.tasks(self.operands, self.grad, FoundGradients(grad_input, grad_guide, found.kernel, sums))
-            self.work.add(tasks, plan.workspace, 2 * self.geometry.nanoseconds)
+            self.work.add(tasks, plan.workspace, 2 * self.geometry.nanoseconds, plan.partial)
         # Tasks know addresses alone.
         self.added = grad_input, grad_guide
         found.input = self._rounded(grad_input, arrays.input)
@@ -133,7 +133,8 @@ class Backward:
             target[...] = np.zeros((), target.dtype)
             return
         plan = weight_gradient(self.geometry)
-        self.work.add(plan.tasks(self.operands, self.grad, target), plan.workspace, self.geometry.nanoseconds)
+        tasks = plan.tasks(self.operands, self.grad, target)
+        self.work.add(tasks, plan.workspace, self.geometry.nanoseconds, plan.partial)
 
     def _bias(self) -> None:
         bias, grad = self.arrays.bias, self.grad

@@ -94,6 +94,9 @@ class Gradient(Plan):
         gradient.filter_taps = self._integers(self.filter_taps)
         gradient.sum_count = self.sum_count
         self._tasks = list(self._parts())
+        blocks = max((counts[0] * counts[1] for *_, counts in self._tasks), default=0) * self.geometry.images
+        self.sum_rows = min(blocks, max(1, MAX_SUMS // self.sum_count)) if self.sum_count else 0
+        self.partial = self.sum_rows * self.sum_count * 8
         return call
 
     def _parts(self) -> Iterator[tuple[int, tuple[int, int], tuple[int, int], tuple[int, int]]]:
@@ -129,9 +132,7 @@ class Gradient(Plan):
             base.grad_kernel.data = pointer(found.kernel)
         partial = None
         if found.sums is not None and self.sum_count:
-            most = max(1, MAX_SUMS // self.sum_count)
-            blocks = max((counts[0] * counts[1] for *_, counts in self._tasks), default=0) * self.geometry.images
-            partial = np.empty((min(blocks, most), self.sum_count))
+            partial = np.empty((self.sum_rows, self.sum_count))
             base.sums = pointer(partial)
         function, add = self.kernels.address(self.file), self.kernels.address("add_sums")
         for phase, first, step, count in self._tasks:
@@ -140,9 +141,15 @@ class Gradient(Plan):
             gradient.first[:], gradient.step[:], gradient.count[:] = first, step, count
             gradient.kept = kept, partial
             blocks = count[0] * count[1] * self.geometry.images
-            tasks.append(Task(function, gradient, blocks, self.most, True))
-            if partial is not None and found.sums is not None:
-                sums = AddSumsStructure(pointer(partial), pointer(found.sums), blocks, self.sum_count)
+            if partial is None or found.sums is None:
+                tasks.append(Task(function, gradient, blocks, self.most, True))
+                continue
+            for start in range(0, blocks, self.sum_rows):
+                some = PacGradientStructure.from_buffer_copy(gradient)
+                some.start, some.kept = start, gradient.kept
+                rows = min(self.sum_rows, blocks - start)
+                sums = AddSumsStructure(pointer(partial), pointer(found.sums), rows, self.sum_count)
+                tasks.append(Task(function, some, rows, self.most, True))
                 tasks.append(Task(add, sums, self.sum_count, self.sum_count, True))
         return tasks
 

@@ -85,6 +85,7 @@ class PacGradientStructure(Structure):
         ("first", c_int64 * 2),
         ("step", c_int64 * 2),
         ("count", c_int64 * 2),
+        ("start", c_int64),
     )
 
 

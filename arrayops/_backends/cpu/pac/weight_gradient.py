@@ -69,6 +69,7 @@ class PacWeightGradient(Plan):
         if g.operations >= LARGE_OPERATIONS:
             splits = max(splits, math.ceil(LEAST_BLOCKS / self.units))
         self.splits = max(1, min(splits, MAX_PARTIAL_BYTES // (self.weights * g.item), self.blocks))
+        self.partial = self.splits * self.weights * g.item
         gradient = self._gradient = PacWeightGradientStructure()
         gradient.call, gradient.grad_strides = call, Strides(*g.target)
         filter_taps = self.filter_taps
