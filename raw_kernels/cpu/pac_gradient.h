@@ -94,7 +94,7 @@ NOINLINE void add_planes(accumulator *result, const Strides &strides, const Bloc
             if (!count) return;
             const accumulator *source = planes + rows.position + r * rows.pitch + first;
             accumulator *const target = result + block.image * strides.image + rows.source + r * rows.row + first * rows.column;
-            if (strides.channel == 1 && channels > 1) {
+            if (strides.channel == 1 && 2 * channels > LANES) {
                 // Pixels whose channels are adjacent.
                 transpose_squares(
                     channels, count, [&](int64_t c, int64_t x, int64_t some) { return load_first(source + c * distance + x, some); },

@@ -25,6 +25,9 @@ PACKED_BYTES, MAX_PACKED_BYTES = 640 << 10, 1 << 20
 OPERATIONS_A_NANOSECOND, PACKING_NANOSECONDS = 200, 0.35
 """What kernels reach on one thread, and the time that a packed value takes."""
 
+ROW_VALUES = 32
+"""Values whose packing takes as long as the beginning of a row."""
+
 MAX_CHOICES = 16
 """Sizes of blocks that are compared."""
 
@@ -96,9 +99,11 @@ class Plan(ABC):
             most = max(LEAST_POSITIONS, most * g.images * self.window.count // self.least_blocks)
         nanoseconds = g.operations / max(1, g.images * g.axes[0].output * g.axes[1].output) / OPERATIONS_A_NANOSECOND
 
+        halo = self.window.spans()[0]
+
         def cost(size: BlockSize) -> float:
             positions = rounded_up(self.window.sizes(size.rows, size.columns).positions, vector_bytes() // g.item)
-            packed = self._packed(size.rows, size.columns)
+            packed = self._packed(size.rows, size.columns) + sum(self._planes()) * (size.rows + halo) * ROW_VALUES
             return (positions * nanoseconds + packed * PACKING_NANOSECONDS) / (size.rows * size.columns)
 
         def tallest(columns: int) -> BlockSize:
