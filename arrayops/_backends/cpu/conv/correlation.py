@@ -237,5 +237,6 @@ class Correlation(ABC):
         call = arguments if isinstance(arguments, CorrelationStructure) else arguments.call
         call.input.data, call.output = pointer(source), pointer(target)
         call.weight, call.bias = packed.weight, packed.bias
-        arguments.kept = packed.array
+        # Of threads that ask for the same plan at the same time, only one has its own in the cache.
+        arguments.kept = packed.array, self
         return [pack, Task(self._functions[1], arguments, self.blocks, self.most, True)]

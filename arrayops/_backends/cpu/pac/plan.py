@@ -184,6 +184,7 @@ class Plan(ABC):
     def _arguments(self, operands: Operands) -> PacStructure:
         """The arguments of a call; arrays must live until it is finished."""
         call = PacStructure.from_buffer_copy(self._call)
+        call.kept = self
         for images, array in ((call.input, operands.samples), (call.guide, operands.guide), (call.mask, operands.mask)):
             if array is not None:
                 images.data = pointer(array)
