@@ -28,6 +28,9 @@ enum { TAPS_TOGETHER = 3 };
 // Positions of a tile.
 EXPORTED int64_t tile_positions() { return TILE; }
 
+// Added to squared distances under the power of the "inv" kernel, so that its gradient is finite at distance 0.
+static const double SHIFT = 1e-4;
+
 enum MaskType { NO_MASK, BYTES, STORED, WIDE };
 
 // An adaptive kernel, or its gradient.
@@ -270,7 +273,7 @@ INLINE Power power(vector square, accumulator half) {
     accumulator values[LANES], logarithms[LANES];
     store(values, square);
     UNROLL for (int k = 0; k < LANES; k += DOUBLES) {
-        const doubles log = logarithm(widen_vector(values + k) + 1e-4);
+        const doubles log = logarithm(widen_vector(values + k) + SHIFT);
         narrow_vector_to(values + k, exponential<double, true>(log * (double)half));
         narrow_vector_to(logarithms + k, log);
     }
@@ -428,12 +431,12 @@ NOINLINE void store_output_mask(const Pac &call, const Block &block, int64_t p, 
 // Calls `body(first, count, step, offset)` for ranges of the taps of a phase that are `step` elements apart in the adaptive
 // kernel, from `offset` on.
 template <class Body> INLINE void for_tap_ranges(const KernelArray &kernel, const Block &block, Body body) {
-    const int64_t *places = kernel.taps + block.guide->weight, taps = block.guide->taps;
+    const int64_t *offsets = kernel.taps + block.guide->weight, taps = block.guide->taps;
     for (int64_t t = 0; t < taps;) {
-        const int64_t step = t + 1 < taps ? places[t + 1] - places[t] : 0;
+        const int64_t step = t + 1 < taps ? offsets[t + 1] - offsets[t] : 0;
         int64_t count = 1;
-        while (t + count < taps && places[t + count] == places[t] + count * step) count++;
-        body(t, count, step, places[t]);
+        while (t + count < taps && offsets[t + count] == offsets[t] + count * step) count++;
+        body(t, count, step, offsets[t]);
         t += count;
     }
 }
@@ -471,4 +474,29 @@ INLINE void store_kernel_tile(const KernelArray &kernel, const Block &block, int
 INLINE void any_kernel(const Pac &call, const Block &block, const Adaptive &adaptive, int64_t p, int64_t channel) {
     if (call.given) load_kernel_tile(call.kernel, block, p, channel, adaptive.values);
     else tile_kernel(call, block, adaptive, p, channel, call.kernel_channels == 1 ? call.guides : smaller(call.kernel_channels, 1));
+}
+
+// Computes blocks of a forward. `compute_tile(block, adaptive, buffers, p)` stores all channels of the tile at position `p` in
+// `buffers.results`.
+template <class Buffers, class Tile> INLINE void forward_blocks(const Pac &call, int64_t first, int64_t last, char *memory, Tile compute_tile) {
+    Workspace workspace = {memory};
+    const Adaptive adaptive(call, workspace, false);
+    const Buffers buffers(call, workspace);
+    for (int64_t number = first; number < last; number++) {
+        const Block block = block_of(call, number);
+        pack_adaptive(call, block, adaptive);
+        pack_samples(call, block, adaptive, buffers.samples, 0, call.groups * call.inputs);
+        for (int64_t p = 0; p < block.length; p += TILE) {
+            compute_tile(block, adaptive, buffers, p);
+            store_tile(call, block, p, buffers.results, call.groups * call.outputs);
+            if (call.output_mask) store_output_mask(call, block, p, adaptive.left);
+        }
+    }
+}
+
+template <class Buffers> INLINE int64_t forward_workspace(const Pac &call) {
+    Workspace workspace = {};
+    Adaptive(call, workspace, false);
+    Buffers(call, workspace);
+    return (int64_t)workspace.next;
 }

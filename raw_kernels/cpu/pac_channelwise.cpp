@@ -13,12 +13,7 @@ struct Buffers {
     }
 };
 
-EXPORTED int64_t pac_channelwise_workspace(const Pac *call) {
-    Workspace workspace = {};
-    Adaptive(*call, workspace, false);
-    Buffers(*call, workspace);
-    return (int64_t)workspace.next;
-}
+EXPORTED int64_t pac_channelwise_workspace(const Pac *call) { return forward_workspace<Buffers>(*call); }
 
 // CHANNELS channels of a part of a tile.
 template <int CHANNELS>
@@ -48,27 +43,17 @@ INLINE void sum_channels(const Pac &call, const Block &block, const accumulator 
 
 EXPORTED void pac_channelwise(const void *arguments, int64_t first, int64_t last, char *memory) {
     const Pac &call = *(const Pac *)arguments;
-    Workspace workspace = {memory};
-    const Adaptive adaptive(call, workspace, false);
-    const Buffers buffers(call, workspace);
-    for (int64_t number = first; number < last; number++) {
-        const Block block = block_of(call, number);
-        pack_adaptive(call, block, adaptive);
-        pack_samples(call, block, adaptive, buffers.samples, 0, call.groups * call.inputs);
-        for (int64_t p = 0; p < block.length; p += TILE) {
-            // Without channels there is still a mask.
-            for (int64_t channel = 0; channel < larger(call.kernel_channels, 1); channel++) {
-                any_kernel(call, block, adaptive, p, channel);
-                // One filter for all channels.
-                if (call.weight)
-                    for (int64_t t = 0; t < block.phase->taps; t++)
-                        for (int64_t x = 0; x < TILE; x += LANES)
-                            store(adaptive.values + t * TILE + x, load(adaptive.values + t * TILE + x) * call.weight[block.guide->weight + t]);
-                const int64_t channels = call.kernel_channels == 1 ? call.groups : smaller(call.kernel_channels, 1);
-                sum_channels(call, block, adaptive.values, p, channel, channels, buffers);
-            }
-            store_tile(call, block, p, buffers.results, call.groups);
-            if (call.output_mask) store_output_mask(call, block, p, adaptive.left);
+    const int64_t channels = call.kernel_channels == 1 ? call.groups : smaller(call.kernel_channels, 1);
+    forward_blocks<Buffers>(call, first, last, memory, [&](const Block &block, const Adaptive &adaptive, const Buffers &buffers, int64_t p) {
+        // Without channels there is still a mask.
+        for (int64_t channel = 0; channel < larger(call.kernel_channels, 1); channel++) {
+            any_kernel(call, block, adaptive, p, channel);
+            // One filter for all channels.
+            if (call.weight)
+                for (int64_t t = 0; t < block.phase->taps; t++)
+                    for (int64_t x = 0; x < TILE; x += LANES)
+                        store(adaptive.values + t * TILE + x, load(adaptive.values + t * TILE + x) * call.weight[block.guide->weight + t]);
+            sum_channels(call, block, adaptive.values, p, channel, channels, buffers);
         }
-    }
+    });
 }

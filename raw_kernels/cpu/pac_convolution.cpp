@@ -35,12 +35,7 @@ struct Buffers {
     }
 };
 
-EXPORTED int64_t pac_convolution_workspace(const Pac *call) {
-    Workspace workspace = {};
-    Adaptive(*call, workspace, false);
-    Buffers(*call, workspace);
-    return (int64_t)workspace.next;
-}
+EXPORTED int64_t pac_convolution_workspace(const Pac *call) { return forward_workspace<Buffers>(*call); }
 
 // Sums of outputs begin with the bias, or if that is null with what was added before.
 template <int OUTPUTS, int VECTORS> INLINE void begin_sums(vector (&sums)[OUTPUTS][VECTORS], const accumulator *bias, const accumulator *result) {
@@ -152,19 +147,9 @@ INLINE void group_product(const Pac &call, const Block &block, int64_t p, const 
 
 EXPORTED void pac_convolution(const void *arguments, int64_t first, int64_t last, char *memory) {
     const Pac &call = *(const Pac *)arguments;
-    Workspace workspace = {memory};
-    const Adaptive adaptive(call, workspace, false);
-    const Buffers buffers(call, workspace);
-    for (int64_t number = first; number < last; number++) {
-        const Block block = block_of(call, number);
-        pack_adaptive(call, block, adaptive);
-        pack_samples(call, block, adaptive, buffers.samples, 0, call.groups * call.inputs);
-        for (int64_t p = 0; p < block.length; p += TILE) {
-            any_kernel(call, block, adaptive, p, 0);
-            // Outputs that fill up a group are overwritten by the next.
-            for (int64_t group = 0; group < call.groups; group++) group_product(call, block, p, adaptive.values, group, buffers);
-            store_tile(call, block, p, buffers.results, call.groups * call.outputs);
-            if (call.output_mask) store_output_mask(call, block, p, adaptive.left);
-        }
-    }
+    forward_blocks<Buffers>(call, first, last, memory, [&](const Block &block, const Adaptive &adaptive, const Buffers &buffers, int64_t p) {
+        any_kernel(call, block, adaptive, p, 0);
+        // Outputs that fill up a group are overwritten by the next.
+        for (int64_t group = 0; group < call.groups; group++) group_product(call, block, p, adaptive.values, group, buffers);
+    });
 }

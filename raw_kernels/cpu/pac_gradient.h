@@ -156,7 +156,7 @@ NOINLINE void squares_gradient(const PacGradient &gradient, const Block &block, 
             // d(q^h) = q^h log(q) dh + h q^(h - 1) dq
             alphas += of_raw;
             lambdas += where(used, of_raw * found.value * found.logarithm * accumulator(0.5));
-            store(target, where(used, of_raw * raw.half * found.value / (square + accumulator(1e-4))));
+            store(target, where(used, of_raw * raw.half * found.value / (square + accumulator(SHIFT))));
         }
     }
     if (!gradient.sum_count) return;

@@ -10,7 +10,7 @@ import numpy as np
 
 import arrayops as ao
 from arrayops._backends.cpu.engine.scheduler import Task
-from arrayops._backends.cpu.engine.work import Work
+from arrayops._backends.cpu.engine.work import Planned, Work
 from case import Case
 from same_bits import bits
 
@@ -54,9 +54,9 @@ def tasks_run(place: Callable[[int], AbstractContextManager[int | None]], at_onc
     """
     add, planned = Work.add, list[tuple[Task, int]]()
 
-    def added(work: Work, tasks: list[Task], workspace: int, nanoseconds: float, partial: int = 0) -> None:
-        planned.extend((task, workspace) for task in tasks)
-        add(work, tasks, workspace, nanoseconds, partial)
+    def added(work: Work, tasks: list[Task], nanoseconds: float, plan: Planned | None = None) -> None:
+        planned.extend((task, 0 if plan is None else plan.workspace) for task in tasks)
+        add(work, tasks, nanoseconds, plan)
 
     def run(work: Work) -> None:
         assert [task for task, _ in planned] == work.tasks

@@ -121,18 +121,18 @@ class Reads:
         return np.where((positions >= 0) & (positions < self.guide_size[axis]), positions, -1)
 
     @staticmethod
-    def under(image: np.ndarray, places: list[np.ndarray]) -> np.ndarray:
+    def under(image: np.ndarray, positions: list[np.ndarray]) -> np.ndarray:
         """What an image (N, C, H, W) holds under the taps; 0 and False where there is nothing."""
         padded = np.pad(image, ((0, 0), (0, 0), (0, 1), (0, 1)))
-        return padded[:, :, places[0].T[:, None, :, None], places[1].T[None, :, None, :]]
+        return padded[:, :, positions[0].T[:, None, :, None], positions[1].T[None, :, None, :]]
 
     @staticmethod
-    def back(taps: Any, places: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+    def back(taps: Any, positions: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
         """Marks of the image's elements that lie under a marked tap."""
         marks = np.zeros((*taps.shape[:2], size[0] + 1, size[1] + 1), bool)
         for i in range(taps.shape[2]):
             for j in range(taps.shape[3]):
-                marks[:, :, places[0][:, i, None], places[1][None, :, j]] |= taps[:, :, i, j]
+                marks[:, :, positions[0][:, i, None], positions[1][None, :, j]] |= taps[:, :, i, j]
         return marks[:, :, :-1, :-1]
 
     def _centres(self, u: int, v: int) -> list[np.ndarray]:
@@ -146,10 +146,10 @@ class Reads:
 
     # --- marks ---
 
-    def results(self, name: str, place: tuple[int, ...]) -> tuple[Marks, Marks]:
+    def results(self, name: str, index: tuple[int, ...]) -> tuple[Marks, Marks]:
         """Results that must and that may be reached from one element of an array, in the layout."""
         mark = np.zeros(self.shapes[name], bool)
-        mark[place] = True
+        mark[index] = True
         return self.spread({name: mark}, strict=True), self.spread({name: mark}, strict=False)
 
     def spread(self, marked: Marks, *, strict: bool) -> Marks:
@@ -277,9 +277,9 @@ class Reads:
         smooth = np.zeros(self.smooth, bool)
         for u in range(self.smooth[0]):
             for v in range(self.smooth[1]):
-                places = self._centres(u, v)
-                found["guide"] |= self.back(centres, places, self.guide_size)
-                inside: Any = (places[0] >= 0) & (places[1] >= 0).T
+                positions = self._centres(u, v)
+                found["guide"] |= self.back(centres, positions, self.guide_size)
+                inside: Any = (positions[0] >= 0) & (positions[1] >= 0).T
                 smooth[u, v] = (centres & inside).any() if strict else centres.any()
         return {**found, "smooth_kernel": smooth}
 

@@ -34,33 +34,33 @@ RANGES = Ranges(
 TABLE = [*list(compiled_pac_calls.CALLS)[::3], *list(compiled_pac_calls.LARGE_CALLS)[::5]]
 
 
-def assert_reaches_what_reads_it(case: Case, name: str, place: tuple[int, ...], value: float) -> None:
+def assert_reaches_readers_alone(case: Case, name: str, index: tuple[int, ...], value: float) -> None:
     """All other results are finite, and those of the call with a finite value there."""
     shape = output_shape(case)
     grad, reads = case.grad(shape), Reads(case, shape)
     clean = public_results(case, grad)
     spoiled = (grad if name == "grad" else case.arrays[name]).copy()
-    spoiled[place] = value
+    spoiled[index] = value
     with np.errstate(all="ignore"):
         broken = case if name == "grad" else case.replace(**{name: spoiled})
         found = public_results(broken, spoiled if name == "grad" else grad)
-    may = reads.results(name, place)[1]
+    may = reads.results(name, index)[1]
     # What is infinite in the guide gives a Gaussian of 0.
-    must = None if name == "guide" and not np.isnan(value) else Reads(broken, shape).results(name, place)[0]
+    must = None if name == "guide" and not np.isnan(value) else Reads(broken, shape).results(name, index)[0]
     if found.output_mask is not None:
         np.testing.assert_array_equal(found.output_mask, clean.output_mask)
     for result, array in found.all().items():
         if result == "output_mask":
             continue
         reached = ~np.isfinite(array.astype(np.float64))
-        assert not (reached & ~may[result]).any(), (result, place, "reached")
+        assert not (reached & ~may[result]).any(), (result, index, "reached")
         if must is not None:
-            assert not (must[result] & ~reached).any(), (result, place, "not reached")
+            assert not (must[result] & ~reached).any(), (result, index, "not reached")
         other = ~may[result]
-        assert array[other].tobytes() == clean.all()[result][other].tobytes(), (result, place, "changed")
+        assert array[other].tobytes() == clean.all()[result][other].tobytes(), (result, index, "changed")
 
 
-def places(case: Case, name: str) -> Iterator[tuple[int, ...]]:
+def indices(case: Case, name: str) -> Iterator[tuple[int, ...]]:
     """The last, and another."""
     shape = output_shape(case) if name == "grad" else case.arrays[name].shape
     random = np.random.default_rng(7)
@@ -74,8 +74,8 @@ def test_table_of_calls(name: str, dtype: np.dtype) -> None:
     case = compiled_pac_calls.call(name, dtype)
     for spoiled in NAMES:
         if spoiled == "grad" or case.arrays.get(spoiled) is not None:
-            for place, value in zip(places(case, spoiled), VALUES, strict=False):
-                assert_reaches_what_reads_it(case, spoiled, place, value)
+            for index, value in zip(indices(case, spoiled), VALUES, strict=False):
+                assert_reaches_readers_alone(case, spoiled, index, value)
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
@@ -86,8 +86,8 @@ def test_drawn_calls(data: st.DataObject, operator: str) -> None:
     given_arrays = [name for name in NAMES[:-1] if case.arrays.get(name) is not None and case.arrays[name].size]
     name = data.draw(st.sampled_from((*given_arrays, "grad")))
     shape = output_shape(case) if name == "grad" else case.arrays[name].shape
-    place = tuple(data.draw(st.integers(0, length - 1)) for length in shape)
-    assert_reaches_what_reads_it(case, name, place, data.draw(st.sampled_from(VALUES)))
+    index = tuple(data.draw(st.integers(0, length - 1)) for length in shape)
+    assert_reaches_readers_alone(case, name, index, data.draw(st.sampled_from(VALUES)))
 
 
 # --- what nothing reads ---------------------------------------------------------------------------

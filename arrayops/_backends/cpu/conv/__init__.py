@@ -101,7 +101,7 @@ class _Work(Work):
             channels_first(result, layout)[...] = np.zeros((), result.dtype) if bias is None else bias[:, None, None]
         if plan is None:
             return result
-        self.add(plan.tasks(samples, weight, bias, result), plan.workspace, plan.geometry.nanoseconds)
+        self.add(plan.tasks(samples, weight, bias, result), plan.geometry.nanoseconds, plan)
         return result
 
     def weight_gradient(self, samples: Array, grad: Array, target: Array, axes: Axes, layout: str) -> None:
@@ -110,15 +110,14 @@ class _Work(Work):
             target[...] = np.zeros((), target.dtype)
             return
         plan = weight_gradient(_geometry(samples, target, axes, layout, grad).collapsed())
-        tasks = plan.tasks(samples, grad, target)
-        self.add(tasks, plan.workspace, plan.geometry.nanoseconds, plan.partial)
+        self.add(plan.tasks(samples, grad, target), plan.geometry.nanoseconds, plan)
 
     def channel_sums(self, grad: Array, target: Array, layout: str) -> None:
         """Sums over all axes but the channels."""
         if grad.size == 0:
             target[...] = np.zeros((), target.dtype)
             return
-        self.add(channel_sums(channels_first(grad, layout), target), 0, grad.size / 4)
+        self.add(channel_sums(channels_first(grad, layout), target), grad.size / 4)
 
 
 def _axes(op: str, samples: Array, weight: Array, p: ConvParameters) -> Axes:

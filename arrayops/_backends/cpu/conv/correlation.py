@@ -58,6 +58,9 @@ class Correlation(ABC):
         Whether the output must be filled with the bias before, as not all outputs have a block.
     """
 
+    partial = 0
+    """Bytes of the sums of blocks."""
+
     name: ClassVar[str]
     """The kernel's: of its file and function."""
 
@@ -237,6 +240,5 @@ class Correlation(ABC):
         call = arguments if isinstance(arguments, CorrelationStructure) else arguments.call
         call.input.data, call.output = pointer(source), pointer(target)
         call.weight, call.bias = packed.weight, packed.bias
-        # Of threads that ask for the same plan at the same time, only one has its own in the cache.
-        arguments.kept = packed.array, self
+        arguments.kept = packed.array
         return [pack, Task(self._functions[1], arguments, self.blocks, self.most, True)]

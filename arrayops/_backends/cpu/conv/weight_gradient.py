@@ -121,7 +121,7 @@ class WeightGradient(ABC):
         partial = np.empty(self.splits * self.weights, self.accumulator)
         call = WeightGradientStructure.from_buffer_copy(self._call)
         call.input.data, call.grad, call.partial, call.result = map(pointer, (source, grad, partial, target))
-        call.kept = partial, self
+        call.kept = partial
         return [
             Task(self._functions[0], call, self.blocks, self.most),
             Task(self._functions[1], call, g.groups * g.inputs, max(1, 4096 // (g.outputs * g.taps)), True),

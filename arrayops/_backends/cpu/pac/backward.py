@@ -95,7 +95,7 @@ class Backward:
         sums = np.zeros(plan.sum_count)
         if not self.without_outputs:
             tasks = plan.tasks(self.operands, self.grad, FoundGradients(grad_input, grad_guide, found.kernel, sums))
-            self.work.add(tasks, plan.workspace, 2 * self.geometry.nanoseconds, plan.partial)
+            self.work.add(tasks, 2 * self.geometry.nanoseconds, plan)
         # Tasks know addresses alone.
         self.added = grad_input, grad_guide
         found.input = self._rounded(grad_input, arrays.input)
@@ -121,7 +121,7 @@ class Backward:
             return sums
         result = empty(sums.shape, like.dtype)
         if result.size:
-            self.work.add([rounding(sums, result)], 0, sums.size)
+            self.work.add([rounding(sums, result)], sums.size)
         return result
 
     def _weight(self) -> None:
@@ -133,8 +133,7 @@ class Backward:
             target[...] = np.zeros((), target.dtype)
             return
         plan = weight_gradient(self.geometry)
-        tasks = plan.tasks(self.operands, self.grad, target)
-        self.work.add(tasks, plan.workspace, self.geometry.nanoseconds, plan.partial)
+        self.work.add(plan.tasks(self.operands, self.grad, target), self.geometry.nanoseconds, plan)
 
     def _bias(self) -> None:
         bias, grad = self.arrays.bias, self.grad
@@ -143,4 +142,4 @@ class Backward:
         if grad.size == 0:
             target[...] = np.zeros((), bias.dtype)
             return
-        self.work.add(channel_sums(channels_first(grad, self.parameters.layout), target), 0, grad.size / 4)
+        self.work.add(channel_sums(channels_first(grad, self.parameters.layout), target), grad.size / 4)

@@ -101,7 +101,7 @@ class ConvolutionForward(Forward):
         pack = kernels(f"{self.file}.cpp", dtype_name(operands.weight)).address("pack_weights")
         task, packed = self._weights.task(pack, operands.weight, None)
         bias = self._initial(operands.bias)
-        call.weight, call.bias, call.kept = packed.weight, pointer(bias), (packed.array, bias, self)
+        call.weight, call.bias, call.kept = packed.weight, pointer(bias), (packed.array, bias)
         return [task]
 
     def _initial(self, bias: Array | None) -> Array:
@@ -122,8 +122,7 @@ class ChannelwiseForward(Forward):
         return self.geometry.channels + 1, self.geometry.guides, 0
 
     def _pack(self, call: PacStructure, operands: Operands) -> list[Task]:
-        weight, bias = self._shared_filter(operands.weight), operands.bias
-        call.kept = weight, bias, self
+        call.kept = weight, bias = self._shared_filter(operands.weight), operands.bias
         call.weight = None if weight is None else pointer(weight)
         call.bias = None if bias is None else pointer(bias)
         return []

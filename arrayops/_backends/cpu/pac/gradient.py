@@ -139,7 +139,7 @@ class Gradient(Plan):
             gradient = PacGradientStructure.from_buffer_copy(base)
             gradient.phase = phase
             gradient.first[:], gradient.step[:], gradient.count[:] = first, step, count
-            gradient.kept = kept, partial, self
+            gradient.kept = kept, partial
             blocks = count[0] * count[1] * self.geometry.images
             if partial is None or found.sums is None:
                 tasks.append(Task(function, gradient, blocks, self.most, True))

@@ -56,6 +56,8 @@ class Plan(ABC):
 
     least_blocks = MIN_BLOCKS // 2
     """Blocks of a large call."""
+    partial = 0
+    """Bytes of the sums of blocks."""
     width = 1
     """Channels that the kernel computes at a time."""
     chunk = 0
@@ -184,7 +186,6 @@ class Plan(ABC):
     def _arguments(self, operands: Operands) -> PacStructure:
         """The arguments of a call; arrays must live until it is finished."""
         call = PacStructure.from_buffer_copy(self._call)
-        call.kept = self
         for images, array in ((call.input, operands.samples), (call.guide, operands.guide), (call.mask, operands.mask)):
             if array is not None:
                 images.data = pointer(array)

@@ -89,12 +89,12 @@ class PacWeightGradient(Plan):
         partial = self._allocate(self.splits * self.weights, g.accumulator)
         gradient = PacWeightGradientStructure.from_buffer_copy(self._gradient)
         gradient.call = self._arguments(operands)
-        gradient.grad, gradient.partial, gradient.kept = pointer(grad), pointer(partial), (partial, self)
+        gradient.grad, gradient.partial, gradient.kept = pointer(grad), pointer(partial), partial
         add = WeightGradientStructure()
         add.partial, add.result = pointer(partial), pointer(target)
         add.groups, add.inputs, add.outputs, add.splits, add.taps = g.groups, g.inputs, g.outputs, self.splits, g.taps
         add.strides[:] = [stride // target.itemsize for stride in target.strides]
-        add.tap_numbers, add.kept = self._tap_numbers, self
+        add.tap_numbers = self._tap_numbers
         blocks = self.units * self.splits
         most = max(1, self.most * blocks // max(1, self.blocks))
         adding = kernels("weight_gradient_sums.cpp", dtype_name(target)).address("add_partial")

@@ -69,7 +69,7 @@ class PackedWeights:
         """The task that packs a weight and a bias, zeros for None, by the function ``pack_weights`` of a unit."""
         array = np.empty(self._weights + self._bias, self.dtype)
         pack = PackWeightsStructure.from_buffer_copy(self._pack)
-        pack.weight, pack.packed, pack.kept = pointer(weight), pointer(array), self
+        pack.weight, pack.packed = pointer(weight), pointer(array)
         pack.packed_bias = pack.packed + self._weights * array.itemsize
         if bias is not None:
             pack.bias, pack.bias_stride = pointer(bias), bias.strides[0] // bias.itemsize
