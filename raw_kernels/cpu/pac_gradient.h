@@ -94,11 +94,9 @@ NOINLINE void add_planes(accumulator *result, const Strides &strides, const Bloc
             if (!count) return;
             const accumulator *source = planes + rows.position + r * rows.pitch + first;
             accumulator *const target = result + block.image * strides.image + rows.source + r * rows.row + first * rows.column;
-            if (strides.channel == 1 && 2 * channels > LANES) {
+            if (strides.channel == 1 && channels > 1) {
                 // Pixels whose channels are adjacent.
-                transpose_squares(
-                    channels, count, [&](int64_t c, int64_t x, int64_t some) { return load_first(source + c * distance + x, some); },
-                    [&](int64_t x, int64_t c, vector values, int64_t some) { store_first(scratch + x * channels + c, values, some); });
+                store_row(scratch, 1, channels, channels, count, source, distance);
                 if (rows.column == channels) return add_row(target, scratch, count * channels);
                 for (int64_t x = 0; x < count; x++) add_row(target + x * rows.column, scratch + x * channels, channels);
                 return;

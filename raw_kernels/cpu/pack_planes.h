@@ -14,6 +14,7 @@ template <class T> INLINE void widen_row(accumulator *RESTRICT target, const T *
 // Pixels far apart are not foreseen by the processor, and a square waits for all of its pixels.
 template <class T> INLINE void prefetch_pixels(const T *source, int64_t stride, int64_t count, int64_t channels) {
     enum { LINE = 64 / (int)sizeof(T) };
+    if (stride == channels) channels *= count, count = 1;
     for (int64_t i = 0; i < count; i++)
         for (int64_t c = 0; c < channels; c += LINE) __builtin_prefetch(source + i * stride + c);
 }
@@ -26,6 +27,8 @@ NOINLINE void widen_rows(accumulator *target, int64_t distance, const T *source,
         transpose_squares(
             count, channels, [&](int64_t i, int64_t c, int64_t some) { return load_first(source + i * step + c, some); },
             [&](int64_t c, int64_t i, vector values, int64_t some) { store_first(target + c * distance + i, values, some); });
+    else if (few_adjacent(channels, channel, step, count))
+        for_equal_parts<FEW_CHANNELS>(channels, [&](auto all, int64_t) { split_pixels<decltype(all)::value>(target, distance, source, count); });
     else
         for (int64_t c = 0; c < channels; c++) widen_row(target + c * distance, source + c * channel, step, count);
 }

@@ -12,6 +12,8 @@ NOINLINE void store_row(T *target, int64_t channel, int64_t step, int64_t count,
         return transpose_squares(
             count, columns, [&](int64_t c, int64_t x, int64_t) { return load(source + c * pitch + x); },
             [&](int64_t x, int64_t c, vector values, int64_t some) { store_first(target + x * step + c, values, some); });
+    if (few_adjacent(count, channel, step, columns))
+        return for_equal_parts<FEW_CHANNELS>(count, [&](auto all, int64_t) { join_planes<decltype(all)::value>(target, source, pitch, columns); });
     for (int64_t c = 0; c < count; c++, target += channel, source += pitch)
         if (step == 1)
             narrow_row(target, source, columns);

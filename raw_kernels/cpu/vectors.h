@@ -162,28 +162,30 @@ INLINE accumulator sum_of_lanes(vector value) {
     return sums[0];
 }
 
+// Lanes of two vectors: those of the second are numbered from LANES on.
+INLINE vector shuffled(vector first, vector second, lane_numbers lanes) {
+#ifdef __clang__
+    vector found;
+    UNROLL for (int lane = 0; lane < LANES; lane++) found[lane] = lanes[lane] < LANES ? first[lanes[lane]] : second[lanes[lane] - LANES];
+    return found;
+#else
+    return __builtin_shuffle(first, second, lanes);
+#endif
+}
+
 // A square of LANES x LANES values in registers, transposed: blocks off the diagonal are exchanged, halving their size.
 INLINE void transpose(vector (&rows)[LANES]) {
     UNROLL for (int size = LANES / 2; size; size /= 2) {
         UNROLL for (int row = 0; row < LANES; row++) {
             if (row & size) continue;
-            vector upper = rows[row], lower = rows[row + size];
-#ifdef __clang__
-            vector first, second;
-            UNROLL for (int lane = 0; lane < LANES; lane++) {
-                first[lane] = lane & size ? lower[lane - size] : upper[lane];
-                second[lane] = lane & size ? lower[lane] : upper[lane + size];
-            }
-            rows[row] = first, rows[row + size] = second;
-#else
+            const vector upper = rows[row], lower = rows[row + size];
             lane_numbers first = {}, second = {};
             UNROLL for (int lane = 0; lane < LANES; lane++) {
                 first[lane] = lane & size ? LANES + lane - size : lane;
                 second[lane] = lane & size ? LANES + lane : lane + size;
             }
-            rows[row] = __builtin_shuffle(upper, lower, first);
-            rows[row + size] = __builtin_shuffle(upper, lower, second);
-#endif
+            rows[row] = shuffled(upper, lower, first);
+            rows[row + size] = shuffled(upper, lower, second);
         }
     }
 }
@@ -209,4 +211,47 @@ template <class Load, class Store> INLINE void transpose_squares(int64_t rows, i
                 if (k < width) store(column + k, row, square[k], height);
             }
         }
+}
+
+// A vector of lanes of several: lane `find(lane) % LANES` of vector `find(lane) / LANES`.
+template <int COUNT, class Find> INLINE vector lanes_of(const vector (&from)[COUNT], Find find) {
+    vector found = from[0];
+    UNROLL for (int v = COUNT > 1; v < COUNT; v++) {
+        lane_numbers lanes = {};
+        UNROLL for (int lane = 0; lane < LANES; lane++) {
+            const int wanted = find(lane), number = wanted / LANES;
+            lanes[lane] = number == v ? LANES + wanted % LANES : v == 1 && number == 0 ? wanted : lane;
+        }
+        found = shuffled(found, from[v], lanes);
+    }
+    return found;
+}
+
+// Rows of at least LANES pixels of a few channels, of which there are planes, or which are all adjacent. The last vectors
+// overlap those before them.
+enum { FEW_CHANNELS = LANES / 2 };
+
+INLINE bool few_adjacent(int64_t channels, int64_t channel, int64_t step, int64_t count) {
+    return channel == 1 && step == channels && channels > 1 && channels <= FEW_CHANNELS && count >= LANES;
+}
+
+template <int CHANNELS, class T> INLINE void split_pixels(accumulator *planes, int64_t distance, const T *pixels, int64_t count) {
+    for (int64_t i = 0; i < count; i += LANES) {
+        const int64_t at = smaller(i, count - LANES);
+        vector values[CHANNELS];
+        UNROLL for (int v = 0; v < CHANNELS; v++) values[v] = load_widened(pixels + at * CHANNELS + v * LANES);
+        UNROLL for (int c = 0; c < CHANNELS; c++) store(planes + c * distance + at, lanes_of(values, [c](int lane) { return lane * CHANNELS + c; }));
+    }
+}
+
+template <int CHANNELS, class T> INLINE void join_planes(T *pixels, const accumulator *planes, int64_t distance, int64_t count) {
+    for (int64_t i = 0; i < count; i += LANES) {
+        const int64_t at = smaller(i, count - LANES);
+        vector values[CHANNELS];
+        UNROLL for (int c = 0; c < CHANNELS; c++) values[c] = load(planes + c * distance + at);
+        UNROLL for (int v = 0; v < CHANNELS; v++) {
+            const auto find = [v](int lane) { return (v * LANES + lane) % CHANNELS * LANES + (v * LANES + lane) / CHANNELS; };
+            store_narrowed(pixels + at * CHANNELS + v * LANES, lanes_of(values, find));
+        }
+    }
 }
