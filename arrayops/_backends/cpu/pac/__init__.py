@@ -117,6 +117,6 @@ def _run_forward(call: Call, output: Array | None, layout: str) -> Array | None:
         bias = np.zeros((), output.dtype) if operands.bias is None else operands.bias[:, None, None]
         channels_first(output, layout)[...] = bias
     work = Work()
-    work.add(plan.tasks(operands, output, mask), geometry.nanoseconds, plan)
+    work.add(plan.tasks(operands, output, mask), plan.nanoseconds, plan)
     work.run()
     return mask

@@ -95,7 +95,7 @@ class Backward:
         sums = np.zeros(plan.sum_count)
         if not self.without_outputs:
             tasks = plan.tasks(self.operands, self.grad, FoundGradients(grad_input, grad_guide, found.kernel, sums))
-            self.work.add(tasks, 2 * self.geometry.nanoseconds, plan)
+            self.work.add(tasks, 2 * plan.nanoseconds, plan)
         # Tasks know addresses alone.
         self.added = grad_input, grad_guide
         found.input = self._rounded(grad_input, arrays.input)
@@ -133,7 +133,7 @@ class Backward:
             target[...] = np.zeros((), target.dtype)
             return
         plan = weight_gradient(self.geometry)
-        self.work.add(plan.tasks(self.operands, self.grad, target), self.geometry.nanoseconds, plan)
+        self.work.add(plan.tasks(self.operands, self.grad, target), plan.nanoseconds, plan)
 
     def _bias(self) -> None:
         bias, grad = self.arrays.bias, self.grad

@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from ctypes import addressof
+from functools import cached_property
 from typing import Any, ClassVar
 
 from arrayops._backends.cpu.conv.correlation import LARGE_OPERATIONS, MAX_COLUMNS, MAX_ROWS, MIN_BLOCKS
@@ -178,10 +179,15 @@ class Plan(ABC):
         """Number in the filter of each tap of each phase."""
         return [y * self.geometry.axes[1].kernel + x for y, x in self._numbers]
 
-    @property
+    @cached_property
+    def nanoseconds(self) -> float:
+        """Rough estimate of the time of a forward on one thread."""
+        return self.geometry.nanoseconds
+
+    @cached_property
     def most(self) -> int:
         """Blocks that a thread takes at once."""
-        return max(1, int(RANGE_NANOSECONDS * self.blocks / max(self.geometry.nanoseconds, 1)))
+        return max(1, int(RANGE_NANOSECONDS * self.blocks / max(self.nanoseconds, 1)))
 
     def _arguments(self, operands: Operands) -> PacStructure:
         """The arguments of a call; arrays must live until it is finished."""

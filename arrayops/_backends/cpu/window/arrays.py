@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,13 @@ Array = np.ndarray[Any, Any]
 
 def dtype_name(array: Array) -> str:
     """Name of the dtype, as `units.STORAGE` has it."""
-    return BFLOAT16 if array.dtype == BFLOAT16_DTYPE else array.dtype.name
+    return _name(array.dtype)
+
+
+@cache
+def _name(dtype: "np.dtype[Any]") -> str:
+    # NumPy builds the name again at each request.
+    return BFLOAT16 if dtype == BFLOAT16_DTYPE else dtype.name
 
 
 def accumulator(dtype: str) -> "np.dtype[Any]":

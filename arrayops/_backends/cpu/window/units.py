@@ -21,12 +21,15 @@ class UnitFunctions:
 
     def __init__(self, library: CDLL) -> None:
         self._library = library
+        self._addresses: dict[str, int] = {}
 
     def address(self, name: str) -> int:
         """Address of a function that computes blocks."""
-        address = cast(getattr(self._library, name), c_void_p).value
-        assert address is not None
-        return address
+        if name not in self._addresses:
+            address = cast(getattr(self._library, name), c_void_p).value
+            assert address is not None
+            self._addresses[name] = address
+        return self._addresses[name]
 
     def number(self, name: str, *arguments: int) -> int:
         """Value of a function of integers."""
