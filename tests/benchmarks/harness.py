@@ -161,22 +161,24 @@ def copy_rate() -> float:
     return 2 * source.nbytes / statistics.median(seconds(lambda: np.copyto(target, source)) for _ in range(7))
 
 
-def milliseconds(rivals: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Time of each rival in each round, after a call of each that is not timed."""
+def milliseconds(rivals: Mapping[str, Callable[[], Any]], rounds: int, *, warm: bool = False) -> dict[str, list[float]]:
+    """Time of each rival in each round, after one call of each that is not timed; with ``warm`` after one in each round."""
     times: dict[str, list[float]] = {name: [] for name in rivals}
     for function in rivals.values():
         function()
     for _ in range(rounds):
         for name, function in rivals.items():
             time.sleep(PAUSE)
+            if warm:
+                function()
             times[name].append(seconds(function) * 1e3)
     return times
 
 
-def measure(case: Case, rounds: int) -> Row:
+def measure(case: Case, rounds: int, *, warm: bool = False) -> Row:
     """Check agreement, warm up, time all rivals in turn."""
     case.agree()
-    times = milliseconds(case.rivals, rounds)
+    times = milliseconds(case.rivals, rounds, warm=warm)
     medians = {name: statistics.median(values) for name, values in times.items()}
     quartiles = {name: statistics.quantiles(values, n=4) for name, values in times.items()}
     ours, *others = case.rivals
@@ -262,9 +264,14 @@ def main(title: str, cases: Callable[[], Iterable[Case]]) -> int:
     parser = argparse.ArgumentParser(description=title)
     parser.add_argument("--rounds", type=int, default=15, help="rounds of timing (default 15)")
     parser.add_argument("--only", default="", help="run the cases whose name holds this text")
+    parser.add_argument(
+        "--warm",
+        action="store_true",
+        help="time the second of two calls after each pause, as in a loop; else the first, for which threads must wake",
+    )
     parser.add_argument("--json", type=Path, help="also write all figures to this file")
     arguments = parser.parse_args()
-    rows = [measure(case, arguments.rounds) for case in cases() if arguments.only in case.name]
+    rows = [measure(case, arguments.rounds, warm=arguments.warm) for case in cases() if arguments.only in case.name]
     about = machine()
     print(f"{title}\n\n{', '.join(f'{name} {value}' for name, value in about.items())}; {THREADS} threads each")
     print(f"matrix product {product_rate() / 1e9:.0f} GFLOP/s, copy {copy_rate() / 1e9:.1f} GB/s\n")

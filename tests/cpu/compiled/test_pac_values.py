@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import compiled_pac_calls
+import pac_cases
 from new_process import in_new_process
 from pac_checks import assert_equals_torch
 from strategies import DTYPES, FLOAT32
@@ -27,6 +28,15 @@ LARGE_DTYPES = [FLOAT32, *(pytest.param(dtype, marks=pytest.mark.slow) for dtype
 @pytest.mark.parametrize("name", compiled_pac_calls.LARGE_CALLS)
 def test_large_calls_equal_torch(name: str, dtype: np.dtype) -> None:
     assert_equals_torch(compiled_pac_calls.call(name, dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("channels", [*range(1, 10), 17])
+def test_adjacent_channels(channels: int, dtype: np.dtype) -> None:
+    """Pixels of few channels are packed and stored by kernels of their own, if rows are as long as vectors."""
+    for columns in (15, 16, 33):
+        options = {"size": (3, columns), "channels": channels, "outputs": channels, "guide_channels": channels}
+        assert_equals_torch(pac_cases.build("pac_conv2d", dtype=dtype, layout="NHWC", padding=1, **options))
 
 
 @pytest.mark.slow

@@ -217,7 +217,7 @@ class ConvolutionGradient(Gradient):
 
 def rounding(values: Array, result: Array) -> Task:
     """The task that rounds contiguous sums to a result of half precision."""
-    unit = kernels("pac_kernel_gradient.cpp", dtype_name(result))
+    unit = kernels("round_values.cpp", dtype_name(result))
     call = RoundingStructure(pointer(values), pointer(result), values.size)
     return Task(unit.address("round_values"), call, -(-values.size // unit.number("rounded_at_once")), 1, True)
 

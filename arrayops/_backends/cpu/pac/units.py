@@ -10,6 +10,7 @@ FILES = (
     "pac_convolution_gradient.cpp",
     "pac_channelwise_gradient.cpp",
     "pac_weight_gradient.cpp",
+    "round_values.cpp",
 )
 
 UNITS = tuple(unit(file, dtype) for file in FILES for dtype in STORAGE)
