@@ -162,7 +162,7 @@ def copy_rate() -> float:
 
 
 def milliseconds(rivals: Mapping[str, Callable[[], Any]], rounds: int, *, warm: bool = False) -> dict[str, list[float]]:
-    """Time of each rival in each round, after one call of each that is not timed; with ``warm`` after one in each round."""
+    """Time of each rival in each round, after a call of each that is not timed, or with ``warm`` one in each round."""
     times: dict[str, list[float]] = {name: [] for name in rivals}
     for function in rivals.values():
         function()
