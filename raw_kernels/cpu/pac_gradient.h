@@ -13,6 +13,12 @@
 
 #include "pac.h"
 
+#if VECTOR_REGISTERS == 32
+enum { CHANNELS_TOGETHER = 4 };
+#else
+enum { CHANNELS_TOGETHER = 2 };
+#endif
+
 struct PacGradient {
     Pac call;                 // without an output
     const storage *grad;      // of the output
@@ -163,31 +169,35 @@ NOINLINE void squares_gradient(const PacGradient &gradient, const Block &block, 
 }
 
 // Adds the gradients of the guide at the taps, and stores those at the centre. Features that have no weight are not read:
-// they may be those of other windows, or of taps that do not count.
+// they may be those of other windows, or of taps that do not count. Of several channels at a time: what a tap adds overlaps
+// what its neighbours have added, and would have to wait.
 template <bool ASYMMETRIC, bool SMOOTH>
 NOINLINE void taps_gradient(const Pac &call, const Block &block, const accumulator *guide, const Centre &centre, int64_t channels,
                             const accumulator *squares, accumulator *grad_guide, accumulator *grad_centre) {
     const int64_t *const offsets = block.guide->offsets, distance = call.guide_distance;
-    for (int64_t q = 0; q < channels; q++)
+    for_equal_parts<CHANNELS_TOGETHER>(channels, [&](auto together, int64_t first) {
+        enum { CHANNELS = decltype(together)::value };
         for (int64_t at = 0; at < TILE; at += PART) {
-            vector sums[VECTORS] = {}, high[VECTORS], low[VECTORS] = {};
-            UNROLL for (int v = 0; v < VECTORS; v++) {
-                high[v] = load(centre.high + q * centre.distance + at + v * LANES);
-                if (SMOOTH) low[v] = load(centre.low + q * centre.distance + at + v * LANES);
+            vector sums[CHANNELS][VECTORS] = {}, high[CHANNELS][VECTORS], low[CHANNELS][VECTORS] = {};
+            UNROLL for (int q = 0; q < CHANNELS; q++) UNROLL for (int v = 0; v < VECTORS; v++) {
+                high[q][v] = load(centre.high + (first + q) * centre.distance + at + v * LANES);
+                if (SMOOTH) low[q][v] = load(centre.low + (first + q) * centre.distance + at + v * LANES);
             }
             for_taps(call, block, [&](int64_t t) {
-                UNROLL for (int v = 0; v < VECTORS; v++) {
-                    const int64_t x = at + v * LANES;
-                    const vector weight = load(squares + t * TILE + x);
-                    const vector found = difference<ASYMMETRIC, SMOOTH>(load(guide + q * distance + offsets[t] + x), high[v], low[v]);
-                    const vector grad = weight == vector{} ? vector{} : (weight + weight) * found;
-                    accumulator *const target = grad_guide + q * distance + x + offsets[t];
-                    store(target, load(target) + grad);
-                    sums[v] -= grad;
+                vector weights[VECTORS];
+                UNROLL for (int v = 0; v < VECTORS; v++) weights[v] = load(squares + t * TILE + at + v * LANES);
+                UNROLL for (int q = 0; q < CHANNELS; q++) UNROLL for (int v = 0; v < VECTORS; v++) {
+                    const int64_t x = (first + q) * distance + offsets[t] + at + v * LANES;
+                    const vector found = difference<ASYMMETRIC, SMOOTH>(load(guide + x), high[q][v], low[q][v]);
+                    const vector grad = weights[v] == vector{} ? vector{} : (weights[v] + weights[v]) * found;
+                    store(grad_guide + x, load(grad_guide + x) + grad);
+                    sums[q][v] -= grad;
                 }
             });
-            UNROLL for (int v = 0; v < VECTORS; v++) store(grad_centre + q * TILE + at + v * LANES, sums[v]);
+            UNROLL for (int q = 0; q < CHANNELS; q++) UNROLL for (int v = 0; v < VECTORS; v++)
+                store(grad_centre + (first + q) * TILE + at + v * LANES, sums[q][v]);
         }
+    });
 }
 
 // From the gradient at the centre to those of the guide and of the smoothing kernel.
