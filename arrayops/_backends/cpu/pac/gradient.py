@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from arrayops._backends.cpu.conv.correlation import MIN_BLOCKS
 from arrayops._backends.cpu.engine.scheduler import Task
 from arrayops._backends.cpu.pac.geometry import Operands, PacGeometry, SixInts
 from arrayops._backends.cpu.pac.plan import Plan
@@ -56,6 +57,9 @@ class Gradient(Plan):
     alphas, lambdas, smooth, filter : slice
         Where their sums are.
     """
+
+    least_blocks = MIN_BLOCKS // 2
+    """A task has a part of them, as neighbours are in others."""
 
     def __init__(self, geometry: PacGeometry, wanted: WantedGradients) -> None:
         self.wanted = wanted

@@ -55,8 +55,8 @@ class Plan(ABC):
     file: ClassVar[str]
     """The kernel's, without its ending."""
 
-    least_blocks = MIN_BLOCKS // 2
-    """Blocks of a large call."""
+    least_blocks = MIN_BLOCKS // 4
+    """Blocks of a large call: fewer pack less halo, and fill up fewer rows to whole vectors."""
     partial = 0
     """Bytes of the sums of blocks."""
     width = 1

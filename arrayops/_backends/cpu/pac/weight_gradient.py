@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from arrayops._backends.cpu.conv.correlation import LARGE_OPERATIONS, MIN_BLOCKS
+from arrayops._backends.cpu.conv.correlation import LARGE_OPERATIONS
 from arrayops._backends.cpu.conv.structures import WeightGradientStructure
 from arrayops._backends.cpu.conv.weight_gradient import MAX_PARTIAL_BYTES, MAX_POSITIONS
 from arrayops._backends.cpu.engine.scheduler import Task, vector_bytes
@@ -23,9 +23,6 @@ MAX_SUM_BYTES = 256 << 10
 
 COLUMN_BYTES = 24 << 10
 """Bytes of the scaled samples of a tile at some taps: what the first cache holds beside gradients."""
-
-LEAST_BLOCKS = MIN_BLOCKS // 4
-"""Blocks of a large call: more have more sums to be added."""
 
 MAX_OUTPUTS = 128
 """Outputs of a block."""
@@ -67,7 +64,7 @@ class PacWeightGradient(Plan):
         # Splits by shapes alone: their sums are added in order.
         splits = math.ceil(g.outputs_of_taps / g.taps / MAX_POSITIONS)
         if g.operations >= LARGE_OPERATIONS:
-            splits = max(splits, math.ceil(LEAST_BLOCKS / self.units))
+            splits = max(splits, math.ceil(self.least_blocks / self.units))
         self.splits = max(1, min(splits, MAX_PARTIAL_BYTES // (self.weights * g.item), self.blocks))
         self.partial = self.splits * self.weights * g.item
         gradient = self._gradient = PacWeightGradientStructure()
