@@ -34,7 +34,7 @@ template <> struct FloatFormat<double> {
 };
 
 // exp(x) = 2^n exp(r), |r| <= log(2) / 2. 2^n is two factors: of one, results at the end of the range would be no numbers.
-// Without POSITIVE numbers, one of them is always 2^-SHIFTED.
+// Without POSITIVE numbers, one of them is always LAST, which is 2^-SHIFTED.
 template <class T, bool POSITIVE> INLINE whole_vector<T> exponential(whole_vector<T> x) {
     typedef FloatFormat<T> Format;
     typedef typename WholeVector<T>::integers integers;

@@ -227,8 +227,8 @@ template <int COUNT, class Find> INLINE vector lanes_of(const vector (&from)[COU
     return found;
 }
 
-// Rows of at least LANES pixels of a few channels, of which there are planes, or which are all adjacent. The last vectors
-// overlap those before them.
+// Rows of at least LANES pixels of a few channels, all of which are adjacent, are split into planes of channels and joined
+// from them in registers. The last vectors overlap those before them.
 enum { FEW_CHANNELS = LANES / 2 };
 
 INLINE bool few_adjacent(int64_t channels, int64_t channel, int64_t step, int64_t count) {
