@@ -213,10 +213,10 @@ template <class Load, class Store> INLINE void transpose_squares(int64_t rows, i
         }
 }
 
-// A vector of lanes of several: lane `find(lane) % LANES` of vector `find(lane) / LANES`.
+// A vector of the lanes of some: lane `find(lane) % LANES` of vector `find(lane) / LANES`. Of one, it is that.
 template <int COUNT, class Find> INLINE vector lanes_of(const vector (&from)[COUNT], Find find) {
     vector found = from[0];
-    UNROLL for (int v = COUNT > 1; v < COUNT; v++) {
+    UNROLL for (int v = 1; v < COUNT; v++) {
         lane_numbers lanes = {};
         UNROLL for (int lane = 0; lane < LANES; lane++) {
             const int wanted = find(lane), number = wanted / LANES;
