@@ -55,4 +55,6 @@ def rounded_up(count: int, multiple: int) -> int:
 
 def most_that_fits(most: int, fits: Callable[[int], bool]) -> int:
     """The largest number up to ``most`` that fits, or 1: larger numbers fit less."""
-    return bisect_left(range(2, most + 1), True, key=lambda number: not fits(number)) + 1
+    if fits(most):  # As it often does, and bisection would find out last.
+        return most
+    return bisect_left(range(2, most), True, key=lambda number: not fits(number)) + 1
