@@ -1,5 +1,6 @@
 // The scheduler alone, for sanitizers: callers at once, barriers, pauses, dropped jobs, workspaces of all sizes, and
-// children (unless NO_FORK is defined). Prints what went wrong, and returns 1 then.
+// children, amid the calls of other threads (with FORK_AMID_CALLS) or after them (FORK_AFTER_CALLS). Prints what went wrong,
+// and returns 1 then.
 
 #include <stdio.h>
 #include <sys/wait.h>
@@ -60,11 +61,8 @@ static void* caller_main(void* number) {
     return 0;
 }
 
-int main() {
-    pthread_t callers[CALLERS];
-    for (int64_t i = 0; i < CALLERS; i++) pthread_create(&callers[i], 0, caller_main, (void*)(intptr_t)i);
-    run_jobs(CALLERS, 150);
-#if !defined(NO_FORK)
+#if defined(FORK_AMID_CALLS) || defined(FORK_AFTER_CALLS)
+static void run_children() {
     for (int i = 0; i < 10; i++) {
         pid_t child = fork();
         if (child == 0) {
@@ -74,8 +72,20 @@ int main() {
         int status;
         if (waitpid(child, &status, 0) != child || status != 0) __atomic_add_fetch(&failures, 1, __ATOMIC_SEQ_CST);
     }
+}
+#endif
+
+int main() {
+    pthread_t callers[CALLERS];
+    for (int64_t i = 0; i < CALLERS; i++) pthread_create(&callers[i], 0, caller_main, (void*)(intptr_t)i);
+    run_jobs(CALLERS, 150);
+#if defined(FORK_AMID_CALLS)
+    run_children();
 #endif
     for (pthread_t caller : callers) pthread_join(caller, 0);
+#if defined(FORK_AFTER_CALLS)
+    run_children();
+#endif
     Job impossible = {};
     Cells cells = {};
     Task task = {write_cells, &cells, BLOCKS, 1, 0};

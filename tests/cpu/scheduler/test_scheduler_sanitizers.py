@@ -1,4 +1,4 @@
-"""The scheduler under the sanitizers of the compiler."""
+"""The scheduler under the sanitizers of the compiler, and without one."""
 
 import os
 import subprocess
@@ -10,8 +10,11 @@ import pytest
 from observed_blocks import compile_cpp
 
 SANITIZERS = {
-    "thread": ("-fsanitize=thread", "-DNO_FORK"),  # its run time does not let children start threads
-    "address and undefined": ("-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
+    # Its run time does not let children start threads.
+    "thread": ("-fsanitize=thread",),
+    # A child may find a lock of its allocator taken, by another thread of the parent.
+    "address and undefined": ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-DFORK_AFTER_CALLS"),
+    "no": ("-DFORK_AMID_CALLS",),
 }
 
 
