@@ -17,15 +17,13 @@ template <class T> using whole_vector = typename WholeVector<T>::type;
 // 3e-9 and 4e-18.
 template <class T> struct FloatFormat;
 template <> struct FloatFormat<float> {
-    static constexpr int MANTISSA = 23, BIAS = 127, TERMS = 5, SHIFTED = 64;
-    static constexpr float LAST = 0x1p-64f;
+    static constexpr int MANTISSA = 23, BIAS = 127, TERMS = 5;
     static constexpr float ROUND = 0x1.8p23f, LEAST = -104.f, MOST = 89.f;
     static constexpr float LN2 = 0x1.62e4p-1f, LN2_REST = 0x1.7f7d1cp-20f;
     static constexpr float SERIES[TERMS] = {0x1.fffffcp-2f, 0x1.55549p-3f, 0x1.5558f4p-5f, 0x1.123a68p-7f, 0x1.6a2358p-10f};
 };
 template <> struct FloatFormat<double> {
-    static constexpr int MANTISSA = 52, BIAS = 1023, TERMS = 10, SHIFTED = 128;
-    static constexpr double LAST = 0x1p-128;
+    static constexpr int MANTISSA = 52, BIAS = 1023, TERMS = 10;
     static constexpr double ROUND = 0x1.8p52, LEAST = -746., MOST = 710.;
     static constexpr double LN2 = 0x1.62e42fefa38p-1, LN2_REST = 0x1.ef35793c7673p-45;
     static constexpr double SERIES[TERMS] = {
@@ -34,7 +32,7 @@ template <> struct FloatFormat<double> {
 };
 
 // exp(x) = 2^n exp(r), |r| <= log(2) / 2. 2^n is two factors: of one, results at the end of the range would be no numbers.
-// Without POSITIVE numbers, one of them is always LAST, which is 2^-SHIFTED.
+// Without POSITIVE numbers, one of them is always 2^-64.
 template <class T, bool POSITIVE> INLINE whole_vector<T> exponential(whole_vector<T> x) {
     typedef FloatFormat<T> Format;
     typedef typename WholeVector<T>::integers integers;
@@ -49,7 +47,7 @@ template <class T, bool POSITIVE> INLINE whole_vector<T> exponential(whole_vecto
     UNROLL for (int k = Format::TERMS - 2; k >= 0; k--) sum = sum * r + Format::SERIES[k];
     sum = sum * (r * r) + r + T(1);
     const integers bits = (integers)shifted;
-    if (!POSITIVE) return sum * (values)((bits + (Format::BIAS + Format::SHIFTED)) << Format::MANTISSA) * Format::LAST;
+    if (!POSITIVE) return sum * (values)((bits + (Format::BIAS + 64)) << Format::MANTISSA) * T(0x1p-64);
     const integers exponent = bits - (integers)(values{} + Format::ROUND), half = exponent >> 1;
     const values factor = (values)((half + Format::BIAS) << Format::MANTISSA);
     return sum * factor * (values)((exponent - half + Format::BIAS) << Format::MANTISSA);

@@ -48,6 +48,8 @@ class Plan(ABC):
         What it was made for.
     size : BlockSize
         Outputs of a block.
+    nanoseconds : float
+        Rough estimate of the time of a forward on one thread.
     workspace : int
         Bytes that a thread needs.
     """
@@ -68,6 +70,7 @@ class Plan(ABC):
 
     def __init__(self, geometry: PacGeometry) -> None:
         g = self.geometry = geometry
+        self.nanoseconds = g.nanoseconds
         self.window = PacWindow(g.axes, g.smooth or (1, 1), every_tap=g.every_tap)
         self.kernels: UnitFunctions = kernels(f"{self.file}.cpp", g.dtype)
         self._kept: list[Any] = []
@@ -178,11 +181,6 @@ class Plan(ABC):
     def filter_taps(self) -> list[int]:
         """Number in the filter of each tap of each phase."""
         return [y * self.geometry.axes[1].kernel + x for y, x in self._numbers]
-
-    @cached_property
-    def nanoseconds(self) -> float:
-        """Rough estimate of the time of a forward on one thread."""
-        return self.geometry.nanoseconds
 
     @cached_property
     def most(self) -> int:
